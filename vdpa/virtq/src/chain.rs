@@ -1,0 +1,91 @@
+//! What a driver puts into a queue: owned buffers, first those the device reads, then those it writes.
+
+use crate::{DmaAddr, DmaBuffer};
+
+/// One contiguous piece of a chain, as one descriptor names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Where the device finds it.
+    pub addr: DmaAddr,
+    /// Its length in bytes, not zero.
+    pub len: u32,
+}
+
+impl Segment {
+    /// The whole of a buffer.
+    #[must_use]
+    pub fn of(buffer: &DmaBuffer) -> Self {
+        Self {
+            addr: buffer.addr(),
+            len: buffer.len_u32(),
+        }
+    }
+
+    /// The first `len` bytes of a buffer, or all of it if it is shorter.
+    #[must_use]
+    pub fn prefix(buffer: &DmaBuffer, len: u32) -> Self {
+        Self {
+            addr: buffer.addr(),
+            len: len.min(buffer.len_u32()),
+        }
+    }
+}
+
+/// Buffers that a queue lends to the device and gives back when the device has used them.
+///
+/// VIRTIO 1.2, 2.6.4.2: the parts that the device reads come before those that it writes.
+///
+/// # Safety
+/// Every segment must lie in memory that the value owns, exclusively, until it is dropped, wherever
+/// the value is moved; a read-only and a writable segment must not overlap. The segments must not
+/// change while the value is in a queue.
+pub unsafe trait Chain: Send + 'static {
+    /// How many segments a chain of this type has at most. With indirect descriptors a queue keeps a
+    /// table of this length for each chain; keep it near what the device's requests need.
+    const MAX_SEGMENTS: u16;
+
+    /// The segments that the device reads.
+    fn readable(&self) -> impl ExactSizeIterator<Item = Segment>;
+
+    /// The segments that the device writes.
+    fn writable(&self) -> impl ExactSizeIterator<Item = Segment>;
+}
+
+/// A chain of one buffer that the device reads the first `len` bytes of.
+#[derive(Debug)]
+pub struct Readable {
+    /// The bytes.
+    pub buffer: DmaBuffer,
+    /// How many of them the device shall read; not zero.
+    pub len: u32,
+}
+
+// SAFETY: the only segment is a prefix of the buffer that the value owns.
+unsafe impl Chain for Readable {
+    const MAX_SEGMENTS: u16 = 1;
+
+    fn readable(&self) -> impl ExactSizeIterator<Item = Segment> {
+        core::iter::once(Segment::prefix(&self.buffer, self.len))
+    }
+
+    fn writable(&self) -> impl ExactSizeIterator<Item = Segment> {
+        core::iter::empty()
+    }
+}
+
+/// A chain of one buffer that the device may write all of.
+#[derive(Debug)]
+pub struct Writable(pub DmaBuffer);
+
+// SAFETY: the only segment is the buffer that the value owns.
+unsafe impl Chain for Writable {
+    const MAX_SEGMENTS: u16 = 1;
+
+    fn readable(&self) -> impl ExactSizeIterator<Item = Segment> {
+        core::iter::empty()
+    }
+
+    fn writable(&self) -> impl ExactSizeIterator<Item = Segment> {
+        core::iter::once(Segment::of(&self.0))
+    }
+}

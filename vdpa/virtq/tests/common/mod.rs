@@ -1,0 +1,104 @@
+//! What the tests of the driver side share.
+#![allow(
+    clippy::allow_attributes,
+    dead_code,
+    reason = "each test file uses a part of it"
+)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::iter;
+use std::sync::Arc;
+
+use virtq::testing::{DeviceRing, HeapDma};
+use virtq::{
+    Chain, DeviceHold, DmaAllocator, DmaBuffer, Queue, QueueConfig, RingFeatures, Segment,
+};
+
+/// Up to eight readable segments, all the same bytes, and a writable one.
+#[derive(Debug)]
+pub struct Message {
+    pub readable: Option<DmaBuffer>,
+    pub writable: Option<DmaBuffer>,
+    pub repeat: usize,
+}
+
+// SAFETY: the segments are whole buffers that the value owns; repeated ones are only read.
+unsafe impl Chain for Message {
+    const MAX_SEGMENTS: u16 = 8;
+
+    fn readable(&self) -> impl ExactSizeIterator<Item = Segment> {
+        let count = if self.readable.is_some() {
+            self.repeat
+        } else {
+            0
+        };
+        let segment = self.readable.as_ref().map(Segment::of);
+        (0..count).map(move |_| segment.expect("counted above"))
+    }
+
+    fn writable(&self) -> impl ExactSizeIterator<Item = Segment> {
+        self.writable.as_ref().map(Segment::of).into_iter()
+    }
+}
+
+pub struct Setup {
+    pub dma: Arc<HeapDma>,
+    pub hold: Arc<DeviceHold>,
+}
+
+impl Setup {
+    pub fn new() -> Self {
+        Self::limited(usize::MAX)
+    }
+
+    pub fn limited(bytes: usize) -> Self {
+        Self {
+            dma: HeapDma::limited(bytes),
+            hold: DeviceHold::new(),
+        }
+    }
+
+    pub fn allocator(&self) -> Arc<dyn DmaAllocator> {
+        Arc::clone(&self.dma) as Arc<dyn DmaAllocator>
+    }
+
+    /// A message of `text` with room for `reply` bytes.
+    pub fn message(&self, text: &[u8], reply: usize) -> Message {
+        let allocator = self.allocator();
+        let mut readable = DmaBuffer::new(&allocator, text.len()).unwrap();
+        readable.copy_from_slice(text);
+        let writable = iter::once(reply).filter(|&len| len > 0);
+        let writable = writable
+            .map(|len| DmaBuffer::new(&allocator, len).unwrap())
+            .next();
+        Message {
+            readable: Some(readable),
+            writable,
+            repeat: 1,
+        }
+    }
+}
+
+pub struct Case {
+    pub queue: Queue<Message>,
+    pub device: DeviceRing,
+    pub setup: Setup,
+}
+
+impl Case {
+    pub fn new(size: u16, features: RingFeatures) -> Self {
+        let setup = Setup::new();
+        let config = QueueConfig {
+            size,
+            align: 1,
+            features,
+        };
+        let queue = Queue::new(&config, &setup.allocator(), &setup.hold).unwrap();
+        let device = DeviceRing::new(&setup.dma, queue.addresses(), size, features);
+        Self {
+            queue,
+            device,
+            setup,
+        }
+    }
+}

@@ -1,0 +1,473 @@
+//! The driver side of a split queue against a device side by the specification, honest and not.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::{Case, Message, Setup};
+use virtq::{
+    AddReason, Broken, CreateError, DmaBuffer, DmaError, Notify, Pending, Queue, QueueConfig,
+    RingFeatures,
+};
+
+const PLAIN: RingFeatures = RingFeatures {
+    event_idx: false,
+    indirect: false,
+};
+const EVENT: RingFeatures = RingFeatures {
+    event_idx: true,
+    indirect: false,
+};
+const INDIRECT: RingFeatures = RingFeatures {
+    event_idx: false,
+    indirect: true,
+};
+const BOTH: RingFeatures = RingFeatures {
+    event_idx: true,
+    indirect: true,
+};
+const ALL: [RingFeatures; 4] = [PLAIN, EVENT, INDIRECT, BOTH];
+
+#[test]
+fn a_chain_reaches_the_device_and_comes_back() {
+    for features in ALL {
+        let Case {
+            mut queue,
+            mut device,
+            setup,
+        } = Case::new(8, features);
+        let token = queue.add(setup.message(b"ping", 16)).unwrap();
+        assert!(
+            device.pop().is_none(),
+            "nothing is visible before it is published"
+        );
+        assert_eq!(queue.publish(), Notify::Needed);
+
+        let request = device.pop().unwrap();
+        assert_eq!(device.read(&request), b"ping");
+        device.write(&request, 0, b"pong!");
+        assert!(queue.take().unwrap().is_none());
+        device.complete(request.head.into(), 5);
+
+        let used = queue.take().unwrap().unwrap();
+        assert_eq!((used.token, used.written), (token, 5));
+        assert_eq!(&used.chain.writable.unwrap()[..5], b"pong!");
+        assert_eq!((queue.free(), queue.in_flight()), (8, 0));
+    }
+}
+
+#[test]
+fn a_batch_costs_one_notification() {
+    for features in ALL {
+        let Case {
+            mut queue,
+            mut device,
+            setup,
+        } = Case::new(8, features);
+        for _ in 0..4 {
+            queue.add(setup.message(b"x", 0)).unwrap();
+        }
+        assert_eq!(queue.publish(), Notify::Needed);
+        assert_eq!(queue.publish(), Notify::NotNeeded, "nothing new to publish");
+        let seen = std::iter::from_fn(|| device.pop()).count();
+        assert_eq!(seen, 4);
+        let counters = queue.statistics().snapshot();
+        assert_eq!(
+            (counters.added, counters.kicks, counters.suppressed),
+            (4, 1, 0)
+        );
+    }
+}
+
+#[test]
+fn a_device_that_looks_anyway_is_not_notified() {
+    let Case {
+        mut queue,
+        device,
+        setup,
+    } = Case::new(8, PLAIN);
+    device.set_no_notify(1);
+    queue.add(setup.message(b"x", 0)).unwrap();
+    assert_eq!(queue.publish(), Notify::NotNeeded);
+    device.set_no_notify(0);
+    queue.add(setup.message(b"x", 0)).unwrap();
+    assert_eq!(queue.publish(), Notify::Needed);
+}
+
+/// The rule of VIRTIO 1.2, 2.7.10.1: exactly the publication that passes the event index notifies.
+#[test]
+fn one_armed_event_gives_one_notification() {
+    let Case {
+        mut queue,
+        device,
+        setup,
+    } = Case::new(8, EVENT);
+    device.set_avail_event(0);
+    let notified: Vec<_> = (0..4)
+        .map(|_| {
+            queue.add(setup.message(b"x", 0)).unwrap();
+            queue.publish()
+        })
+        .collect();
+    assert_eq!(
+        notified,
+        [
+            Notify::Needed,
+            Notify::NotNeeded,
+            Notify::NotNeeded,
+            Notify::NotNeeded
+        ]
+    );
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "takes too long")]
+fn a_batch_across_the_index_wrap_notifies() {
+    let Case {
+        mut queue,
+        mut device,
+        setup,
+    } = Case::new(4, EVENT);
+    for _ in 0..65534 {
+        round_trip(&mut queue, &mut device, &setup);
+    }
+    device.set_avail_event(65534);
+    for _ in 0..3 {
+        queue.add(setup.message(b"x", 0)).unwrap();
+    }
+    assert_eq!(
+        queue.publish(),
+        Notify::Needed,
+        "65534 lies between 65534 and 1"
+    );
+    assert_eq!(std::iter::from_fn(|| device.pop()).count(), 3);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "takes too long")]
+fn a_chain_left_behind_for_a_whole_wrap_is_still_in_flight() {
+    let Case {
+        mut queue,
+        mut device,
+        setup,
+    } = Case::new(4, PLAIN);
+    let slow = queue.add(setup.message(b"slow", 0)).unwrap();
+    let _ = queue.publish();
+    let slow_request = device.pop().unwrap();
+    for _ in 0..65536 {
+        round_trip(&mut queue, &mut device, &setup);
+    }
+    device.complete(slow_request.head.into(), 0);
+    assert_eq!(queue.take().unwrap().unwrap().token, slow);
+}
+
+#[test]
+fn interrupts_come_only_when_asked_for() {
+    for features in ALL {
+        let Case {
+            mut queue,
+            mut device,
+            setup,
+        } = Case::new(8, features);
+        assert_eq!(queue.enable_interrupts(), Pending::No);
+        round_trip(&mut queue, &mut device, &setup);
+        assert!(device.wants_interrupt());
+
+        queue.disable_interrupts();
+        round_trip(&mut queue, &mut device, &setup);
+        assert!(!device.wants_interrupt());
+
+        queue.add(setup.message(b"x", 0)).unwrap();
+        let _ = queue.publish();
+        let request = device.pop().unwrap();
+        device.complete(request.head.into(), 0);
+        assert_eq!(
+            queue.enable_interrupts(),
+            Pending::Yes,
+            "it came before interrupts were on"
+        );
+    }
+}
+
+#[test]
+fn a_full_queue_gives_the_chain_back() {
+    let Case {
+        mut queue, setup, ..
+    } = Case::new(4, PLAIN);
+    queue.add(setup.message(b"two descriptors", 4)).unwrap();
+    queue.add(setup.message(b"two descriptors", 4)).unwrap();
+    let error = queue.add(setup.message(b"third", 0)).unwrap_err();
+    assert_eq!(error.reason, AddReason::Full);
+    assert_eq!(&error.chain.readable.unwrap()[..], b"third");
+}
+
+#[test]
+fn indirect_chains_take_one_descriptor_each() {
+    let Case {
+        mut queue, setup, ..
+    } = Case::new(4, INDIRECT);
+    for _ in 0..4 {
+        queue.add(setup.message(b"two segments", 4)).unwrap();
+    }
+    assert_eq!(
+        queue.add(setup.message(b"x", 0)).unwrap_err().reason,
+        AddReason::Full
+    );
+}
+
+#[test]
+fn an_empty_chain_and_an_endless_one_are_refused() {
+    let Case {
+        mut queue, setup, ..
+    } = Case::new(2, INDIRECT);
+    let empty = Message {
+        readable: None,
+        writable: None,
+        repeat: 1,
+    };
+    assert_eq!(queue.add(empty).unwrap_err().reason, AddReason::Empty);
+    let long = Message {
+        repeat: 3,
+        ..setup.message(b"x", 0)
+    };
+    assert_eq!(
+        queue.add(long).unwrap_err().reason,
+        AddReason::TooLong,
+        "longer than the queue"
+    );
+}
+
+#[test]
+fn sizes_that_no_split_queue_has_are_refused() {
+    let setup = Setup::new();
+    for size in [0, 3, 40000] {
+        let config = QueueConfig {
+            size,
+            align: 1,
+            features: PLAIN,
+        };
+        let error = Queue::<Message>::new(&config, &setup.allocator(), &setup.hold).unwrap_err();
+        assert_eq!(error, CreateError::BadSize);
+    }
+    let config = QueueConfig {
+        size: 4,
+        align: 3,
+        features: PLAIN,
+    };
+    let error = Queue::<Message>::new(&config, &setup.allocator(), &setup.hold).unwrap_err();
+    assert_eq!(error, CreateError::BadAlignment);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "takes too long")]
+fn the_largest_queue_works() {
+    let Case {
+        mut queue,
+        mut device,
+        setup,
+    } = Case::new(32768, PLAIN);
+    round_trip(&mut queue, &mut device, &setup);
+}
+
+#[test]
+fn the_parts_are_aligned_as_the_device_asks() {
+    let setup = Setup::new();
+    let config = QueueConfig {
+        size: 8,
+        align: 4096,
+        features: PLAIN,
+    };
+    let queue = Queue::<Message>::new(&config, &setup.allocator(), &setup.hold).unwrap();
+    let parts = queue.addresses();
+    for addr in [parts.descriptor, parts.driver, parts.device] {
+        assert_eq!(addr.0 % 4096, 0);
+    }
+}
+
+#[test]
+fn an_allocation_that_fails_leaves_nothing_behind() {
+    let setup = Setup::limited(600);
+    let config = QueueConfig {
+        size: 16,
+        align: 1,
+        features: INDIRECT,
+    };
+    let error = Queue::<Message>::new(&config, &setup.allocator(), &setup.hold).unwrap_err();
+    assert_eq!(error, CreateError::Memory(DmaError::OutOfMemory));
+    assert_eq!(setup.dma.outstanding(), 0);
+}
+
+#[test]
+fn a_used_index_beyond_what_was_given_breaks_the_queue() {
+    let Case {
+        mut queue,
+        mut device,
+        setup,
+    } = Case::new(8, PLAIN);
+    queue.add(setup.message(b"x", 0)).unwrap();
+    let _ = queue.publish();
+    device.set_used_index(2);
+    assert_broken(queue, &setup, Broken::UsedIndex);
+}
+
+#[test]
+fn a_used_index_that_goes_back_breaks_the_queue() {
+    let Case {
+        mut queue,
+        mut device,
+        setup,
+    } = Case::new(8, PLAIN);
+    round_trip(&mut queue, &mut device, &setup);
+    device.set_used_index(0);
+    assert_broken(queue, &setup, Broken::UsedIndex);
+}
+
+#[test]
+fn an_id_outside_the_ring_breaks_the_queue() {
+    for id in [8, 0x1_0000, u32::MAX] {
+        let Case {
+            mut queue,
+            mut device,
+            setup,
+        } = Case::new(8, PLAIN);
+        queue.add(setup.message(b"x", 0)).unwrap();
+        let _ = queue.publish();
+        device.complete(id, 0);
+        assert_broken(queue, &setup, Broken::BadId);
+    }
+}
+
+#[test]
+fn a_chain_returned_twice_breaks_the_queue() {
+    let Case {
+        mut queue,
+        mut device,
+        setup,
+    } = Case::new(8, PLAIN);
+    queue.add(setup.message(b"one", 0)).unwrap();
+    queue.add(setup.message(b"two", 0)).unwrap();
+    let _ = queue.publish();
+    let head = device.pop().unwrap().head;
+    device.complete(head.into(), 0);
+    device.complete(head.into(), 0);
+    assert!(queue.take().unwrap().is_some());
+    assert_broken(queue, &setup, Broken::NotInFlight);
+}
+
+#[test]
+fn the_middle_of_a_chain_is_no_chain() {
+    let Case {
+        mut queue,
+        mut device,
+        setup,
+    } = Case::new(8, PLAIN);
+    let head = queue.add(setup.message(b"two descriptors", 4)).unwrap();
+    let _ = queue.publish();
+    device.complete(u32::try_from(head.index()).unwrap() + 1, 0);
+    assert_broken(queue, &setup, Broken::NotInFlight);
+}
+
+#[test]
+fn a_chain_returned_before_it_was_published_breaks_the_queue() {
+    let Case {
+        mut queue,
+        mut device,
+        setup,
+    } = Case::new(8, PLAIN);
+    queue.add(setup.message(b"published", 0)).unwrap();
+    let _ = queue.publish();
+    let hidden = queue.add(setup.message(b"not yet", 0)).unwrap();
+    device.complete(u32::try_from(hidden.index()).unwrap(), 0);
+    assert_broken(queue, &setup, Broken::NotInFlight);
+}
+
+#[test]
+fn more_written_than_lent_breaks_the_queue() {
+    let Case {
+        mut queue,
+        mut device,
+        setup,
+    } = Case::new(8, PLAIN);
+    queue.add(setup.message(b"x", 16)).unwrap();
+    let _ = queue.publish();
+    let head = device.pop().unwrap().head;
+    device.complete(head.into(), 17);
+    assert_broken(queue, &setup, Broken::BadLength);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "leaks on purpose")]
+fn memory_that_the_device_may_touch_is_never_freed() {
+    let Case {
+        mut queue, setup, ..
+    } = Case::new(8, PLAIN);
+    queue.add(setup.message(b"in flight", 0)).unwrap();
+    let _ = queue.publish();
+    setup.hold.hold();
+    let before = setup.dma.outstanding();
+    assert!(queue.reclaim().is_none());
+    drop(queue);
+    assert_eq!(
+        setup.dma.outstanding(),
+        before,
+        "the ring and the chain are leaked on purpose"
+    );
+}
+
+#[test]
+fn a_device_that_was_reset_gives_everything_back() {
+    let Case {
+        mut queue, setup, ..
+    } = Case::new(8, BOTH);
+    setup.hold.hold();
+    queue.add(setup.message(b"in flight", 4)).unwrap();
+    let _ = queue.publish();
+    setup.hold.release();
+    assert_eq!(
+        &queue.reclaim().unwrap().readable.unwrap()[..],
+        b"in flight"
+    );
+    assert!(queue.reclaim().is_none());
+    drop(queue);
+    assert_eq!(setup.dma.outstanding(), 0);
+}
+
+#[test]
+fn a_buffer_is_cut_without_copying() {
+    let setup = Setup::new();
+    let parts = DmaBuffer::pool(&setup.allocator(), 3, 100).unwrap();
+    let addresses: Vec<_> = parts
+        .iter()
+        .map(|part| part.addr().0 - parts[0].addr().0)
+        .collect();
+    assert_eq!(addresses, [0, 100, 200]);
+    assert!(parts.iter().all(|part| part.len() == 100));
+    drop(parts);
+    assert_eq!(setup.dma.outstanding(), 0);
+}
+
+fn round_trip(queue: &mut Queue<Message>, device: &mut virtq::testing::DeviceRing, setup: &Setup) {
+    queue.add(setup.message(b"x", 0)).unwrap();
+    let _ = queue.publish();
+    let request = device.pop().unwrap();
+    device.complete(request.head.into(), 0);
+    queue.take().unwrap().unwrap();
+}
+
+fn assert_broken(mut queue: Queue<Message>, setup: &Setup, how: Broken) {
+    assert_eq!(queue.take().unwrap_err(), how);
+    assert_eq!(
+        queue.take().unwrap_err(),
+        how,
+        "a broken queue stays broken"
+    );
+    assert_eq!(queue.broken(), Some(how));
+    let refused = queue.add(setup.message(b"x", 0)).unwrap_err();
+    assert_eq!(refused.reason, AddReason::Broken(how));
+    drop(refused);
+    drop(queue);
+    assert_eq!(
+        setup.dma.outstanding(),
+        0,
+        "nothing is lost when the device was reset"
+    );
+}
