@@ -3,8 +3,8 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-/// "The device may touch its memory": raised before the first queue is made ready, and lowered only
-/// when the device has confirmed a reset.
+/// "The device may touch its memory": raised before the device is allowed to run (`DRIVER_OK`), and
+/// lowered only when it has confirmed a reset.
 ///
 /// While it is held, dropping a queue leaks the ring and the chains in flight: memory that is lost is
 /// better than memory that a device overwrites after somebody else got it.

@@ -1,0 +1,141 @@
+//! Binding a device to a driver and taking it away again, step by step.
+//!
+//! Binding: power, probe. Unbinding: the driver lets go, the device comes to rest, power.
+
+use alloc::sync::Arc;
+
+use super::matching::{Candidate, Matched, candidates, matched};
+use super::slot::{Change, Claim, Slot};
+use super::{Bus, BusDevice, Driver, ProbeError};
+
+impl<D: BusDevice> Bus<D> {
+    /// Offers the device to every driver that matches, best first, until one claims it.
+    pub(super) async fn find_driver(&self, slot: &Slot<D>) {
+        let drivers = self.members.lock().drivers.clone();
+        let override_name = slot.override_name();
+        for candidate in candidates(&*slot.device, override_name.as_deref(), &drivers) {
+            self.bind(slot, &candidate).await;
+        }
+    }
+
+    /// Offers the device to one driver, if it matches.
+    pub(super) async fn offer(&self, slot: &Slot<D>, driver: &Arc<dyn Driver<D>>) {
+        let override_name = slot.override_name();
+        if let Some(matched) = matched(&*slot.device, override_name.as_deref(), driver.as_ref()) {
+            self.bind(
+                slot,
+                &Candidate {
+                    driver: Arc::clone(driver),
+                    matched,
+                },
+            )
+            .await;
+        }
+    }
+
+    /// Takes the device from its driver unless the override allows it, and looks for another.
+    pub(super) async fn rebind(&self, slot: &Slot<D>) {
+        let override_name = slot.override_name();
+        let unwanted = |driver: &Arc<dyn Driver<D>>| {
+            override_name
+                .as_deref()
+                .is_some_and(|name| name != driver.name())
+        };
+        Self::unbind(slot, unwanted).await;
+        self.find_driver(slot).await;
+    }
+
+    /// Takes the device from this driver.
+    pub(super) async fn unbind_from(&self, slot: &Slot<D>, driver: &Arc<dyn Driver<D>>) {
+        Self::unbind(slot, |holder| Arc::ptr_eq(holder, driver)).await;
+    }
+
+    /// The first half of a removal: no driver can claim the device any more, and none holds it.
+    pub(super) async fn evict(slot: &Slot<D>) {
+        slot.leave();
+        if let Some((change, claim)) = slot.seize().await {
+            // Also if no driver of the bus has had it: somebody may have used it directly.
+            change.aftermath(|aftermath| aftermath.restless = true);
+            let_go(slot, &change, claim).await;
+        }
+    }
+
+    /// The second half of a removal: the device is no longer on the bus, nor in the tree.
+    pub(super) fn forget(&self, slot: &Arc<Slot<D>>) {
+        let mut members = self.members.lock();
+        members.devices.retain(|other| !Arc::ptr_eq(other, slot));
+        drop(members);
+        slot.leave_tree();
+    }
+
+    /// Lets one driver try, if the device is still free and the driver still registered then.
+    async fn bind(&self, slot: &Slot<D>, candidate: &Candidate<D>) {
+        let driver = &candidate.driver;
+        // Asked with the device's state locked: a driver that is removed later finds the claim.
+        let registered = || {
+            self.members
+                .lock()
+                .drivers
+                .iter()
+                .any(|other| Arc::ptr_eq(other, driver))
+        };
+        let Some(change) = slot.claim(registered).await else {
+            return;
+        };
+        match try_bind(slot, &change, candidate).await {
+            Ok(claim) => change.bound(claim),
+            Err(error) => {
+                let (device, name) = (slot.device.node().path(), driver.name());
+                log::warn!("{device}: {name} does not take it: {error}");
+            }
+        }
+    }
+
+    async fn unbind(slot: &Slot<D>, wanted: impl Fn(&Arc<dyn Driver<D>>) -> bool) {
+        if let Some((change, claim)) = slot.release(wanted).await {
+            let_go(slot, &change, Some(claim)).await;
+        }
+    }
+}
+
+/// Power on, probe; if the probe fails, the device at rest and power off again.
+async fn try_bind<D: BusDevice>(
+    slot: &Slot<D>,
+    change: &Change<'_, D>,
+    candidate: &Candidate<D>,
+) -> Result<Claim<D>, ProbeError> {
+    let driver = &candidate.driver;
+    // An earlier attempt may have been dropped half-way.
+    come_to_rest(slot, change).await;
+    if let Some(power) = slot.device.power_domain() {
+        power.attach().await?;
+        change.aftermath(|aftermath| aftermath.power = Some(power));
+    }
+    change.aftermath(|aftermath| aftermath.restless = true);
+    let id = Matched::row(candidate.matched, driver.as_ref());
+    match driver.probe(&slot.device, id).await {
+        Ok(bound) => Ok(Claim::new(Arc::clone(driver), bound)),
+        Err(error) => {
+            come_to_rest(slot, change).await;
+            Err(error)
+        }
+    }
+}
+
+/// Driver off, the device at rest, power off.
+async fn let_go<D: BusDevice>(slot: &Slot<D>, change: &Change<'_, D>, claim: Option<Claim<D>>) {
+    if let Some(claim) = claim {
+        claim.bound.remove().await;
+    }
+    come_to_rest(slot, change).await;
+}
+
+async fn come_to_rest<D: BusDevice>(slot: &Slot<D>, change: &Change<'_, D>) {
+    if change.aftermath(|aftermath| aftermath.restless) {
+        slot.device.quiesce().await;
+        change.aftermath(|aftermath| aftermath.restless = false);
+    }
+    if let Some(power) = change.aftermath(|aftermath| aftermath.power.take()) {
+        power.detach().await;
+    }
+}

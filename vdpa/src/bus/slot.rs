@@ -1,0 +1,272 @@
+//! A device's place on a bus: which driver holds it, and who may change that now.
+//!
+//! The state is under a short lock. While a driver is at work the state says `Changing`, and
+//! whoever else wants to change it waits.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::{Arc, Weak};
+use core::mem;
+
+use spin::Mutex;
+
+use crate::platform::BoxFuture;
+use crate::power::{Managed, PowerDomain, PowerError};
+use crate::wait::Waiters;
+
+use super::{Bound, BusDevice, Driver};
+
+/// A device on a bus.
+pub(super) struct Slot<D: BusDevice> {
+    pub(super) device: Arc<D>,
+    state: Mutex<State<D>>,
+    settled: Waiters,
+    /// Whom the power changes of the system reach; kept here because the tree must not own it.
+    managed: Mutex<Option<Arc<dyn Managed>>>,
+}
+
+struct State<D: BusDevice> {
+    binding: Binding<D>,
+    override_name: Option<String>,
+    /// No driver may claim the device any more.
+    leaving: bool,
+    /// What is left to do when the driver is gone.
+    aftermath: Aftermath,
+}
+
+enum Binding<D: BusDevice> {
+    Unbound,
+    /// Somebody holds a [`Change`].
+    Changing,
+    Bound(Claim<D>),
+}
+
+/// A driver's claim on the device.
+pub(super) struct Claim<D: BusDevice> {
+    driver: Arc<dyn Driver<D>>,
+    pub(super) bound: Box<dyn Bound>,
+    suspended: bool,
+}
+
+impl<D: BusDevice> Claim<D> {
+    pub(super) fn new(driver: Arc<dyn Driver<D>>, bound: Box<dyn Bound>) -> Self {
+        Self {
+            driver,
+            bound,
+            suspended: false,
+        }
+    }
+}
+
+/// What a driver leaves behind, even one whose future was dropped half-way.
+#[derive(Default)]
+pub(super) struct Aftermath {
+    /// A driver has seen the device since it last came to rest.
+    pub(super) restless: bool,
+    /// What feeds the device.
+    pub(super) power: Option<Arc<dyn PowerDomain>>,
+}
+
+/// The right to change the binding. Dropped without an outcome, also in the middle of an await, it
+/// leaves the device unbound.
+pub(super) struct Change<'a, D: BusDevice> {
+    slot: &'a Slot<D>,
+    outcome: Binding<D>,
+}
+
+impl<D: BusDevice> Change<'_, D> {
+    /// Settles with the claim in place.
+    pub(super) fn bound(mut self, claim: Claim<D>) {
+        self.outcome = Binding::Bound(claim);
+    }
+
+    /// What the next one will have to clean up.
+    pub(super) fn aftermath<T>(&self, look: impl FnOnce(&mut Aftermath) -> T) -> T {
+        look(&mut self.slot.state.lock().aftermath)
+    }
+}
+
+impl<D: BusDevice> Drop for Change<'_, D> {
+    fn drop(&mut self) {
+        let outcome = mem::replace(&mut self.outcome, Binding::Unbound);
+        let driver = match &outcome {
+            Binding::Bound(claim) => Some(claim.driver.name()),
+            Binding::Unbound | Binding::Changing => None,
+        };
+        self.slot.device.node().set_driver(driver);
+        self.slot.state.lock().binding = outcome;
+        self.slot.settled.wake();
+    }
+}
+
+impl<D: BusDevice> Slot<D> {
+    pub(super) fn new(device: Arc<D>) -> Arc<Self> {
+        let state = State {
+            binding: Binding::Unbound,
+            override_name: None,
+            leaving: false,
+            aftermath: Aftermath::default(),
+        };
+        Arc::new(Self {
+            device,
+            state: Mutex::new(state),
+            settled: Waiters::default(),
+            managed: Mutex::new(None),
+        })
+    }
+
+    /// Takes part in the power changes of the system from now on.
+    pub(super) fn join_tree(self: &Arc<Self>) {
+        let managed: Arc<dyn Managed> = Arc::new(Power(Arc::downgrade(self)));
+        self.device
+            .node()
+            .set_managed(Some(Arc::downgrade(&managed)));
+        *self.managed.lock() = Some(managed);
+    }
+
+    /// Is no longer part of the system.
+    pub(super) fn leave_tree(&self) {
+        self.device.node().set_managed(None);
+        self.device.node().detach();
+        *self.managed.lock() = None;
+    }
+
+    /// Whether no driver has the device or is about to.
+    pub(super) fn is_unbound(&self) -> bool {
+        matches!(self.state.lock().binding, Binding::Unbound)
+    }
+
+    /// Name and alias, for people who look for a driver.
+    pub(super) fn describe(&self) -> String {
+        format!("{} {}", self.device.node().name(), self.device.alias())
+    }
+
+    pub(super) fn override_name(&self) -> Option<String> {
+        self.state.lock().override_name.clone()
+    }
+
+    pub(super) fn set_override(&self, driver: Option<String>) {
+        self.state.lock().override_name = driver;
+    }
+
+    /// No driver may claim the device any more.
+    pub(super) fn leave(&self) {
+        self.state.lock().leaving = true;
+    }
+
+    /// The right to bind the device, once nobody else is changing it. `None`, if it has a driver, is
+    /// leaving, or `allowed` says no at the very moment of the claim.
+    pub(super) async fn claim(&self, allowed: impl Fn() -> bool) -> Option<Change<'_, D>> {
+        let free = |state: &State<D>| match state.binding {
+            Binding::Unbound => !state.leaving && allowed(),
+            Binding::Changing | Binding::Bound(_) => false,
+        };
+        self.change(free).await.map(|(change, _)| change)
+    }
+
+    /// The right to unbind the device and its driver's claim, once nobody else is changing it.
+    /// `None`, if it has no driver, or one that is not `wanted`.
+    pub(super) async fn release(
+        &self,
+        wanted: impl Fn(&Arc<dyn Driver<D>>) -> bool,
+    ) -> Option<(Change<'_, D>, Claim<D>)> {
+        let held = |state: &State<D>| match &state.binding {
+            Binding::Bound(claim) => wanted(&claim.driver),
+            Binding::Changing | Binding::Unbound => false,
+        };
+        let (change, claim) = self.change(held).await?;
+        claim.map(|claim| (change, claim))
+    }
+
+    /// The right to change the device in whatever state it settles.
+    pub(super) async fn seize(&self) -> Option<(Change<'_, D>, Option<Claim<D>>)> {
+        self.change(|_| true).await
+    }
+
+    /// Waits until nobody is changing the binding, and takes the right to if it is as `wanted` then.
+    async fn change(
+        &self,
+        wanted: impl Fn(&State<D>) -> bool,
+    ) -> Option<(Change<'_, D>, Option<Claim<D>>)> {
+        let attempt = || {
+            let mut state = self.state.lock();
+            if matches!(state.binding, Binding::Changing) {
+                return None;
+            }
+            if !wanted(&state) {
+                return Some(None);
+            }
+            let change = Change {
+                slot: self,
+                outcome: Binding::Unbound,
+            };
+            match mem::replace(&mut state.binding, Binding::Changing) {
+                Binding::Bound(claim) => Some(Some((change, Some(claim)))),
+                Binding::Unbound | Binding::Changing => Some(Some((change, None))),
+            }
+        };
+        self.settled.until(attempt).await
+    }
+}
+
+/// The device's part in the power changes of the system.
+struct Power<D: BusDevice>(Weak<Slot<D>>);
+
+impl<D: BusDevice> Managed for Power<D> {
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let Some(slot) = self.0.upgrade() else { return };
+            if let Some((change, claim)) = slot.release(|_| true).await {
+                claim.bound.shutdown().await;
+                change.bound(claim);
+            }
+        })
+    }
+
+    fn suspend(&self) -> BoxFuture<'_, Result<(), PowerError>> {
+        Box::pin(async {
+            let Some(slot) = self.0.upgrade() else {
+                return Ok(());
+            };
+            let Some((change, mut claim)) = slot.release(|_| true).await else {
+                return Ok(());
+            };
+            let result = if claim.suspended {
+                Ok(())
+            } else {
+                claim.bound.suspend().await
+            };
+            claim.suspended = result.is_ok();
+            log_failure(&slot, "suspend", result);
+            change.bound(claim);
+            result
+        })
+    }
+
+    fn resume(&self) -> BoxFuture<'_, Result<(), PowerError>> {
+        Box::pin(async {
+            let Some(slot) = self.0.upgrade() else {
+                return Ok(());
+            };
+            let Some((change, mut claim)) = slot.release(|_| true).await else {
+                return Ok(());
+            };
+            let result = if claim.suspended {
+                claim.bound.resume().await
+            } else {
+                Ok(())
+            };
+            claim.suspended = claim.suspended && result.is_err();
+            log_failure(&slot, "resume", result);
+            change.bound(claim);
+            result
+        })
+    }
+}
+
+fn log_failure<D: BusDevice>(slot: &Slot<D>, what: &str, result: Result<(), PowerError>) {
+    if let Err(error) = result {
+        log::error!("{}: cannot {what}: {error}", slot.device.node().path());
+    }
+}

@@ -1,0 +1,325 @@
+//! The vDPA device and its bus.
+//!
+//! A [`VdpaDevice`] wraps what a parent driver implements and is the one place that checks: every
+//! index and size, the state machine of the virtio status, and whether the device is still there.
+//! Behind it parents may trust their arguments; in front of it consumers may pass what they like.
+//!
+//! The bus is for devices with a virtio data path only; its drivers turn a device into something
+//! that others can use ([`virtio_vdpa`](crate::virtio_vdpa)). One driver holds a device at a time.
+
+mod config_space;
+mod on_bus;
+mod queues;
+mod registry;
+mod session;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+use spin::Mutex;
+use virtio::DeviceStatus;
+use virtq::DmaAllocator;
+
+use crate::bus::Bus;
+use crate::ids::IdGuard;
+use crate::ops::{DmaModel, OpError, VdpaOps};
+use crate::wait::Turn;
+use crate::{Features, Node, Platform};
+
+pub use self::registry::{RegisterError, Removal, Removed};
+
+use self::session::Session;
+
+/// The bus of vDPA devices.
+pub type VdpaBus = Bus<VdpaDevice>;
+
+/// What a device is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// A physical function, or the only function of a simpler device.
+    Pf,
+    /// A virtual function of a device with SR-IOV.
+    Vf,
+    /// A program.
+    Software,
+}
+
+/// What a device needs besides its operations.
+#[derive(Clone, Debug)]
+pub struct VdpaDeviceConfig {
+    /// Below whom it hangs in the device tree.
+    pub parent: Arc<Node>,
+    /// Who issues its DMA requests, which may be somebody else than the parent.
+    pub dma_device: Arc<Node>,
+    /// The kernel's services.
+    pub platform: Arc<dyn Platform>,
+    /// What it is made of.
+    pub kind: DeviceKind,
+}
+
+/// One row of the id table of a driver on the vDPA bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VdpaId {
+    /// Devices of one virtio type.
+    Type(u32),
+    /// Any device.
+    Any,
+}
+
+/// A device on the vDPA bus.
+///
+/// After it has left the bus every operation answers [`OpError::Gone`].
+pub struct VdpaDevice {
+    // Fields are dropped in this order: the parent's data is freed before the id can be used again.
+    ops: Box<dyn VdpaOps>,
+    config: VdpaDeviceConfig,
+    node: Arc<Node>,
+    presence: AtomicU8,
+    workers_stopped: AtomicBool,
+    /// One task at a time changes the state of the device.
+    turn: Turn,
+    session: Mutex<Session>,
+    counters: Counters,
+    _id: IdGuard,
+}
+
+/// What went wrong with a device, in numbers.
+#[derive(Debug, Default)]
+struct Counters {
+    reset_timeouts: AtomicU64,
+    left_ready: AtomicU64,
+    leaked_queues: AtomicU64,
+}
+
+/// Whether a device is there.
+mod presence {
+    /// On the bus.
+    pub(super) const PRESENT: u8 = 0;
+    /// Being taken off the bus: it can only be brought to rest.
+    pub(super) const LEAVING: u8 = 1;
+    /// Off the bus, or its hardware is: no register may be touched.
+    pub(super) const GONE: u8 = 2;
+}
+
+impl VdpaDevice {
+    /// The device's place in the device tree.
+    #[must_use]
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Who issues its DMA requests.
+    #[must_use]
+    pub fn dma_device(&self) -> &Arc<Node> {
+        &self.config.dma_device
+    }
+
+    /// The kernel's services.
+    #[must_use]
+    pub fn platform(&self) -> &Arc<dyn Platform> {
+        &self.config.platform
+    }
+
+    /// Where memory that the device can reach comes from.
+    #[must_use]
+    pub fn dma(&self) -> Arc<dyn DmaAllocator> {
+        match self.ops.dma_model() {
+            DmaModel::Platform => self.config.platform.dma(),
+        }
+    }
+
+    /// What it is made of.
+    #[must_use]
+    pub fn kind(&self) -> DeviceKind {
+        self.config.kind
+    }
+
+    /// The virtio device type (VIRTIO 1.2, section 5).
+    #[must_use]
+    pub fn device_type(&self) -> u32 {
+        self.ops.device_id()
+    }
+
+    /// Who made it.
+    #[must_use]
+    pub fn vendor_id(&self) -> u32 {
+        self.ops.vendor_id()
+    }
+
+    /// The features that it offers.
+    ///
+    /// # Errors
+    /// [`OpError::Gone`].
+    pub fn device_features(&self) -> Result<Features, OpError> {
+        self.present()?;
+        Ok(self.ops.device_features())
+    }
+
+    /// The features in use; none before `FEATURES_OK`.
+    ///
+    /// # Errors
+    /// [`OpError::Gone`].
+    pub fn driver_features(&self) -> Result<Features, OpError> {
+        self.present()?;
+        let agreed = self
+            .session
+            .lock()
+            .status()
+            .contains(DeviceStatus::FEATURES_OK);
+        Ok(if agreed {
+            self.ops.driver_features()
+        } else {
+            Features::EMPTY
+        })
+    }
+
+    /// Says which of the offered features will be used. They are fixed once `FEATURES_OK` is set.
+    ///
+    /// # Errors
+    /// [`OpError::Invalid`], if one is not offered; [`OpError::WrongState`] after `FEATURES_OK`;
+    /// whatever the device answers.
+    pub fn set_driver_features(&self, features: Features) -> Result<(), OpError> {
+        self.present()?;
+        let mut session = self.session.lock();
+        session.check_features(self.ops.device_features(), features)?;
+        session.touch();
+        self.ops.set_driver_features(features)?;
+        session.set_features(features);
+        Ok(())
+    }
+
+    /// The device status, as the device has it.
+    ///
+    /// # Errors
+    /// [`OpError::Gone`].
+    pub fn status(&self) -> Result<DeviceStatus, OpError> {
+        self.present()?;
+        self.ops.status()
+    }
+
+    /// Adds bits to the device status. [`reset`](Self::reset) is the only way to take bits away.
+    ///
+    /// # Errors
+    /// [`OpError::Invalid`], if a bit is taken away or is not the driver's to set;
+    /// [`OpError::WrongState`], if `DRIVER_OK` comes before `FEATURES_OK`;
+    /// [`OpError::FeaturesRefused`], if the device does not keep `FEATURES_OK`; whatever it answers.
+    pub async fn set_status(&self, status: DeviceStatus) -> Result<(), OpError> {
+        let _turn = self.turn.take().await;
+        self.present()?;
+        let before = {
+            let mut session = self.session.lock();
+            session.check_status(status)?;
+            session.touch();
+            session.status()
+        };
+        self.ops.set_status(status).await?;
+        let added = status.difference(before);
+        // VIRTIO 1.2, 3.1.1, step 6.
+        if added.contains(DeviceStatus::FEATURES_OK)
+            && !self.ops.status()?.contains(DeviceStatus::FEATURES_OK)
+        {
+            return Err(OpError::FeaturesRefused);
+        }
+        self.session.lock().set_status(status);
+        Ok(())
+    }
+
+    /// Resets the device: it stops every access to memory, its queues are down, its callbacks are
+    /// cleared and its status is 0. Still possible while the device is being taken off the bus.
+    ///
+    /// # Errors
+    /// [`OpError::Gone`]; [`OpError::Timeout`], if the device may still use its memory; then nothing but
+    /// another reset is possible.
+    pub async fn reset(&self) -> Result<(), OpError> {
+        let _turn = self.turn.take().await;
+        if self.presence.load(Ordering::Acquire) == presence::GONE {
+            return Err(OpError::Gone);
+        }
+        self.reset_in_turn().await
+    }
+
+    fn present(&self) -> Result<(), OpError> {
+        match self.presence.load(Ordering::Acquire) {
+            presence::PRESENT => Ok(()),
+            _ => Err(OpError::Gone),
+        }
+    }
+
+    /// Resets the device. The caller has the turn and knows that the hardware is there.
+    async fn reset_in_turn(&self) -> Result<(), OpError> {
+        let result = self.ops.reset().await;
+        match result {
+            Ok(()) => self.check_all_down(),
+            // Hardware that does not answer any more uses no memory either.
+            Err(OpError::Gone) => drop(self.session.lock().restart()),
+            Err(error) => {
+                if error == OpError::Timeout {
+                    self.counters.reset_timeouts.fetch_add(1, Ordering::Relaxed);
+                }
+                log::error!("{}: reset failed: {error}", self.node.path());
+                self.session.lock().lose();
+            }
+        }
+        result
+    }
+
+    /// After a reset no queue may be ready; one that is would be used with memory that is gone.
+    fn check_all_down(&self) {
+        let ready = self.session.lock().restart();
+        for queue in ready
+            .into_iter()
+            .filter(|queue| self.ops.queue_ready(*queue) == Ok(true))
+        {
+            self.counters.left_ready.fetch_add(1, Ordering::Relaxed);
+            log::error!(
+                "{}: queue {queue} is still ready after a reset",
+                self.node.path()
+            );
+        }
+    }
+
+    /// Whether the device did not come out of its last reset. Asking again soon would only take time.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.session.lock().is_lost()
+    }
+
+    /// Queues down, callbacks cleared, reset: what follows every consumer, whatever it left behind.
+    async fn bring_to_rest(&self) {
+        let _turn = self.turn.take().await;
+        if self.session.lock().is_fresh() {
+            return;
+        }
+        let gone = self.presence.load(Ordering::Acquire) == presence::GONE;
+        if !gone && !self.is_lost() {
+            let ready = self.session.lock().ready_queues();
+            for queue in ready {
+                // Hardware that can only be stopped by reset says so; the reset follows.
+                let _ = self.ops.set_queue_ready(queue, false).await;
+            }
+        }
+        for queue in 0..self.ops.queue_count() {
+            self.ops.set_queue_callback(queue, None);
+        }
+        self.ops.set_config_callback(None);
+        if gone {
+            self.session.lock().restart();
+        } else if self.is_lost() || self.reset_in_turn().await.is_err() {
+            let leaked = self.session.lock().abandon_queues();
+            self.counters
+                .leaked_queues
+                .fetch_add(leaked, Ordering::Relaxed);
+        }
+    }
+}
+
+impl fmt::Debug for VdpaDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VdpaDevice")
+            .field("node", &self.node)
+            .field("kind", &self.config.kind)
+            .field("type", &self.device_type())
+            .finish_non_exhaustive()
+    }
+}

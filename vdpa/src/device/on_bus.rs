@@ -1,0 +1,101 @@
+//! The device as the bus and as the device tree see it.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::Node;
+use crate::bus::{BusDevice, Exactness};
+use crate::platform::BoxFuture;
+use crate::tree::{Inspect, Report};
+
+use super::{VdpaDevice, VdpaId, presence};
+
+impl BusDevice for VdpaDevice {
+    type Id = VdpaId;
+
+    fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    fn match_name(&self) -> &'static str {
+        "vdpa"
+    }
+
+    fn matches(&self, id: &VdpaId) -> bool {
+        match id {
+            VdpaId::Type(device_type) => *device_type == self.device_type(),
+            VdpaId::Any => true,
+        }
+    }
+
+    fn exactness(id: &VdpaId) -> Exactness {
+        match id {
+            VdpaId::Type(_) => Exactness::Exact,
+            VdpaId::Any => Exactness::Wildcard,
+        }
+    }
+
+    fn alias(&self) -> String {
+        format!("vdpa:d{:08X}v{:08X}", self.device_type(), self.vendor_id())
+    }
+
+    fn quiesce(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.bring_to_rest())
+    }
+
+    fn leaving(&self) {
+        self.depart(presence::LEAVING);
+    }
+
+    fn left(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if !self.workers_stopped.swap(true, Ordering::AcqRel) {
+                self.ops.stop_workers().await;
+            }
+            self.depart(presence::GONE);
+        })
+    }
+}
+
+/// Tells about a device without keeping it.
+pub(super) struct Inspector(pub(super) Weak<VdpaDevice>);
+
+impl Inspect for Inspector {
+    fn report(&self) -> Report {
+        let Some(device) = self.0.upgrade() else {
+            return Report::default();
+        };
+        let count = |counter: &AtomicU64| format!("{}", counter.load(Ordering::Relaxed));
+        let mut facts = Vec::from([
+            ("type", format!("{}", device.device_type())),
+            ("vendor", format!("{:#06x}", device.vendor_id())),
+            ("kind", format!("{:?}", device.kind())),
+            ("dma device", String::from(device.dma_device().name())),
+            ("queues", format!("{}", device.queue_count())),
+            (
+                "offered features",
+                format!("{}", device.device_features().unwrap_or_default()),
+            ),
+            ("reset timeouts", count(&device.counters.reset_timeouts)),
+            ("queues left ready", count(&device.counters.left_ready)),
+            ("queues leaked", count(&device.counters.leaked_queues)),
+        ]);
+        if let Ok(generation) = device.config_generation() {
+            facts.push(("configuration generation", format!("{generation}")));
+        }
+        let agreed = device.driver_features().unwrap_or_default();
+        let features = agreed
+            .names(device.device_type())
+            .map(String::from)
+            .collect();
+        Report {
+            facts,
+            features,
+            queues: Vec::new(),
+        }
+    }
+}

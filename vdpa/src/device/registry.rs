@@ -1,0 +1,113 @@
+//! How a device comes to the vDPA bus and how it leaves.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use spin::Mutex;
+
+use crate::Node;
+use crate::bus::AddError;
+use crate::ids::OutOfIds;
+use crate::ops::VdpaOps;
+use crate::wait::Turn;
+
+use super::on_bus::Inspector;
+use super::session::Session;
+use super::{Counters, VdpaBus, VdpaDevice, VdpaDeviceConfig, presence};
+
+/// Why a device cannot be registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegisterError {
+    /// A queue's largest size is below the smallest that the device takes.
+    #[error("a queue's largest size is below its smallest")]
+    BadQueueSize,
+    /// Every index is taken.
+    #[error(transparent)]
+    OutOfIds(#[from] OutOfIds),
+    /// The bus does not take it.
+    #[error(transparent)]
+    Bus(#[from] AddError),
+}
+
+/// Why a device leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// It is asked to: the hardware is there and can be reset.
+    Orderly,
+    /// It has disappeared: no register may be touched.
+    Surprise,
+}
+
+/// How a device has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// It has stopped, and all its memory is free.
+    Clean,
+    /// It did not confirm its reset: the memory of so many queues is lost to it, for safety.
+    Leaked {
+        /// The number of queues.
+        queues: u64,
+    },
+}
+
+impl VdpaBus {
+    /// Makes a device and puts it on the bus, where a driver may claim it at once.
+    ///
+    /// # Errors
+    /// [`RegisterError`]: nothing is left of the device, and `ops` has been dropped.
+    pub async fn register(
+        self: &Arc<Self>,
+        ops: Box<dyn VdpaOps>,
+        config: VdpaDeviceConfig,
+    ) -> Result<Arc<VdpaDevice>, RegisterError> {
+        let queues = ops.queue_count();
+        let smallest = ops.queue_size_min();
+        if (0..queues).any(|queue| ops.queue_size_max(queue) < smallest) {
+            return Err(RegisterError::BadQueueSize);
+        }
+        let id = self.allocate_id()?;
+        let node = Node::child(&config.parent, &format!("vdpa{}", id.number()));
+        let device = Arc::new(VdpaDevice {
+            ops,
+            config,
+            node,
+            presence: AtomicU8::new(presence::PRESENT),
+            workers_stopped: AtomicBool::new(false),
+            turn: Turn::default(),
+            session: Mutex::new(Session::new(queues)),
+            counters: Counters::default(),
+            _id: id,
+        });
+        device
+            .node
+            .set_inspector(Some(Arc::new(Inspector(Arc::downgrade(&device)))));
+        self.add_device(Arc::clone(&device)).await?;
+        Ok(device)
+    }
+
+    /// Takes a device off the bus: its operations fail, its driver lets go, its queues stop, it is reset,
+    /// its workers end. It never takes longer than the deadlines of these operations.
+    ///
+    /// A device that does not confirm its reset may go on writing. Its memory stays allocated, and
+    /// the caller is told.
+    pub async fn unregister(&self, device: &Arc<VdpaDevice>, removal: Removal) -> Removed {
+        device.depart(match removal {
+            Removal::Orderly => presence::LEAVING,
+            Removal::Surprise => presence::GONE,
+        });
+        self.remove_device(device).await;
+        match device.counters.leaked_queues.load(Ordering::Relaxed) {
+            0 => Removed::Clean,
+            queues => Removed::Leaked { queues },
+        }
+    }
+}
+
+impl VdpaDevice {
+    /// Goes on to a later state of presence, never back.
+    pub(super) fn depart(&self, presence: u8) {
+        self.presence.fetch_max(presence, Ordering::AcqRel);
+    }
+}

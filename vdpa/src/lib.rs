@@ -1,0 +1,38 @@
+//! The vDPA bus: one device, two kinds of consumers.
+//!
+//! A parent driver (a PCI function, a simulator) offers a device whose data path follows the virtio
+//! specification through [`VdpaOps`]. On the [vDPA bus](device) a bus driver claims it:
+//! [`virtio_vdpa`] makes it a device of the [virtio bus](virtio), where the net and blk drivers are.
+//!
+//! ```text
+//! pci 0000:00:04.0 -> vdpa0 -> [vDPA bus] -> virtio_vdpa -> virtio0 -> [virtio bus] -> net0
+//! ```
+//!
+//! The crate knows no PCI and no kernel. What it needs from one comes through [`Platform`].
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod bus;
+pub mod device;
+pub mod features;
+pub mod ids;
+pub mod ops;
+pub mod platform;
+pub mod power;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod tree;
+pub mod virtio;
+pub mod virtio_vdpa;
+mod wait;
+
+pub use features::Features;
+pub use ops::VdpaOps;
+pub use platform::Platform;
+pub use tree::Node;
+pub use virtq;

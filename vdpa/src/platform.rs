@@ -1,0 +1,104 @@
+//! What the drivers need from a kernel: memory for devices, device registers, interrupts, time, tasks.
+//!
+//! A kernel implements [`Platform`] once and every driver of the project runs on it; the tests
+//! implement it with fakes. Nothing here knows PCI: a platform without it serves other parents.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::fmt::Debug;
+use core::pin::Pin;
+use core::time::Duration;
+
+use virtq::{DmaAllocator, Doorbell};
+
+/// A future on the heap, for operations that may wait behind a trait object.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What is called when an interrupt arrives. It runs in interrupt context: it may only wake.
+pub type Callback = Arc<dyn Fn() + Send + Sync>;
+
+/// An address on the processor's memory bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PhysAddr(pub u64);
+
+/// The services of a kernel.
+pub trait Platform: Debug + Send + Sync {
+    /// Memory that devices behind this platform can reach.
+    fn dma(&self) -> Arc<dyn DmaAllocator>;
+
+    /// Maps `len` bytes of device registers, uncached. The mapping lives as long as the returned value.
+    ///
+    /// # Errors
+    /// [`MapError`], if the range is not one of device registers.
+    fn map_mmio(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Mmio>, MapError>;
+
+    /// Takes a free interrupt vector and calls `handler` whenever its message arrives.
+    ///
+    /// # Errors
+    /// [`NoVector`], if none is free.
+    fn allocate_vector(&self, handler: Callback) -> Result<Box<dyn InterruptVector>, NoVector>;
+
+    /// The time since some fixed moment; it never goes back.
+    fn now(&self) -> Duration;
+
+    /// Ready once `duration` has passed.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
+
+    /// Runs a task until it ends. `name` is for people.
+    fn spawn(&self, name: &str, task: BoxFuture<'static, ()>);
+}
+
+/// A mapped range of device registers. Offsets are in bytes and must be aligned to the access.
+///
+/// An access outside the range reads all ones and writes nothing, as a removed device does.
+pub trait Mmio: Debug + Send + Sync {
+    /// The size of the range in bytes.
+    fn len(&self) -> u64;
+
+    /// Whether the range is empty.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Reads one byte.
+    fn read8(&self, offset: u64) -> u8;
+    /// Reads two bytes, little-endian.
+    fn read16(&self, offset: u64) -> u16;
+    /// Reads four bytes, little-endian.
+    fn read32(&self, offset: u64) -> u32;
+    /// Writes one byte.
+    fn write8(&self, offset: u64, value: u8);
+    /// Writes two bytes, little-endian.
+    fn write16(&self, offset: u64, value: u16);
+    /// Writes four bytes, little-endian.
+    fn write32(&self, offset: u64, value: u32);
+
+    /// The notification register at `offset` that takes the 16-bit index of a queue.
+    /// `None`, if it does not lie inside the range or is not aligned.
+    fn doorbell16(&self, offset: u64, index: u16) -> Option<Doorbell>;
+}
+
+/// An interrupt vector that this value owns; it is free again when the value is dropped.
+pub trait InterruptVector: Debug + Send + Sync {
+    /// What a device must write to raise it.
+    fn message(&self) -> InterruptMessage;
+}
+
+/// A message-signalled interrupt: the store that raises it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterruptMessage {
+    /// Where the device writes.
+    pub address: u64,
+    /// What it writes.
+    pub data: u32,
+}
+
+/// The range cannot be mapped as device registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a range of device registers that can be mapped")]
+pub struct MapError;
+
+/// Every interrupt vector is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("every interrupt vector is taken")]
+pub struct NoVector;

@@ -1,0 +1,303 @@
+//! A vDPA device whose queues a test serves and whose faults a test chooses.
+
+mod ops;
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::mem;
+
+use spin::Mutex;
+use virtio::DeviceStatus;
+use virtq::testing::{DeviceRing, HeapDma, Request};
+use virtq::{Event, RingAddresses, RingFeatures};
+
+use crate::Features;
+use crate::VdpaOps;
+use crate::ops::{OpError, QueueAddress};
+use crate::platform::{Callback, Platform};
+
+use super::FakePlatform;
+
+use self::ops::Ops;
+
+/// The test's end of a vDPA device. The bus's end is [`FakeParent::ops`].
+pub struct FakeParent {
+    platform: Arc<FakePlatform>,
+    device_type: u32,
+    state: Mutex<State>,
+}
+
+/// What the device does when it is told to reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Resets {
+    /// It resets at once.
+    #[default]
+    Promptly,
+    /// It never leaves reset, and goes on using its queues; the parent gives up after a second.
+    Never,
+}
+
+#[derive(Default)]
+struct State {
+    offered: Features,
+    accepted: Features,
+    status: DeviceStatus,
+    refuses_features: bool,
+    config: Vec<u8>,
+    generation: u32,
+    config_callback: Option<Callback>,
+    queues: Vec<QueueState>,
+    resets: Resets,
+    fault: Option<Fault>,
+    log: Vec<String>,
+    frees: usize,
+    on_free: Option<Box<dyn FnOnce() + Send>>,
+}
+
+#[derive(Default)]
+struct QueueState {
+    size_max: u16,
+    size: u16,
+    address: Option<QueueAddress>,
+    callback: Option<Callback>,
+    ring: Option<DeviceRing>,
+    kick: Arc<Event>,
+}
+
+/// Which fallible operation fails, counted from 0, and how.
+struct Fault {
+    left: usize,
+    error: OpError,
+}
+
+impl FakeParent {
+    /// A device of this type with these features besides `VIRTIO_F_VERSION_1`, one queue for each
+    /// of `sizes` that says how large it can be, and this configuration space.
+    #[must_use]
+    pub fn new(
+        platform: &Arc<FakePlatform>,
+        device_type: u32,
+        features: impl Into<Features>,
+        sizes: &[u16],
+        config: &[u8],
+    ) -> Arc<Self> {
+        let queues = sizes.iter().map(|&size_max| QueueState {
+            size_max,
+            ..QueueState::default()
+        });
+        let state = State {
+            offered: features.into() | virtio::F::VERSION_1.into(),
+            config: config.to_vec(),
+            queues: queues.collect(),
+            ..State::default()
+        };
+        Arc::new(Self {
+            platform: Arc::clone(platform),
+            device_type,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// The operations, to register on the bus.
+    #[must_use]
+    pub fn ops(self: &Arc<Self>) -> Box<dyn VdpaOps> {
+        Box::new(Ops(Arc::clone(self)))
+    }
+
+    /// The device status.
+    #[must_use]
+    pub fn status(&self) -> DeviceStatus {
+        self.state.lock().status
+    }
+
+    /// The features that the driver has accepted.
+    #[must_use]
+    pub fn accepted(&self) -> Features {
+        self.state.lock().accepted
+    }
+
+    /// Whether the driver has started the queue.
+    #[must_use]
+    pub fn is_ready(&self, queue: u16) -> bool {
+        self.state.lock().queues[usize::from(queue)].ring.is_some()
+    }
+
+    /// Raised when the driver notifies the queue.
+    #[must_use]
+    pub fn kick(&self, queue: u16) -> Arc<Event> {
+        Arc::clone(&self.state.lock().queues[usize::from(queue)].kick)
+    }
+
+    /// Takes the next chain that the driver has made available in the queue.
+    pub fn pop(&self, queue: u16) -> Option<Request> {
+        self.with_ring(queue, DeviceRing::pop).flatten()
+    }
+
+    /// What the driver lets the device read.
+    #[must_use]
+    pub fn read(&self, queue: u16, request: &Request) -> Vec<u8> {
+        self.with_ring(queue, |ring| ring.read(request))
+            .unwrap_or_default()
+    }
+
+    /// Answers a request with `bytes` in the memory that the driver lets the device write, and
+    /// interrupts if the driver wants that.
+    ///
+    /// # Panics
+    /// If there is no room for the bytes.
+    pub fn complete(&self, queue: u16, request: &Request, bytes: &[u8]) {
+        let written = u32::try_from(bytes.len()).expect("a test's answer is short");
+        let wanted = self.with_ring(queue, |ring| {
+            ring.write(request, 0, bytes);
+            ring.complete(u32::from(request.head), written);
+            ring.wants_interrupt()
+        });
+        if wanted == Some(true) {
+            self.interrupt(queue);
+        }
+    }
+
+    /// Does something with the device side of a queue; `None`, unless the device may use it.
+    pub fn with_ring<R>(&self, queue: u16, act: impl FnOnce(&mut DeviceRing) -> R) -> Option<R> {
+        let mut state = self.state.lock();
+        if !state.status.contains(DeviceStatus::DRIVER_OK) {
+            return None;
+        }
+        state.queues[usize::from(queue)].ring.as_mut().map(act)
+    }
+
+    /// Raises the interrupt of a queue, wanted or not.
+    pub fn interrupt(&self, queue: u16) {
+        let callback = self.state.lock().queues[usize::from(queue)]
+            .callback
+            .clone();
+        if let Some(callback) = callback {
+            callback();
+        }
+    }
+
+    /// Changes the configuration space and tells the driver.
+    ///
+    /// # Panics
+    /// If the range lies outside.
+    pub fn change_config(&self, offset: usize, bytes: &[u8]) {
+        {
+            let mut state = self.state.lock();
+            state.config[offset..offset + bytes.len()].copy_from_slice(bytes);
+            state.generation += 1;
+        }
+        self.interrupt_config();
+    }
+
+    /// Asks for a reset, as a device does that cannot go on.
+    pub fn demand_reset(&self) {
+        self.state.lock().status |= DeviceStatus::DEVICE_NEEDS_RESET;
+        self.interrupt_config();
+    }
+
+    /// Chooses what the device does when it is told to reset.
+    pub fn set_resets(&self, resets: Resets) {
+        self.state.lock().resets = resets;
+    }
+
+    /// From now on the device does not keep `FEATURES_OK`.
+    pub fn refuse_features(&self) {
+        self.state.lock().refuses_features = true;
+    }
+
+    /// Lets the fallible operation that comes after `skip` others fail.
+    pub fn fail_after(&self, skip: usize, error: OpError) {
+        self.state.lock().fault = Some(Fault { left: skip, error });
+    }
+
+    /// Whether the fault has not happened yet, and takes it away.
+    pub fn take_fault(&self) -> bool {
+        self.state.lock().fault.take().is_some()
+    }
+
+    /// What has been done to the device since the last call.
+    pub fn take_log(&self) -> Vec<String> {
+        mem::take(&mut self.state.lock().log)
+    }
+
+    /// How often operations have been freed.
+    #[must_use]
+    pub fn frees(&self) -> usize {
+        self.state.lock().frees
+    }
+
+    /// What to do when the operations are freed.
+    pub fn on_free(&self, act: impl FnOnce() + Send + 'static) {
+        self.state.lock().on_free = Some(Box::new(act));
+    }
+
+    fn interrupt_config(&self) {
+        let callback = self.state.lock().config_callback.clone();
+        if let Some(callback) = callback {
+            callback();
+        }
+    }
+
+    fn heap(&self) -> &Arc<HeapDma> {
+        self.platform.heap()
+    }
+
+    /// Notes the operation, and fails if the test wants that.
+    fn step(&self, what: impl fmt::Display) -> Result<(), OpError> {
+        let mut state = self.state.lock();
+        state.note(what);
+        match &mut state.fault {
+            Some(Fault { left: 0, error }) => {
+                let error = *error;
+                state.fault = None;
+                Err(error)
+            }
+            Some(fault) => {
+                fault.left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn wait_in_vain(&self) {
+        self.platform
+            .sleep(core::time::Duration::from_secs(1))
+            .await;
+    }
+}
+
+impl State {
+    fn note(&mut self, what: impl fmt::Display) {
+        self.log.push(alloc::format!("{what}"));
+    }
+
+    /// The device side of a queue that has been set up.
+    fn ring(&self, heap: &Arc<HeapDma>, queue: u16) -> Option<DeviceRing> {
+        let setup = &self.queues[usize::from(queue)];
+        let address = setup.address?;
+        let addresses = RingAddresses {
+            descriptor: address.descriptor,
+            driver: address.driver,
+            device: address.device,
+        };
+        let features = RingFeatures {
+            event_idx: self.accepted.contains(virtio::F::EVENT_IDX),
+            indirect: self.accepted.contains(virtio::F::INDIRECT_DESC),
+        };
+        Some(DeviceRing::new(heap, addresses, setup.size, features))
+    }
+}
+
+impl fmt::Debug for FakeParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.lock();
+        f.debug_struct("FakeParent")
+            .field("device_type", &self.device_type)
+            .field("status", &state.status)
+            .finish_non_exhaustive()
+    }
+}

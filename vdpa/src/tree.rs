@@ -1,0 +1,244 @@
+//! The device tree: who hangs below whom, who drives it, and what it reports.
+//!
+//! It spans every bus, from the root over a PCI function, its vDPA device and its virtio device to
+//! a network interface. It only describes; [`Bus`](crate::bus::Bus) is where devices meet drivers
+//! and [`power`](crate::power) is what walks the tree in order.
+
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::fmt;
+
+use spin::Mutex;
+
+use crate::power::Managed;
+
+/// One device, bus bridge or service in the device tree.
+///
+/// A node keeps its parents alive; its children are listed for as long as somebody else holds them
+/// and they have not been detached.
+pub struct Node {
+    name: String,
+    parent: Option<Arc<Self>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    children: Vec<Weak<Node>>,
+    driver: Option<String>,
+    inspector: Option<Arc<dyn Inspect>>,
+    managed: Option<Weak<dyn Managed>>,
+}
+
+/// What can tell about itself.
+pub trait Inspect: Send + Sync {
+    /// What there is to tell now.
+    fn report(&self) -> Report;
+}
+
+/// What a device tells about itself, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Names and values.
+    pub facts: Vec<(&'static str, String)>,
+    /// The features in use, by name.
+    pub features: Vec<String>,
+    /// The queues, by index.
+    pub queues: Vec<QueueReport>,
+}
+
+/// What a queue tells about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueReport {
+    /// The index in the device.
+    pub index: u16,
+    /// What the driver uses it for.
+    pub name: &'static str,
+    /// The number of descriptors.
+    pub size: u16,
+    /// What went through it.
+    pub counters: virtq::Snapshot,
+    /// How often the device has raised its interrupt.
+    pub interrupts: u64,
+}
+
+impl Node {
+    /// The root of a tree.
+    #[must_use]
+    pub fn root(name: &str) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.to_owned(),
+            parent: None,
+            state: Mutex::default(),
+        })
+    }
+
+    /// A new last child of `parent`.
+    #[must_use]
+    pub fn child(parent: &Arc<Self>, name: &str) -> Arc<Self> {
+        let parent_ref = Some(Arc::clone(parent));
+        let node = Self {
+            name: name.to_owned(),
+            parent: parent_ref,
+            state: Mutex::default(),
+        };
+        let node = Arc::new(node);
+        let mut state = parent.state.lock();
+        state.children.retain(|child| child.strong_count() > 0);
+        state.children.push(Arc::downgrade(&node));
+        drop(state);
+        node
+    }
+
+    /// Takes the node, and what is below it, out of its parent's list. It keeps its own chain.
+    pub(crate) fn detach(&self) {
+        if let Some(parent) = &self.parent {
+            let mut state = parent.state.lock();
+            state
+                .children
+                .retain(|child| !core::ptr::eq(child.as_ptr(), self));
+        }
+    }
+
+    /// The name, unique among the node's siblings by convention.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The node above; `None` for the root.
+    #[must_use]
+    pub fn parent(&self) -> Option<&Arc<Self>> {
+        self.parent.as_ref()
+    }
+
+    /// The nodes below, as they are now, in the order of their creation.
+    #[must_use]
+    pub fn children(&self) -> Vec<Arc<Self>> {
+        self.state
+            .lock()
+            .children
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect()
+    }
+
+    /// The way from the root to this node, both included.
+    #[must_use]
+    pub fn chain(self: &Arc<Self>) -> Vec<Arc<Self>> {
+        let mut chain: Vec<_> = core::iter::successors(Some(self), |node| node.parent.as_ref())
+            .cloned()
+            .collect();
+        chain.reverse();
+        chain
+    }
+
+    /// The chain as one line, without the root: `pci0000:00:04.0 -> vdpa0 -> virtio0 -> net0`.
+    #[must_use]
+    pub fn path(self: &Arc<Self>) -> String {
+        let mut path = String::new();
+        for node in self.chain().iter().filter(|node| node.parent.is_some()) {
+            if !path.is_empty() {
+                path.push_str(" -> ");
+            }
+            path.push_str(&node.name);
+        }
+        path
+    }
+
+    /// The name of the driver that has claimed the device.
+    #[must_use]
+    pub fn driver(&self) -> Option<String> {
+        self.state.lock().driver.clone()
+    }
+
+    /// Says which driver has claimed the device; the bus does.
+    pub(crate) fn set_driver(&self, driver: Option<&str>) {
+        self.state.lock().driver = driver.map(ToOwned::to_owned);
+    }
+
+    /// Says whom to ask for a report. The inspector must not own the node.
+    pub fn set_inspector(&self, inspector: Option<Arc<dyn Inspect>>) {
+        self.state.lock().inspector = inspector;
+    }
+
+    /// What the device tells about itself, if it does.
+    #[must_use]
+    pub fn report(&self) -> Option<Report> {
+        let inspector = self.state.lock().inspector.clone();
+        inspector.map(|inspector| inspector.report())
+    }
+
+    /// What the device's bus does for it when the power state of the system changes.
+    pub(crate) fn managed(&self) -> Option<Arc<dyn Managed>> {
+        self.state.lock().managed.as_ref().and_then(Weak::upgrade)
+    }
+
+    /// Says who takes part in power changes for this device.
+    pub(crate) fn set_managed(&self, managed: Option<Weak<dyn Managed>>) {
+        self.state.lock().managed = managed;
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Node({})", self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    #[test]
+    fn the_chain_can_be_walked_from_an_interface_to_the_root() {
+        let root = Node::root("root");
+        let pci = Node::child(&root, "pci0000:00:04.0");
+        let vdpa = Node::child(&pci, "vdpa0");
+        let virtio = Node::child(&vdpa, "virtio0");
+        let net = Node::child(&virtio, "net0");
+        assert_eq!(net.path(), "pci0000:00:04.0 -> vdpa0 -> virtio0 -> net0");
+        assert_eq!(root.path(), "");
+        assert!(Arc::ptr_eq(&net.chain()[0], &root));
+    }
+
+    #[test]
+    fn a_dropped_or_detached_child_is_no_longer_listed() {
+        let root = Node::root("root");
+        let first = Node::child(&root, "a");
+        let second = Node::child(&root, "b");
+        let third = Node::child(&root, "c");
+        drop(first);
+        second.detach();
+        assert_eq!(
+            root.children().iter().map(|n| n.name()).collect::<Vec<_>>(),
+            ["c"]
+        );
+        assert_eq!(second.path(), "b");
+        drop(third);
+        assert!(root.children().is_empty());
+    }
+
+    #[test]
+    fn a_report_comes_from_the_inspector() {
+        struct Fixed;
+        impl Inspect for Fixed {
+            fn report(&self) -> Report {
+                Report {
+                    facts: vec![("colour", "blue".into())],
+                    ..Report::default()
+                }
+            }
+        }
+        let node = Node::root("root");
+        assert_eq!(node.report(), None);
+        node.set_inspector(Some(Arc::new(Fixed)));
+        assert_eq!(
+            node.report().unwrap().facts,
+            [("colour", "blue".to_owned())]
+        );
+    }
+}

@@ -1,0 +1,120 @@
+//! From a device that has been found to one that runs (VIRTIO 1.2, 3.1.1).
+
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use virtio::DeviceStatus;
+
+use crate::Features;
+use crate::ops::OpError;
+
+use super::VirtioDevice;
+use super::inspect::type_name;
+use super::monitor::Monitor;
+
+/// What the queues and the transport understand, whatever the device type. Not the packed ring yet.
+fn transport_features() -> Features {
+    Features::from(
+        virtio::F::VERSION_1
+            | virtio::F::EVENT_IDX
+            | virtio::F::INDIRECT_DESC
+            | virtio::F::ACCESS_PLATFORM
+            | virtio::F::ORDER_PLATFORM,
+    )
+}
+
+impl VirtioDevice {
+    /// Resets the device and agrees with it on features: those of `supported` that it offers, at
+    /// least those of `required`, and what the transport understands. Returns what was agreed.
+    ///
+    /// # Errors
+    /// [`OpError::Unsupported`], if the device lacks a required feature or `VIRTIO_F_VERSION_1`;
+    /// [`OpError::FeaturesRefused`], if it does not accept the set; whatever else it answers.
+    pub async fn negotiate(
+        &self,
+        supported: Features,
+        required: Features,
+    ) -> Result<Features, OpError> {
+        self.reset().await?;
+        let mut status = DeviceStatus::ACKNOWLEDGE;
+        self.vdpa.set_status(status).await?;
+        status |= DeviceStatus::DRIVER;
+        self.vdpa.set_status(status).await?;
+
+        let offered = self.vdpa.device_features()?;
+        let required = required | virtio::F::VERSION_1.into();
+        let agreed = offered.intersection(supported | required | transport_features());
+        if !agreed.contains(required) {
+            // VIRTIO 1.2, 3.1.1: a driver that gives up says so. The reset follows in any case.
+            let _ = self.vdpa.set_status(status | DeviceStatus::FAILED).await;
+            return Err(OpError::Unsupported);
+        }
+        self.vdpa.set_driver_features(agreed)?;
+        status |= DeviceStatus::FEATURES_OK;
+        self.vdpa.set_status(status).await?;
+        self.state.lock().features = agreed;
+        Ok(agreed)
+    }
+
+    /// Lets the device run, after its queues have been created. From then on the driver must
+    /// [reset](VirtioDevice::reset) it before it drops a queue, also when the rest of its probe fails.
+    ///
+    /// If it fails, the device has been reset and every queue is down.
+    ///
+    /// # Errors
+    /// [`OpError::WrongState`] before [`VirtioDevice::negotiate`]; whatever the device answers, of which
+    /// [`OpError::VectorRefused`] and [`OpError::OutOfResources`] are about interrupts.
+    pub async fn start(self: &Arc<Self>) -> Result<(), OpError> {
+        let result = self.try_start().await;
+        if result.is_err() {
+            // The reason of the failure is what counts; a failed reset has been logged and counted.
+            let _ = self.reset().await;
+        }
+        result
+    }
+
+    async fn try_start(self: &Arc<Self>) -> Result<(), OpError> {
+        self.check()?;
+        let monitor = Arc::<Monitor>::default();
+        let callback = Arc::clone(&monitor);
+        self.vdpa
+            .set_config_callback(Some(Arc::new(move || callback.raise())))?;
+        // The device reads and writes the queues from DRIVER_OK on, not before (VIRTIO 1.2, 2.1.2).
+        self.hold.hold();
+        self.vdpa.set_status(running()).await?;
+        self.state.lock().monitor = Some(Arc::clone(&monitor));
+        monitor.watch(self);
+        // A removal between the check and here has raised no monitor.
+        self.check()?;
+        self.announce();
+        Ok(())
+    }
+
+    fn announce(&self) {
+        let features = self.state.lock().features;
+        let names: Vec<Cow<'static, str>> = features
+            .names(u32::from(u8::from(self.device_type)))
+            .collect();
+        log::info!(
+            "{}: {} device, vendor {:#06x}, features {}",
+            self.node.name(),
+            type_name(self.device_type),
+            self.vdpa.vendor_id(),
+            if names.is_empty() {
+                String::from("none")
+            } else {
+                names.join(" ")
+            },
+        );
+    }
+}
+
+/// The status of a device that runs.
+pub(super) fn running() -> DeviceStatus {
+    DeviceStatus::ACKNOWLEDGE
+        | DeviceStatus::DRIVER
+        | DeviceStatus::FEATURES_OK
+        | DeviceStatus::DRIVER_OK
+}

@@ -1,0 +1,69 @@
+//! What a virtio device tells about itself, for people.
+
+use alloc::borrow::Cow;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Weak;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use crate::ops::OpError;
+use crate::tree::{Inspect, QueueReport, Report};
+
+use super::VirtioDevice;
+
+/// Tells about a device without keeping it.
+pub(super) struct Inspector(pub(super) Weak<VirtioDevice>);
+
+impl Inspect for Inspector {
+    fn report(&self) -> Report {
+        let Some(device) = self.0.upgrade() else {
+            return Report::default();
+        };
+        let condition = match device.check() {
+            Ok(()) => "working",
+            Err(OpError::Broken) => "broken",
+            Err(_) => "gone",
+        };
+        let mut facts = Vec::from([
+            ("type", type_name(device.device_type).into_owned()),
+            ("condition", String::from(condition)),
+            (
+                "failures",
+                format!("{}", device.failures.load(Ordering::Relaxed)),
+            ),
+        ]);
+        if let Ok(status) = device.vdpa.status() {
+            let names: Vec<_> = status.iter_names().map(|(name, _)| name).collect();
+            facts.push(("status", names.join(" ")));
+        }
+        let state = device.state.lock();
+        let device_type = u32::from(u8::from(device.device_type));
+        let features = state
+            .features
+            .names(device_type)
+            .map(Cow::into_owned)
+            .collect();
+        let queues = state.queues.iter().map(|queue| QueueReport {
+            index: queue.index,
+            name: queue.name,
+            size: queue.size,
+            counters: queue.statistics.snapshot(),
+            interrupts: queue.event.count(),
+        });
+        Report {
+            facts,
+            features,
+            queues: queues.collect(),
+        }
+    }
+}
+
+/// What people call the device type.
+pub(super) fn type_name(device_type: virtio::Id) -> Cow<'static, str> {
+    match device_type {
+        virtio::Id::Net => "network".into(),
+        virtio::Id::Block => "block".into(),
+        other => format!("{other:?}").to_lowercase().into(),
+    }
+}

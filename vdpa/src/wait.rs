@@ -1,0 +1,69 @@
+//! Waiting for a change of state that is guarded by a short lock, and taking turns.
+//!
+//! The bus never holds a lock across an await. Whoever must wait looks at the state under its lock,
+//! leaves, and looks again when somebody says that it has changed.
+
+use alloc::vec::Vec;
+use core::future::poll_fn;
+use core::mem;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::{Poll, Waker};
+
+use spin::Mutex;
+
+/// The tasks that wait for some state to change.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters(Mutex<Vec<Waker>>);
+
+impl Waiters {
+    /// Asks `ready` now and after every change, until it answers.
+    pub(crate) async fn until<T>(&self, mut ready: impl FnMut() -> Option<T>) -> T {
+        poll_fn(|cx| {
+            if let Some(answer) = ready() {
+                return Poll::Ready(answer);
+            }
+            let mut wakers = self.0.lock();
+            if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+                wakers.push(cx.waker().clone());
+            }
+            drop(wakers);
+            // The state may have changed between the first look and the registration.
+            ready().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    /// Lets every waiter look again. Called after the change, with no lock held.
+    pub(crate) fn wake(&self) {
+        for waker in mem::take(&mut *self.0.lock()) {
+            waker.wake();
+        }
+    }
+}
+
+/// Lets one task at a time through a sequence of awaits.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    taken: AtomicBool,
+    waiters: Waiters,
+}
+
+impl Turn {
+    /// Waits for the turn, which lasts until the returned value is dropped.
+    pub(crate) async fn take(&self) -> Turned<'_> {
+        self.waiters
+            .until(|| (!self.taken.swap(true, Ordering::Acquire)).then_some(Turned(self)))
+            .await
+    }
+}
+
+/// Proof that it is the holder's turn.
+#[derive(Debug)]
+pub(crate) struct Turned<'a>(&'a Turn);
+
+impl Drop for Turned<'_> {
+    fn drop(&mut self) {
+        self.0.taken.store(false, Ordering::Release);
+        self.0.waiters.wake();
+    }
+}

@@ -1,0 +1,8 @@
+//! The vDPA device and its bus: registration, checks, status machine, binding, removal.
+
+mod binding;
+mod operations;
+mod registration;
+mod removal;
+mod status_machine;
+mod world;

@@ -1,0 +1,155 @@
+//! A vDPA bus with one parent, and a consumer that does what the test says.
+
+use std::sync::{Arc, Mutex};
+
+use virtio::DeviceStatus;
+
+use vdpa::Node;
+use vdpa::bus::{Bound, Driver, ProbeError};
+use vdpa::device::{DeviceKind, Removal, Removed, VdpaBus, VdpaDevice, VdpaDeviceConfig, VdpaId};
+use vdpa::ops::{OpError, QueueAddress};
+use vdpa::platform::BoxFuture;
+use vdpa::testing::{FakeParent, FakePlatform};
+use virtq::DmaAddr;
+
+/// A network device.
+pub const NET: u32 = 1;
+
+pub struct World {
+    pub platform: Arc<FakePlatform>,
+    pub root: Arc<Node>,
+    pub function: Arc<Node>,
+    pub bus: Arc<VdpaBus>,
+    pub parent: Arc<FakeParent>,
+}
+
+impl World {
+    /// A device with two queues of at most 64 entries and 12 bytes of configuration.
+    pub fn new() -> Self {
+        let platform = FakePlatform::new();
+        let root = Node::root("root");
+        let function = Node::child(&root, "pci0000:00:04.0");
+        let features = virtio::net::F::MAC | virtio::net::F::STATUS;
+        let parent = FakeParent::new(&platform, NET, features, &[64, 64], &[7; 12]);
+        Self {
+            platform,
+            root,
+            function,
+            bus: VdpaBus::new("vdpa"),
+            parent,
+        }
+    }
+
+    pub fn config(&self) -> VdpaDeviceConfig {
+        VdpaDeviceConfig {
+            parent: Arc::clone(&self.function),
+            dma_device: Arc::clone(&self.root),
+            platform: Arc::clone(&self.platform) as Arc<dyn vdpa::Platform>,
+            kind: DeviceKind::Pf,
+        }
+    }
+
+    pub async fn register(&self) -> Arc<VdpaDevice> {
+        self.bus
+            .register(self.parent.ops(), self.config())
+            .await
+            .expect("nothing is short")
+    }
+
+    pub async fn unregister(&self, device: &Arc<VdpaDevice>) -> Removed {
+        self.bus.unregister(device, Removal::Orderly).await
+    }
+}
+
+/// Takes the device as far as `FEATURES_OK`.
+pub async fn negotiate(device: &VdpaDevice) -> Result<(), OpError> {
+    device.reset().await?;
+    device
+        .set_status(DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER)
+        .await?;
+    device.set_driver_features(virtio::F::VERSION_1.into())?;
+    device.set_status(agreed()).await
+}
+
+/// Takes the device as far as `DRIVER_OK`, with its first queue ready.
+pub async fn start(device: &VdpaDevice) -> Result<(), OpError> {
+    negotiate(device).await?;
+    device.set_queue_callback(0, Some(Arc::new(|| ())))?;
+    device.set_queue_size(0, 64)?;
+    device.set_queue_address(0, somewhere())?;
+    device.start_queue(0).await?;
+    device.set_config_callback(Some(Arc::new(|| ())))?;
+    device.set_status(agreed() | DeviceStatus::DRIVER_OK).await
+}
+
+pub fn agreed() -> DeviceStatus {
+    DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER | DeviceStatus::FEATURES_OK
+}
+
+pub fn somewhere() -> QueueAddress {
+    QueueAddress {
+        descriptor: DmaAddr(0x1000),
+        driver: DmaAddr(0x2000),
+        device: DmaAddr(0x3000),
+    }
+}
+
+/// A bus driver that starts its devices and notes what the device answers while it lets go.
+pub struct Consumer {
+    name: &'static str,
+    ids: Vec<VdpaId>,
+    pub answers: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl Consumer {
+    pub fn new(name: &'static str, ids: Vec<VdpaId>) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            ids,
+            answers: Arc::default(),
+        })
+    }
+}
+
+impl Driver<VdpaDevice> for Consumer {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn ids(&self) -> &[VdpaId] {
+        &self.ids
+    }
+
+    fn probe<'a>(
+        &'a self,
+        device: &'a Arc<VdpaDevice>,
+        _id: Option<&'a VdpaId>,
+    ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
+        Box::pin(async move {
+            start(device).await?;
+            let (device, answers) = (Arc::clone(device), Arc::clone(&self.answers));
+            Ok(Box::new(Consumption { device, answers }) as Box<dyn Bound>)
+        })
+    }
+}
+
+struct Consumption {
+    device: Arc<VdpaDevice>,
+    answers: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl Bound for Consumption {
+    fn remove(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let answer = match self.device.status() {
+                Ok(_) => "present",
+                Err(OpError::Gone) => "gone",
+                Err(_) => "failing",
+            };
+            self.answers
+                .lock()
+                .expect("no test panics here")
+                .push(answer);
+        })
+    }
+}
