@@ -1,0 +1,57 @@
+//! What the firmware says in its ACPI tables: where PCI configuration space is, a clock, how to
+//! power off.
+//!
+//! The tables are read once, at the start. Every length and sum is checked before it is used: a
+//! table that is wrong is as good as missing. ACPI 6.5, 5.2.
+
+mod fadt;
+mod mcfg;
+mod sleep;
+mod tables;
+
+#[cfg(test)]
+mod testing;
+
+use heapless::Vec;
+
+pub(crate) use self::fadt::PmTimer;
+pub(crate) use self::mcfg::{ConfigRegion, MAX_REGIONS};
+pub(crate) use self::sleep::{PowerOff, SleepRegister};
+pub(crate) use self::tables::Memory;
+
+/// What of the tables the kernel uses. Each part may be missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Acpi {
+    /// PCI configuration space that is mapped into memory.
+    pub(crate) config_regions: Vec<ConfigRegion, MAX_REGIONS>,
+    /// The power management timer.
+    pub(crate) pm_timer: Option<PmTimer>,
+    /// How to power off.
+    pub(crate) power_off: Option<PowerOff>,
+}
+
+impl Acpi {
+    /// Reads the tables from `memory`, beginning with the root at `rsdp`.
+    pub(crate) fn read(memory: &impl Memory, rsdp: u64) -> Self {
+        let Some(root) = tables::root(memory, rsdp) else {
+            return Self::default();
+        };
+        let config_regions = tables::find(memory, root, b"MCFG")
+            .map(mcfg::config_regions)
+            .unwrap_or_default();
+        let fadt = tables::find(memory, root, b"FACP");
+        let dsdt = fadt
+            .and_then(fadt::dsdt)
+            .and_then(|dsdt| tables::table(memory, dsdt, b"DSDT"));
+        Self {
+            config_regions,
+            pm_timer: fadt.and_then(fadt::pm_timer),
+            power_off: fadt
+                .zip(dsdt)
+                .and_then(|(fadt, dsdt)| sleep::power_off(fadt, dsdt)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! The kernel's command line: words separated by blanks, `key=value` or `key` alone.
+
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+
+/// The command line that the kernel was started with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandLine(String);
+
+impl CommandLine {
+    /// The command line `line`.
+    pub(crate) fn new(line: &str) -> Self {
+        Self(line.to_owned())
+    }
+
+    /// The value of `key`: the text behind `key=`. If it is given several times, the last one
+    /// counts.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.entries()
+            .filter(|(name, _)| *name == key)
+            .last()
+            .map(|(_, value)| value)
+    }
+
+    /// Whether the word `flag` is there, with or without a value.
+    #[must_use]
+    pub fn has(&self, flag: &str) -> bool {
+        self.entries().any(|(name, _)| name == flag)
+    }
+
+    /// Every key with its value, in order. A word without `=` has an empty value.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .split_whitespace()
+            .map(|word| word.split_once('=').unwrap_or((word, "")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_by_key() {
+        let line = CommandLine::new("  ip=10.0.2.15/24,gw=10.0.2.2   quiet log=info log=debug ");
+        assert_eq!(line.get("ip"), Some("10.0.2.15/24,gw=10.0.2.2"));
+        assert_eq!(line.get("log"), Some("debug"), "the last one counts");
+        assert_eq!(line.get("gw"), None);
+        assert!(line.has("quiet"));
+        assert!(line.has("ip"));
+        assert!(!line.has("qui"));
+        assert_eq!(line.entries().count(), 4);
+    }
+
+    #[test]
+    fn an_empty_line_has_nothing() {
+        let line = CommandLine::default();
+        assert_eq!(line.get(""), None);
+        assert_eq!(line.entries().next(), None);
+    }
+}

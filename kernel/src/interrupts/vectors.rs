@@ -1,0 +1,85 @@
+//! Interrupt vectors: who is called when which one arrives, and which ones are free for drivers.
+
+use core::ops::RangeInclusive;
+
+use vdpa::platform::{Callback, InterruptMessage, InterruptVector, NoVector};
+
+use super::apic;
+use super::idt::FIRST_INTERRUPT;
+use crate::sync::IrqMutex;
+use crate::time::timer;
+
+/// The vectors that drivers can have. Below them lie those that firmware may have left in the
+/// legacy controller, above them the kernel's own.
+const FOR_DEVICES: RangeInclusive<u8> = 0x30..=0xef;
+/// The kernel's timer.
+pub(crate) const TIMER: u8 = 0xf0;
+/// What the local APIC raises for an interrupt that went away again. It wants no end-of-interrupt.
+pub(super) const SPURIOUS: u8 = 0xff;
+
+const DEVICE_VECTORS: usize = (*FOR_DEVICES.end() - *FOR_DEVICES.start()) as usize + 1;
+const _: () = assert!(*FOR_DEVICES.start() >= FIRST_INTERRUPT);
+
+static HANDLERS: [IrqMutex<Option<Callback>>; DEVICE_VECTORS] =
+    [const { IrqMutex::new(None) }; DEVICE_VECTORS];
+
+/// A vector that a driver has.
+#[derive(Debug)]
+pub(crate) struct DeviceVector(u8);
+
+impl DeviceVector {
+    /// Takes a free vector and calls `handler` whenever it arrives.
+    pub(crate) fn allocate(handler: Callback) -> Result<Self, NoVector> {
+        let mut handler = Some(handler);
+        for (vector, slot) in FOR_DEVICES.zip(&HANDLERS) {
+            slot.with(|slot| {
+                if slot.is_none() {
+                    *slot = handler.take();
+                }
+            });
+            if handler.is_none() {
+                return Ok(Self(vector));
+            }
+        }
+        Err(NoVector)
+    }
+}
+
+impl InterruptVector for DeviceVector {
+    fn message(&self) -> InterruptMessage {
+        apic::message(self.0)
+    }
+}
+
+impl Drop for DeviceVector {
+    fn drop(&mut self) {
+        let index = usize::from(self.0 - FOR_DEVICES.start());
+        // The handler runs under this lock, so it has ended when the lock is had. What it captured
+        // is dropped without the lock.
+        let handler = HANDLERS[index].with(Option::take);
+        drop(handler);
+    }
+}
+
+/// Calls the handler of `vector`. Interrupts are off.
+pub(super) fn dispatch(vector: u8) {
+    match vector {
+        SPURIOUS => {}
+        TIMER => {
+            apic::end_of_interrupt();
+            timer::expired();
+        }
+        _ => {
+            // Messages are edges: another one may arrive from here on and is not lost.
+            apic::end_of_interrupt();
+            let index = usize::from(vector.wrapping_sub(*FOR_DEVICES.start()));
+            if let Some(slot) = HANDLERS.get(index) {
+                slot.with(|handler| {
+                    if let Some(handler) = handler {
+                        handler();
+                    }
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The kernel under a Ringway unikernel: memory, interrupts, time, tasks, console, and the end.
+//!
+//! It runs one application on one processor of a PC or of a machine that QEMU plays. Before the
+//! application's `main` runs, the kernel has found the devices and given them to the drivers; what
+//! the drivers need of a kernel they get through [`vdpa::Platform`]. There are no processes, no
+//! file system and no protocol here: those are libraries of the application.
+//!
+//! # An application
+//!
+//! An application is a package with three files. `Cargo.toml` depends on `kernel`, and on `boot`
+//! for building:
+//!
+//! ```toml
+//! [dependencies]
+//! kernel = { path = "../kernel" }
+//! log = "0.4"
+//!
+//! [build-dependencies]
+//! boot = { path = "../boot" }
+//! ```
+//!
+//! `build.rs` passes the linker script on:
+//!
+//! ```ignore
+//! fn main() {
+//!     boot::link();
+//! }
+//! ```
+//!
+//! `src/main.rs` has an asynchronous `main`, which may return nothing, an [`ExitCode`], or a
+//! `Result` of either:
+//!
+//! ```ignore
+//! #![no_std]
+//! #![no_main]
+//!
+//! kernel::entry!(main);
+//!
+//! async fn main(system: kernel::System) {
+//!     log::info!("started with {:?}", system.command_line());
+//! }
+//! ```
+//!
+//! Built for `x86_64-unknown-none`, it boots with QEMU's `-kernel`.
+//!
+//! # The command line
+//!
+//! | key | value |
+//! |---|---|
+//! | `log` | `off`, `error`, `warn`, `info` (without the key), `debug`, `trace` |
+//! | `ip` | `dhcp` (without the key), or `ADDRESS/LENGTH[,gw=ADDRESS][,dns=ADDRESS]` |
+//!
+//! # The end
+//!
+//! When `main` returns, the devices are brought to rest and the machine ends: with QEMU's
+//! `isa-debug-exit` the host gets the exit code, otherwise the power goes off. A panic or an
+//! exception of the processor ends it at once, with a message, the return addresses that the stack
+//! holds (`addr2line -e KERNEL -fC ADDRESS...` names them), and [`ExitCode::PANIC`].
+
+#![no_std]
+#![cfg_attr(
+    test,
+    expect(
+        dead_code,
+        reason = "the parts that use it drive hardware and are not built for the host"
+    )
+)]
+
+#[cfg(any(target_os = "none", test))]
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+#[cfg(any(target_os = "none", test))]
+mod acpi;
+#[cfg(any(target_os = "none", test))]
+mod address_space;
+#[cfg(any(target_os = "none", test))]
+mod backtrace;
+#[cfg(any(target_os = "none", test))]
+mod command_line;
+#[cfg(target_os = "none")]
+mod console;
+#[cfg(any(target_os = "none", test))]
+mod cpu;
+#[cfg(target_os = "none")]
+mod devices;
+#[cfg(target_os = "none")]
+mod exit;
+#[cfg(any(target_os = "none", test))]
+mod exit_code;
+#[cfg(target_os = "none")]
+mod interrupts;
+#[cfg(any(target_os = "none", test))]
+mod ip_config;
+#[cfg(target_os = "none")]
+mod logger;
+#[cfg(any(target_os = "none", test))]
+mod memory;
+#[cfg(target_os = "none")]
+mod network;
+#[cfg(target_os = "none")]
+mod panic;
+#[cfg(target_os = "none")]
+mod platform;
+#[cfg(target_os = "none")]
+mod start;
+#[cfg(target_os = "none")]
+mod sync;
+#[cfg(target_os = "none")]
+mod system;
+#[cfg(target_os = "none")]
+mod task;
+#[cfg(any(target_os = "none", test))]
+mod time;
+
+#[cfg(target_os = "none")]
+pub use self::{
+    command_line::CommandLine,
+    exit_code::{ExitCode, Termination},
+    ip_config::BadIpConfig,
+    memory::heap::MemoryFigures,
+    network::NetworkError,
+    start::{MainFuture, main_future},
+    system::System,
+    task::spawn,
+};
+
+/// Makes an `async fn main(system: System)` the application that the kernel runs. What it returns
+/// is a [`Termination`].
+#[macro_export]
+macro_rules! entry {
+    ($main:path) => {
+        #[unsafe(no_mangle)]
+        fn __ringway_main(system: $crate::System) -> $crate::MainFuture {
+            $crate::main_future($main(system))
+        }
+    };
+}

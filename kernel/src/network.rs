@@ -1,0 +1,91 @@
+//! The IP stack: `embassy-net` on the first network interface.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+
+use embassy_net::{Config, ConfigV4, DhcpConfig, Stack, StackResources, StaticConfigV4};
+use embassy_time::{Duration, with_timeout};
+
+use crate::cpu;
+use crate::ip_config::{BadIpConfig, IpConfig};
+use crate::system::System;
+
+/// The most sockets that the stack can have at once, the stack's own for DHCP and DNS among them.
+const SOCKETS: usize = 64;
+/// How long the stack may take to get an address.
+const CONFIG_LIMIT: Duration = Duration::from_secs(30);
+
+/// Why there is no network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NetworkError {
+    /// The machine has no network interface, or all are in use.
+    #[error("there is no network interface")]
+    NoInterface,
+    /// The key `ip` of the command line makes no sense.
+    #[error("ip: {0}")]
+    BadConfig(BadIpConfig),
+    /// No server has given an address in time, or the link is down.
+    #[error("no address was assigned in time")]
+    NoAddress,
+}
+
+/// Takes the first interface, runs a stack on it and waits until the stack has an address.
+pub(crate) async fn start(system: &System) -> Result<Stack<'static>, NetworkError> {
+    let config = system
+        .command_line()
+        .get("ip")
+        .map_or(Ok(IpConfig::Dhcp), str::parse);
+    let config = config.map_err(NetworkError::BadConfig)?;
+    let device = system.nets().take().ok_or(NetworkError::NoInterface)?;
+    let name = String::from(device.name());
+
+    let resources: &'static mut StackResources<SOCKETS> =
+        Box::leak(Box::new(StackResources::new()));
+    let (stack, mut runner) =
+        embassy_net::new(device, stack_config(&config), resources, cpu::random());
+    system.spawn("network", async move { runner.run().await });
+
+    with_timeout(CONFIG_LIMIT, stack.wait_config_up())
+        .await
+        .map_err(|_| NetworkError::NoAddress)?;
+    if let Some(address) = stack.config_v4() {
+        let by = if config == IpConfig::Dhcp {
+            " by DHCP"
+        } else {
+            ""
+        };
+        match address.gateway {
+            Some(gateway) => log::info!("{name}: {}{by}, gateway {gateway}", address.address),
+            None => log::info!("{name}: {}{by}", address.address),
+        }
+    }
+    Ok(stack)
+}
+
+fn stack_config(config: &IpConfig) -> Config {
+    let mut stack_config = Config::default();
+    stack_config.ipv4 = match config {
+        IpConfig::Dhcp => ConfigV4::Dhcp(dhcp_config()),
+        IpConfig::Static {
+            address,
+            prefix,
+            gateway,
+            dns,
+        } => ConfigV4::Static(StaticConfigV4 {
+            address: embassy_net::Ipv4Cidr::new(*address, *prefix),
+            gateway: *gateway,
+            dns_servers: dns.clone(),
+        }),
+    };
+    stack_config
+}
+
+/// DHCP that asks again soon if an answer is lost: the usual first waits of 10 and 5 seconds suit
+/// networks that come up slowly.
+fn dhcp_config() -> DhcpConfig {
+    let mut config = DhcpConfig::default();
+    let retry = &mut config.retry_config;
+    retry.discover_timeout /= 10;
+    retry.initial_request_timeout /= 5;
+    config
+}

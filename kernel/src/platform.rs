@@ -1,0 +1,57 @@
+//! The kernel as the drivers see it.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::time::Duration;
+
+use vdpa::platform::{
+    BoxFuture, Callback, InterruptVector, MapError, Mmio, NoVector, PhysAddr, Platform,
+};
+use virtq::DmaAllocator;
+
+use crate::interrupts::vectors::DeviceVector;
+use crate::memory::dma::HeapDma;
+use crate::memory::mmio::Registers;
+use crate::task;
+use crate::time::clock;
+
+/// This kernel's services.
+#[derive(Debug)]
+pub(crate) struct KernelPlatform {
+    dma: Arc<HeapDma>,
+}
+
+impl KernelPlatform {
+    pub(crate) fn new() -> Self {
+        Self {
+            dma: Arc::new(HeapDma),
+        }
+    }
+}
+
+impl Platform for KernelPlatform {
+    fn dma(&self) -> Arc<dyn DmaAllocator> {
+        Arc::<HeapDma>::clone(&self.dma)
+    }
+
+    fn map_mmio(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Mmio>, MapError> {
+        Ok(Arc::new(Registers::map(base, len)?))
+    }
+
+    fn allocate_vector(&self, handler: Callback) -> Result<Box<dyn InterruptVector>, NoVector> {
+        Ok(Box::new(DeviceVector::allocate(handler)?))
+    }
+
+    fn now(&self) -> Duration {
+        clock::now()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Box::pin(embassy_time::Timer::after_nanos(nanoseconds))
+    }
+
+    fn spawn(&self, name: &str, task: BoxFuture<'static, ()>) {
+        task::spawn(name, task);
+    }
+}

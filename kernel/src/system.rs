@@ -1,0 +1,123 @@
+//! What an application gets from the kernel.
+
+use alloc::sync::Arc;
+use core::fmt;
+
+use drivers::Registry;
+use drivers::blk::Disk;
+use drivers::net::NetDevice;
+use drivers::pci::PciBus;
+use embassy_executor::Spawner;
+use embassy_net::Stack;
+use vdpa::device::VdpaBus;
+use vdpa::virtio::VirtioBus;
+use vdpa::{Node, Platform};
+
+use crate::command_line::CommandLine;
+use crate::devices::Devices;
+use crate::memory::heap::{self, MemoryFigures};
+use crate::network::{self, NetworkError};
+use crate::task;
+
+/// The application's view of the kernel: a handle that can be cloned, and stays on its processor.
+#[derive(Clone)]
+pub struct System {
+    spawner: Spawner,
+    command_line: Arc<CommandLine>,
+    devices: Arc<Devices>,
+}
+
+impl System {
+    pub(crate) fn new(
+        spawner: Spawner,
+        command_line: Arc<CommandLine>,
+        devices: Arc<Devices>,
+    ) -> Self {
+        Self {
+            spawner,
+            command_line,
+            devices,
+        }
+    }
+
+    /// The command line that the kernel was started with.
+    #[must_use]
+    pub fn command_line(&self) -> &CommandLine {
+        &self.command_line
+    }
+
+    /// The root of the device tree.
+    #[must_use]
+    pub fn devices(&self) -> &Arc<Node> {
+        &self.devices.root
+    }
+
+    /// The network interfaces that nobody uses yet.
+    #[must_use]
+    pub fn nets(&self) -> &Arc<Registry<NetDevice>> {
+        &self.devices.nets
+    }
+
+    /// The disks that nobody uses yet.
+    #[must_use]
+    pub fn disks(&self) -> &Arc<Registry<Disk>> {
+        &self.devices.disks
+    }
+
+    /// The PCI bus.
+    #[must_use]
+    pub fn pci(&self) -> &Arc<PciBus> {
+        &self.devices.pci
+    }
+
+    /// The vDPA bus.
+    #[must_use]
+    pub fn vdpa(&self) -> &Arc<VdpaBus> {
+        &self.devices.vdpa
+    }
+
+    /// The virtio bus.
+    #[must_use]
+    pub fn virtio(&self) -> &Arc<VirtioBus> {
+        &self.devices.virtio
+    }
+
+    /// The kernel's services for drivers.
+    #[must_use]
+    pub fn platform(&self) -> &Arc<dyn Platform> {
+        &self.devices.platform
+    }
+
+    /// How much memory there is, and how much of it is in use.
+    #[must_use]
+    pub fn memory(&self) -> MemoryFigures {
+        heap::figures()
+    }
+
+    /// Starts a task on this processor. `name` is for people.
+    pub fn spawn(&self, name: &str, task: impl Future<Output = ()> + 'static) {
+        task::spawn_local(self.spawner, name, task);
+    }
+
+    /// Takes the first network interface and runs an IP stack on it, configured by the key `ip` of
+    /// the command line: `dhcp`, which is what happens without the key, or
+    /// `ADDRESS/LENGTH[,gw=ADDRESS][,dns=ADDRESS]`. Ready when there is an address.
+    ///
+    /// The stack has 64 sockets and uses two of them itself; `embassy-net` panics when the
+    /// application wants more.
+    ///
+    /// # Errors
+    /// [`NetworkError`].
+    pub async fn network(&self) -> Result<Stack<'static>, NetworkError> {
+        network::start(self).await
+    }
+}
+
+impl fmt::Debug for System {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("System")
+            .field("command_line", &self.command_line)
+            .field("devices", &self.devices)
+            .finish_non_exhaustive()
+    }
+}
