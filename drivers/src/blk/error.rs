@@ -1,0 +1,33 @@
+//! Why a disk did not do what was asked.
+
+/// A request to a disk failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BlkError {
+    /// The disk cannot be written to.
+    #[error("the disk is read-only")]
+    ReadOnly,
+    /// The range does not lie on the disk.
+    #[error("the range does not lie on the disk")]
+    OutOfRange,
+    /// The position or the length is not a multiple of the block size.
+    #[error("position or length is not a multiple of the block size")]
+    Unaligned,
+    /// More bytes than the disk takes in one request; see [`Disk::max_transfer`](super::Disk::max_transfer).
+    #[error("more than the disk takes in one request")]
+    TooLarge,
+    /// The medium failed.
+    #[error("the disk reports an error of the medium")]
+    Io,
+    /// The disk does not know the request.
+    #[error("the disk does not support the request")]
+    Unsupported,
+    /// No memory that the disk can reach is left.
+    #[error("out of memory for transfers")]
+    OutOfMemory,
+    /// The disk broke the protocol and is not used any more.
+    #[error("the disk broke the protocol")]
+    Broken,
+    /// The disk has been removed, or its driver has let it go.
+    #[error("the disk is gone")]
+    Gone,
+}

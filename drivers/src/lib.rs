@@ -1,0 +1,22 @@
+//! Drivers of the vDPA stack that know hardware or a device type.
+//!
+//! [`pci`] finds functions and hands out what they own. [`vp_vdpa`] is the parent driver that puts a
+//! modern virtio function on the vDPA bus; [`virtio_pci`] is what such parents share. [`net`] and [`blk`]
+//! drive the devices of the virtio bus, whoever their parent is, and publish what they make in a
+//! [`Registry`]. Everything that a driver needs from a kernel comes through [`vdpa::Platform`].
+
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+#[macro_use]
+extern crate std;
+
+pub mod blk;
+pub mod net;
+pub mod pci;
+mod registry;
+pub mod virtio_pci;
+pub mod vp_vdpa;
+
+pub use registry::Registry;

@@ -1,0 +1,309 @@
+//! Addresses for base address registers that firmware left without one.
+//!
+//! What firmware assigned is kept where it can work: it overlaps nothing, and the bridges in front
+//! let it through. The rest gets addresses from the host's windows, or from what is free in the
+//! window of its bridge. If a bridge's window is too small, the memory of everything behind it is
+//! laid out anew. Behind a bridge only memory below 4 GiB is given away.
+//!
+//! Source: PCI-to-PCI Bridge 1.2, 3.2.5.6 to 3.2.5.10.
+
+mod relocate;
+
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+use core::ops::Range;
+
+use pci_types::{CommandRegister, HeaderType};
+
+use super::bar::{Bar, BarKind, write_bar};
+use super::bridge;
+use super::scan::Function;
+
+/// The addresses that the machine sends to the PCI bus and that nothing else uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Memory below 4 GiB.
+    pub mem32: Range<u64>,
+    /// Memory above 4 GiB.
+    pub mem64: Option<Range<u64>>,
+    /// I/O ports.
+    pub io: Option<Range<u64>>,
+}
+
+/// Gives every register an address, as far as there is room, and opens the bridges in use.
+pub(super) fn assign(functions: &mut [Function], windows: &Windows) {
+    let mut layout = Layout {
+        functions,
+        windows,
+        taken: Vec::new(),
+        moved: Vec::new(),
+    };
+    layout.keep();
+    layout.fill();
+    layout.relocate();
+    layout.commit();
+}
+
+const FOUR_GIB: u64 = 1 << 32;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Space {
+    Memory,
+    Io,
+}
+
+/// A range on the bus behind `bridge` that belongs to a register or to a bridge's window.
+struct Taken {
+    bridge: Option<usize>,
+    space: Space,
+    range: Range<u64>,
+}
+
+struct Layout<'a> {
+    functions: &'a mut [Function],
+    windows: &'a Windows,
+    taken: Vec<Taken>,
+    /// Registers to be written: function and index.
+    moved: Vec<(usize, usize)>,
+}
+
+impl Layout<'_> {
+    /// Notes what firmware assigned, and forgets what cannot work.
+    fn keep(&mut self) {
+        for at in 0..self.functions.len() {
+            let parent = self.functions[at].bridge;
+            for range in self.open_windows(at, Space::Memory) {
+                self.taken.push(Taken {
+                    bridge: parent,
+                    space: Space::Memory,
+                    range,
+                });
+            }
+            for range in self.open_windows(at, Space::Io) {
+                self.taken.push(Taken {
+                    bridge: parent,
+                    space: Space::Io,
+                    range,
+                });
+            }
+        }
+        for at in 0..self.functions.len() {
+            for index in 0..self.functions[at].bars.len() {
+                self.keep_bar(at, index);
+            }
+        }
+    }
+
+    fn keep_bar(&mut self, at: usize, index: usize) {
+        let parent = self.functions[at].bridge;
+        let Ok(Some(bar)) = self.functions[at].bars[index] else {
+            return;
+        };
+        let Some(address) = bar.address else { return };
+        let range = address..address + bar.size;
+        let space = space_of(&bar);
+        let reachable = parent.is_none_or(|bridge| {
+            self.open_windows(bridge, space)
+                .iter()
+                .any(|window| contains(window, &range))
+        });
+        if reachable && self.overlap(parent, space, &range).is_none() {
+            self.taken.push(Taken {
+                bridge: parent,
+                space,
+                range,
+            });
+        } else {
+            let address = self.functions[at].config.address();
+            log::debug!("pci {address}: BAR {index} ({bar}) cannot stay where it is");
+            self.set_address(at, index, None);
+        }
+    }
+
+    /// Finds room for what is left, without moving anything.
+    fn fill(&mut self) {
+        let mut missing: Vec<(u64, usize, usize)> = Vec::new();
+        for (at, index, bar) in self.missing() {
+            missing.push((bar.size, at, index));
+        }
+        missing.sort_by_key(|&(size, ..)| Reverse(size));
+        for (size, at, index) in missing {
+            let Ok(Some(bar)) = self.functions[at].bars[index] else {
+                continue;
+            };
+            let parent = self.functions[at].bridge;
+            let space = space_of(&bar);
+            let mut spaces = self.spaces(parent, space).into_iter();
+            let place = spaces.find_map(|range| {
+                let end = if bar.kind == BarKind::Memory32 {
+                    FOUR_GIB
+                } else {
+                    u64::MAX
+                };
+                self.find(
+                    parent,
+                    space,
+                    &(range.start..range.end.min(end)),
+                    size,
+                    size,
+                )
+            });
+            if let Some(address) = place {
+                let range = address..address + size;
+                self.taken.push(Taken {
+                    bridge: parent,
+                    space,
+                    range,
+                });
+                self.set_address(at, index, Some(address));
+            }
+        }
+    }
+
+    /// Writes what has changed, and lets bridges pass on what goes through them.
+    fn commit(&mut self) {
+        self.moved.sort_unstable();
+        self.moved.dedup();
+        for &(at, index) in &self.moved {
+            let function = &self.functions[at];
+            if let Ok(Some(bar)) = &function.bars[index] {
+                log::debug!("pci {}: BAR {index} {bar}", function.config.address());
+                write_bar(&function.config, index, bar);
+            }
+        }
+        for (at, _, bar) in self.missing() {
+            let address = self.functions[at].config.address();
+            log::warn!("pci {address}: no room for a BAR ({bar})");
+        }
+        for at in 0..self.functions.len() {
+            if self
+                .functions
+                .iter()
+                .any(|function| function.bridge == Some(at))
+            {
+                let forward = CommandRegister::MEMORY_ENABLE
+                    | CommandRegister::IO_ENABLE
+                    | CommandRegister::BUS_MASTER_ENABLE;
+                self.functions[at]
+                    .config
+                    .update_command(|command| command | forward);
+            }
+        }
+    }
+
+    fn set_address(&mut self, at: usize, index: usize, address: Option<u64>) {
+        if let Ok(Some(bar)) = &mut self.functions[at].bars[index] {
+            bar.address = address;
+            self.moved.push((at, index));
+        }
+    }
+
+    /// Registers that have no address.
+    fn missing(&self) -> impl Iterator<Item = (usize, usize, Bar)> {
+        self.functions
+            .iter()
+            .enumerate()
+            .flat_map(|(at, function)| {
+                let bars = function.bars.iter().enumerate();
+                bars.filter_map(move |(index, bar)| match bar {
+                    Ok(Some(bar)) if bar.address.is_none() => Some((at, index, *bar)),
+                    _ => None,
+                })
+            })
+    }
+
+    /// Where the bus behind `bridge`, or the root bus, has addresses.
+    fn spaces(&self, bridge: Option<usize>, space: Space) -> Vec<Range<u64>> {
+        if let Some(bridge) = bridge {
+            return self.open_windows(bridge, space);
+        }
+        let root = match space {
+            Space::Memory => [Some(&self.windows.mem32), self.windows.mem64.as_ref()],
+            Space::Io => [self.windows.io.as_ref(), None],
+        };
+        root.into_iter().flatten().cloned().collect()
+    }
+
+    /// What a bridge lets through and the bridges before it too; nothing, if the function is no bridge.
+    fn open_windows(&self, at: usize, space: Space) -> Vec<Range<u64>> {
+        let function = &self.functions[at];
+        if function.kind != HeaderType::PciPciBridge {
+            return Vec::new();
+        }
+        let config = &function.config;
+        let own = match space {
+            Space::Memory => [
+                bridge::memory_window(config),
+                bridge::prefetchable_window(config),
+            ],
+            Space::Io => [bridge::io_window(config), None],
+        };
+        let mut windows: Vec<Range<u64>> = own.into_iter().flatten().collect();
+        if let Some(above) = function.bridge {
+            let outer = self.open_windows(above, space);
+            windows.retain(|window| outer.iter().any(|outer| contains(outer, window)));
+        }
+        windows
+    }
+
+    /// The first free place in `window`.
+    fn find(
+        &self,
+        bridge: Option<usize>,
+        space: Space,
+        window: &Range<u64>,
+        size: u64,
+        align: u64,
+    ) -> Option<u64> {
+        // Address zero means "unassigned".
+        let mut start = window.start.max(1).checked_next_multiple_of(align)?;
+        loop {
+            let end = start.checked_add(size)?;
+            if end > window.end {
+                return None;
+            }
+            match self.overlap(bridge, space, &(start..end)) {
+                None => return Some(start),
+                Some(other) => start = other.end.checked_next_multiple_of(align)?,
+            }
+        }
+    }
+
+    /// A range on the same bus that overlaps this one.
+    fn overlap(
+        &self,
+        bridge: Option<usize>,
+        space: Space,
+        range: &Range<u64>,
+    ) -> Option<&Range<u64>> {
+        let here = self
+            .taken
+            .iter()
+            .filter(|taken| taken.bridge == bridge && taken.space == space);
+        here.map(|taken| &taken.range)
+            .find(|taken| taken.start < range.end && range.start < taken.end)
+    }
+
+    fn is_behind(&self, at: usize, bridge: usize) -> bool {
+        let mut up = self.functions[at].bridge;
+        while let Some(above) = up {
+            if above == bridge {
+                return true;
+            }
+            up = self.functions[above].bridge;
+        }
+        false
+    }
+}
+
+fn contains(outer: &Range<u64>, inner: &Range<u64>) -> bool {
+    outer.start <= inner.start && inner.end <= outer.end
+}
+
+fn space_of(bar: &Bar) -> Space {
+    if bar.is_memory() {
+        Space::Memory
+    } else {
+        Space::Io
+    }
+}

@@ -1,0 +1,172 @@
+//! The memory behind a bridge, laid out anew: sizes from the inside out, then places from the
+//! outside in.
+
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+use core::ops::Range;
+
+use pci_types::HeaderType;
+
+use super::{Layout, Space, Taken};
+use crate::pci::bridge::{self, WINDOW};
+
+impl Layout<'_> {
+    /// Lays the memory behind a bridge out anew where something still has no place.
+    pub(super) fn relocate(&mut self) {
+        for top in 0..self.functions.len() {
+            let is_top = self.functions[top].bridge.is_none()
+                && self.functions[top].kind == HeaderType::PciPciBridge;
+            let lacking = self
+                .missing()
+                .any(|(at, _, bar)| bar.is_memory() && self.is_behind(at, top));
+            if is_top && lacking {
+                self.relocate_behind(top);
+            }
+        }
+    }
+
+    fn relocate_behind(&mut self, top: usize) {
+        for window in self.open_windows(top, Space::Memory) {
+            self.taken
+                .retain(|taken| taken.bridge.is_some() || taken.range != window);
+        }
+        let behind: Vec<usize> = (0..self.functions.len())
+            .filter(|&at| self.is_behind(at, top))
+            .collect();
+        self.taken.retain(|taken| {
+            let inside = taken
+                .bridge
+                .is_some_and(|at| at == top || behind.contains(&at));
+            !inside || taken.space != Space::Memory
+        });
+        for at in behind {
+            if self.functions[at].kind == HeaderType::PciPciBridge {
+                bridge::set_memory_window(&self.functions[at].config, None);
+            }
+            for index in 0..self.functions[at].bars.len() {
+                if matches!(self.functions[at].bars[index], Ok(Some(bar)) if bar.is_memory()) {
+                    self.set_address(at, index, None);
+                }
+            }
+        }
+        let place = self.measure(top).and_then(|(size, align)| {
+            let base = self.find(None, Space::Memory, &self.windows.mem32, size, align)?;
+            Some(base..base + size)
+        });
+        match place {
+            Some(range) => {
+                let taken = Taken {
+                    bridge: None,
+                    space: Space::Memory,
+                    range: range.clone(),
+                };
+                self.taken.push(taken);
+                self.place(top, range);
+            }
+            None => {
+                bridge::set_memory_window(&self.functions[top].config, None);
+            }
+        }
+    }
+
+    /// Gives what is behind a bridge its place in `window`.
+    fn place(&mut self, bridge: usize, window: Range<u64>) {
+        let items = self.items(bridge).unwrap_or_default();
+        let mut cursor = window.start;
+        for item in &items {
+            let start = cursor.next_multiple_of(item.align());
+            cursor = start + item.size();
+            match *item {
+                Item::Bar {
+                    function, index, ..
+                } => {
+                    self.set_address(function, index, Some(start));
+                }
+                Item::Window { bridge, size, .. } => self.place(bridge, start..start + size),
+            }
+        }
+        bridge::set_memory_window(&self.functions[bridge].config, Some(&window));
+    }
+
+    /// The size and alignment of the window that a bridge needs; `None` if it cannot be.
+    fn measure(&self, bridge: usize) -> Option<(u64, u64)> {
+        let items = self.items(bridge)?;
+        let align = items.iter().map(Item::align).max().unwrap_or(0).max(WINDOW);
+        let end = items.iter().try_fold(0_u64, |end, item| {
+            end.checked_next_multiple_of(item.align())?
+                .checked_add(item.size())
+        })?;
+        let size = end.max(1).checked_next_multiple_of(WINDOW)?;
+        Some((size, align))
+    }
+
+    /// What needs a place right behind a bridge, the most strictly aligned first.
+    fn items(&self, bridge: usize) -> Option<Vec<Item>> {
+        let mut items = Vec::new();
+        for (at, function) in self.functions.iter().enumerate() {
+            if function.bridge != Some(bridge) {
+                continue;
+            }
+            for (index, bar) in function.bars.iter().enumerate() {
+                if let Ok(Some(bar)) = bar
+                    && bar.is_memory()
+                {
+                    items.push(Item::Bar {
+                        function: at,
+                        index,
+                        size: bar.size,
+                    });
+                }
+            }
+            if function.kind == HeaderType::PciPciBridge && self.has_memory_behind(at) {
+                let (size, align) = self.measure(at)?;
+                items.push(Item::Window {
+                    bridge: at,
+                    size,
+                    align,
+                });
+            }
+        }
+        items.sort_by_key(|item| Reverse(item.align()));
+        Some(items)
+    }
+
+    fn has_memory_behind(&self, bridge: usize) -> bool {
+        self.functions.iter().enumerate().any(|(at, function)| {
+            let memory = function
+                .bars
+                .iter()
+                .any(|bar| matches!(bar, Ok(Some(bar)) if bar.is_memory()));
+            memory && self.is_behind(at, bridge)
+        })
+    }
+}
+
+/// Something behind a bridge that needs a place in its window.
+enum Item {
+    Bar {
+        function: usize,
+        index: usize,
+        size: u64,
+    },
+    Window {
+        bridge: usize,
+        size: u64,
+        align: u64,
+    },
+}
+
+impl Item {
+    fn size(&self) -> u64 {
+        match *self {
+            Self::Bar { size, .. } | Self::Window { size, .. } => size,
+        }
+    }
+
+    fn align(&self) -> u64 {
+        match *self {
+            Self::Bar { size, .. } => size,
+            Self::Window { align, .. } => align,
+        }
+    }
+}

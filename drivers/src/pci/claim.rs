@@ -1,0 +1,192 @@
+//! Owning a function: its registers belong to one driver at a time.
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::ops::Deref;
+use core::sync::atomic::Ordering;
+
+use pci_types::CommandRegister;
+use spin::Mutex;
+use vdpa::Platform;
+use vdpa::platform::{MapError, Mmio, PhysAddr};
+
+use super::access::ConfigSpace;
+use super::bar::{BAR_COUNT, Bar, BarError, BarKind};
+use super::command::Enabled;
+use super::device::FunctionState;
+use super::msix::{Msix, MsixError};
+
+/// Why a driver cannot have a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResourceError {
+    /// Somebody else has the function, or still holds a mapping.
+    #[error("somebody else has the function")]
+    Claimed,
+    /// There is no such base address register.
+    #[error("the function has no such BAR")]
+    NoBar,
+    /// The register says something impossible.
+    #[error(transparent)]
+    BadBar(#[from] BarError),
+    /// The registers are I/O ports, which this crate does not drive.
+    #[error("the BAR is one of I/O ports")]
+    IoBar,
+    /// There was no room for one of the function's memory BARs. Decode is on for all or none of
+    /// them, so the function cannot be used.
+    #[error("a memory BAR of the function has no address")]
+    Unassigned,
+    /// The kernel does not map it.
+    #[error(transparent)]
+    Map(#[from] MapError),
+}
+
+/// The right to use a function. Its memory decode is on for as long as the claim or one of its
+/// mappings lives, and then as it was.
+pub struct Claim {
+    token: Arc<Token>,
+    platform: Arc<dyn Platform>,
+    mapped: Mutex<[Option<Registers>; BAR_COUNT]>,
+}
+
+impl Claim {
+    pub(super) fn new(
+        function: &Arc<FunctionState>,
+        platform: &Arc<dyn Platform>,
+    ) -> Result<Self, ResourceError> {
+        let memory = function
+            .bars
+            .iter()
+            .filter_map(|bar| bar.ok()?.filter(Bar::is_memory));
+        if memory.clone().any(|bar| bar.address.is_none()) {
+            return Err(ResourceError::Unassigned);
+        }
+        if function.claimed.swap(true, Ordering::Acquire) {
+            return Err(ResourceError::Claimed);
+        }
+        let unclaim = Unclaim(Arc::clone(function));
+        let decode = Enabled::new(&function.config, CommandRegister::MEMORY_ENABLE);
+        let token = Arc::new(Token {
+            _decode: decode,
+            unclaim,
+        });
+        Ok(Self {
+            token,
+            platform: Arc::clone(platform),
+            mapped: Mutex::default(),
+        })
+    }
+
+    /// The configuration space.
+    #[must_use]
+    pub fn config(&self) -> &ConfigSpace {
+        &self.token.function().config
+    }
+
+    /// Sets bits of the command register until the value is dropped.
+    pub fn enable(&self, bits: CommandRegister) -> Enabled {
+        Enabled::new(self.config(), bits)
+    }
+
+    /// What is known of a memory register that can be mapped.
+    ///
+    /// # Errors
+    /// [`ResourceError`], if there is no such memory.
+    pub fn memory_bar(&self, index: u8) -> Result<Bar, ResourceError> {
+        let bars = &self.token.function().bars;
+        let bar = bars.get(usize::from(index)).ok_or(ResourceError::NoBar)?;
+        let bar = (*bar)?.ok_or(ResourceError::NoBar)?;
+        if bar.kind == BarKind::Io {
+            return Err(ResourceError::IoBar);
+        }
+        Ok(bar)
+    }
+
+    /// The registers behind a base address register. They are mapped once.
+    ///
+    /// # Errors
+    /// [`ResourceError`], if there are none or the kernel does not map them.
+    pub fn map(&self, index: u8) -> Result<Registers, ResourceError> {
+        let bar = self.memory_bar(index)?;
+        let base = PhysAddr(bar.address.ok_or(ResourceError::Unassigned)?);
+        let mut mapped = self.mapped.lock();
+        let slot = mapped
+            .get_mut(usize::from(index))
+            .ok_or(ResourceError::NoBar)?;
+        if let Some(registers) = slot {
+            return Ok(registers.clone());
+        }
+        let mmio = self.platform.map_mmio(base, bar.size)?;
+        let registers = Registers {
+            mmio,
+            token: Arc::clone(&self.token),
+        };
+        Ok(slot.insert(registers).clone())
+    }
+
+    /// The function's MSI-X interrupts; `None`, if it has none.
+    ///
+    /// # Errors
+    /// [`MsixError`], if what it has cannot be used.
+    pub fn msix(&self) -> Result<Option<Msix>, MsixError> {
+        Msix::open(self)
+    }
+}
+
+/// Keeps a function claimed.
+struct Token {
+    // Dropped in this order: decode is as before when the next owner may come.
+    _decode: Enabled,
+    unclaim: Unclaim,
+}
+
+impl Token {
+    fn function(&self) -> &Arc<FunctionState> {
+        &self.unclaim.0
+    }
+}
+
+struct Unclaim(Arc<FunctionState>);
+
+impl Drop for Unclaim {
+    fn drop(&mut self) {
+        self.0.claimed.store(false, Ordering::Release);
+    }
+}
+
+/// Mapped registers of a function that keep it claimed.
+#[derive(Clone)]
+pub struct Registers {
+    mmio: Arc<dyn Mmio>,
+    token: Arc<Token>,
+}
+
+impl Registers {
+    pub(super) fn function(&self) -> &Arc<FunctionState> {
+        self.token.function()
+    }
+}
+
+impl Deref for Registers {
+    type Target = dyn Mmio;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.mmio
+    }
+}
+
+impl fmt::Debug for Registers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Registers({}, {} bytes)",
+            self.function().config.address(),
+            self.mmio.len()
+        )
+    }
+}
+
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Claim({})", self.config().address())
+    }
+}

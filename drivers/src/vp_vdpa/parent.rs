@@ -1,0 +1,249 @@
+//! A virtio function that has been brought up as far as the vDPA bus needs it.
+
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use pci_types::CommandRegister;
+use spin::Mutex;
+use vdpa::bus::ProbeError;
+use vdpa::ops::OpError;
+use vdpa::platform::Callback;
+use vdpa::{Features, Platform};
+use virtio::DeviceStatus;
+use virtq::Doorbell;
+
+use crate::pci::{Claim, Enabled, MsixError, PciDevice};
+use crate::virtio_pci::{Defect, LayoutError, OpenError, VirtioFunction};
+
+use super::interrupts::Interrupts;
+
+/// How long a device may take to reset itself or a queue.
+const RESET_DEADLINE: Duration = Duration::from_secs(1);
+const RESET_POLL: Duration = Duration::from_millis(1);
+/// More queues than this are left alone: nobody has use for them, and each costs memory.
+const QUEUES_MAX: u16 = 1024;
+
+/// A virtio function with the operations of a vDPA device. [`VpVdpa`](super::VpVdpa) puts it on the
+/// vDPA bus.
+pub struct Parent {
+    // Dropped in this order: interrupts off, bus master off, registers given back.
+    pub(super) state: Mutex<State>,
+    _master: Enabled,
+    pub(super) virtio: VirtioFunction,
+    pub(super) claim: Claim,
+    pub(super) platform: Arc<dyn Platform>,
+    pub(super) device_type: u32,
+    pub(super) vendor: u32,
+    pub(super) features: Features,
+    pub(super) queues: Vec<QueueFacts>,
+    vectors: usize,
+}
+
+/// What a queue is, from one reset to the end of the device.
+pub(super) struct QueueFacts {
+    pub(super) size_max: u16,
+    pub(super) doorbell: Option<Doorbell>,
+}
+
+/// What has been set since the last reset.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) interrupts: Option<Interrupts>,
+    pub(super) driver_features: Features,
+    pub(super) config_callback: Option<Callback>,
+    pub(super) queues: Vec<QueueState>,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct QueueState {
+    pub(super) callback: Option<Callback>,
+    /// The queue has been ready since the last reset of the device, so it has gone on from the start.
+    pub(super) was_ready: bool,
+}
+
+impl Parent {
+    /// Takes the function, whose virtio device type is known, and resets it.
+    ///
+    /// # Errors
+    /// [`ProbeError`]: the function cannot be driven; its configuration space is as before.
+    pub async fn probe(
+        function: &Arc<PciDevice>,
+        platform: &Arc<dyn Platform>,
+        device_type: u32,
+    ) -> Result<Self, ProbeError> {
+        let address = function.address();
+        let claim = function.claim().map_err(|error| {
+            log::warn!("pci {address}: {error}");
+            ProbeError::Unsuitable("the function cannot be claimed")
+        })?;
+        let virtio = VirtioFunction::open(&claim).map_err(|error| {
+            log::debug!("pci {address}: {error}");
+            unsuitable(error)
+        })?;
+        // Whatever firmware left running must stop before it may reach memory again.
+        reset(&virtio, &**platform).await?;
+        let features = usable_features(&virtio);
+        if !features.contains(virtio::F::VERSION_1) {
+            return Err(ProbeError::Unsuitable(
+                "the function does not offer VERSION_1",
+            ));
+        }
+        let queues = queue_facts(&virtio)?;
+        let vectors = count_vectors(&claim).map_err(|error| {
+            log::warn!("pci {address}: {error}");
+            ProbeError::Unsuitable("the function's MSI-X table cannot be used")
+        })?;
+        // Nobody listens to the pin.
+        let bits = CommandRegister::BUS_MASTER_ENABLE | CommandRegister::INTERRUPT_DISABLE;
+        let master = claim.enable(bits);
+        let state = State {
+            queues: fresh_queues(queues.len()),
+            ..State::default()
+        };
+        Ok(Self {
+            state: Mutex::new(state),
+            _master: master,
+            virtio,
+            claim,
+            platform: Arc::clone(platform),
+            device_type,
+            vendor: u32::from(function.identity().subvendor),
+            features,
+            queues,
+            vectors,
+        })
+    }
+
+    /// How many MSI-X vectors the function has.
+    pub(super) fn vectors(&self) -> usize {
+        self.vectors
+    }
+
+    /// Resets the device, and forgets what was set even if it does not come out of the reset: no
+    /// callback is called afterwards.
+    pub(super) async fn reset_device(&self) -> Result<(), OpError> {
+        let result = reset(&self.virtio, &*self.platform).await;
+        let fresh = State {
+            queues: fresh_queues(self.queues.len()),
+            ..State::default()
+        };
+        let old = core::mem::replace(&mut *self.state.lock(), fresh);
+        drop(old);
+        result
+    }
+
+    /// Resets one queue (VIRTIO 1.2, 2.6.1 and 4.1.5.1.3.1).
+    pub(super) async fn reset_queue(&self, index: u16) -> Result<(), OpError> {
+        let common = self.virtio.common();
+        common.queue(index).reset();
+        wait(&*self.platform, || match common.queue(index).resetting() {
+            0 => Some(Ok(())),
+            u16::MAX => Some(Err(OpError::Gone)),
+            _ => None,
+        })
+        .await
+    }
+}
+
+fn fresh_queues(count: usize) -> Vec<QueueState> {
+    vec![QueueState::default(); count]
+}
+
+impl fmt::Debug for Parent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Parent({:?}, {} queues)", self.claim, self.queues.len())
+    }
+}
+
+/// VIRTIO 1.2, 4.1.4.3.2: after writing 0 the driver waits until it reads 0.
+async fn reset(virtio: &VirtioFunction, platform: &dyn Platform) -> Result<(), OpError> {
+    virtio.common().set_status(DeviceStatus::empty());
+    wait(platform, || match virtio.common().status() {
+        None => Some(Err(OpError::Gone)),
+        Some(status) if status.is_empty() => Some(Ok(())),
+        Some(_) => None,
+    })
+    .await
+}
+
+/// Asks until there is an answer or the deadline has passed; the first time at once.
+async fn wait(
+    platform: &dyn Platform,
+    answer: impl Fn() -> Option<Result<(), OpError>>,
+) -> Result<(), OpError> {
+    let deadline = platform.now().saturating_add(RESET_DEADLINE);
+    loop {
+        if let Some(answer) = answer() {
+            return answer;
+        }
+        if platform.now() >= deadline {
+            return Err(OpError::Timeout);
+        }
+        platform.sleep(RESET_POLL).await;
+    }
+}
+
+/// What the function offers, less what changes the meaning of registers that this parent hands out
+/// (the notification register) or needs more than one function (the others).
+fn usable_features(virtio: &VirtioFunction) -> Features {
+    let not_for_us = virtio::F::NOTIFICATION_DATA
+        | virtio::F::NOTIF_CONFIG_DATA
+        | virtio::F::ADMIN_VQ
+        | virtio::F::SR_IOV;
+    let mut features = Features::from_bits(virtio.common().device_features());
+    features = features.difference(Features::from(not_for_us));
+    if !virtio.common().has_queue_reset() {
+        features = features.difference(Features::from(virtio::F::RING_RESET));
+    }
+    features
+}
+
+/// Reads what every queue is. The queues end with the first that does not exist.
+fn queue_facts(virtio: &VirtioFunction) -> Result<Vec<QueueFacts>, ProbeError> {
+    let count = virtio.common().num_queues();
+    if count == u16::MAX {
+        return Err(ProbeError::Device(OpError::Gone));
+    }
+    let mut queues = Vec::new();
+    for index in 0..count.min(QUEUES_MAX) {
+        let queue = virtio.common().queue(index);
+        let (size_max, notify_off) = (queue.size(), queue.notify_off());
+        drop(queue);
+        if size_max == 0 {
+            break;
+        }
+        queues.push(QueueFacts {
+            size_max,
+            doorbell: virtio.doorbell(index, notify_off),
+        });
+    }
+    if queues.is_empty() {
+        return Err(ProbeError::Unsuitable("the function has no queue"));
+    }
+    Ok(queues)
+}
+
+fn count_vectors(claim: &Claim) -> Result<usize, MsixError> {
+    Ok(claim.msix()?.map_or(0, |msix| msix.size()))
+}
+
+fn unsuitable(error: OpenError) -> ProbeError {
+    ProbeError::Unsuitable(match error {
+        OpenError::Map(_) => "the function's registers cannot be mapped",
+        OpenError::Layout(LayoutError::List(_)) => "the capability list is malformed",
+        OpenError::Layout(LayoutError::Missing(_)) => {
+            "no modern virtio capabilities; a legacy-only function is not supported"
+        }
+        OpenError::Layout(LayoutError::Unusable(_, defect)) => match defect {
+            Defect::ShortCapability => "a virtio capability is too short",
+            Defect::NoBar => "a virtio structure is in a BAR that does not exist",
+            Defect::IoBar => "a virtio structure is in a BAR of I/O ports",
+            Defect::ShortStructure => "a virtio structure is too short",
+            Defect::Misaligned => "a virtio structure is misaligned",
+            Defect::OutsideBar => "a virtio structure ends outside its BAR",
+        },
+    })
+}

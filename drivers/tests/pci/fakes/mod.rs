@@ -1,0 +1,8 @@
+//! A PCI segment and a virtio function that behave as the specifications say, until a test tells
+//! them otherwise.
+
+pub mod function;
+pub mod machine;
+pub mod registers;
+pub mod tree;
+pub mod virtio;
