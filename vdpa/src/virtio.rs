@@ -30,6 +30,8 @@ use crate::{Features, Node, Platform};
 
 pub use self::queue::{Completion, VirtQueue};
 
+pub(crate) use self::inspect::type_name;
+
 use self::inspect::Inspector;
 use self::monitor::Monitor;
 use self::queue::QueueEntry;

@@ -77,6 +77,16 @@ impl VpVdpa {
             0 => String::from("no MSI-X"),
             count => format!("MSI-X {}", counted(count, "vector")),
         };
+        let Identity {
+            vendor,
+            device: device_id,
+            class,
+            ..
+        } = function.identity();
+        log::info!(
+            "pci {} [{vendor:04x}:{device_id:04x}] class {class:06x}: {NAME}, {queues}, {vectors}",
+            function.address(),
+        );
         let config = VdpaDeviceConfig {
             parent: Arc::clone(function.node()),
             dma_device: Arc::clone(function.node()),
@@ -88,18 +98,6 @@ impl VpVdpa {
             log::warn!("pci {}: {NAME}: {error}", function.address());
             ProbeError::OutOfResources
         })?;
-
-        let Identity {
-            vendor,
-            device: device_id,
-            class,
-            ..
-        } = function.identity();
-        log::info!(
-            "pci {} [{vendor:04x}:{device_id:04x}] class {class:06x} -> {NAME}: {}, {queues}, {vectors}",
-            function.address(),
-            device.node().name(),
-        );
         let (function, bus) = (Arc::clone(function), Arc::clone(&self.bus));
         Ok(Box::new(BoundFunction {
             function,

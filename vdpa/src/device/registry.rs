@@ -11,6 +11,7 @@ use crate::Node;
 use crate::bus::AddError;
 use crate::ids::OutOfIds;
 use crate::ops::VdpaOps;
+use crate::virtio::type_name;
 use crate::wait::Turn;
 
 use super::on_bus::Inspector;
@@ -83,6 +84,13 @@ impl VdpaBus {
         device
             .node
             .set_inspector(Some(Arc::new(Inspector(Arc::downgrade(&device)))));
+        log::info!(
+            "{} on {}: {} device, vendor {:#06x}",
+            device.node.name(),
+            device.config.parent.name(),
+            type_name(device.device_type()),
+            device.vendor_id(),
+        );
         self.add_device(Arc::clone(&device)).await?;
         Ok(device)
     }

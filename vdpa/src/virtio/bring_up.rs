@@ -11,7 +11,6 @@ use crate::Features;
 use crate::ops::OpError;
 
 use super::VirtioDevice;
-use super::inspect::type_name;
 use super::monitor::Monitor;
 
 /// What the queues and the transport understand, whatever the device type. Not the packed ring yet.
@@ -98,10 +97,9 @@ impl VirtioDevice {
             .names(u32::from(u8::from(self.device_type)))
             .collect();
         log::info!(
-            "{}: {} device, vendor {:#06x}, features {}",
+            "{} on {}: features {}",
             self.node.name(),
-            type_name(self.device_type),
-            self.vdpa.vendor_id(),
+            self.vdpa.node().name(),
             if names.is_empty() {
                 String::from("none")
             } else {

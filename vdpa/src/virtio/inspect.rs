@@ -26,7 +26,7 @@ impl Inspect for Inspector {
             Err(_) => "gone",
         };
         let mut facts = Vec::from([
-            ("type", type_name(device.device_type).into_owned()),
+            ("type", type_name(device.vdpa.device_type()).into_owned()),
             ("condition", String::from(condition)),
             (
                 "failures",
@@ -59,11 +59,12 @@ impl Inspect for Inspector {
     }
 }
 
-/// What people call the device type.
-pub(super) fn type_name(device_type: virtio::Id) -> Cow<'static, str> {
-    match device_type {
-        virtio::Id::Net => "network".into(),
-        virtio::Id::Block => "block".into(),
-        other => format!("{other:?}").to_lowercase().into(),
+/// What people call the device type (VIRTIO 1.2, section 5).
+pub(crate) fn type_name(device_type: u32) -> Cow<'static, str> {
+    match u8::try_from(device_type).map(virtio::Id::from) {
+        Ok(virtio::Id::Net) => "network".into(),
+        Ok(virtio::Id::Block) => "block".into(),
+        Ok(virtio::Id::Unknown(_)) | Err(_) => format!("type {device_type}").into(),
+        Ok(other) => format!("{other:?}").to_lowercase().into(),
     }
 }
