@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::Ordering;
 
+use bitflags::bitflags;
 use spin::Mutex;
 use vdpa::Platform;
 use vdpa::platform::{Callback, InterruptMessage, InterruptVector, NoVector};
@@ -20,10 +21,18 @@ use super::access::ConfigSpace;
 use super::capability::{CapabilityError, MSI_X, capabilities};
 use super::claim::{Claim, Registers, ResourceError};
 
-/// Message control is the upper half of the first word of the capability.
-const ENABLE: u32 = 1 << 31;
-const FUNCTION_MASK: u32 = 1 << 30;
-const TABLE_SIZE: u32 = 0x7ff;
+bitflags! {
+    /// Message control: the upper half of the first word of the capability.
+    #[derive(Clone, Copy)]
+    struct Control: u32 {
+        const ENABLE = 1 << 31;
+        /// Masks every entry, whatever their own masks say.
+        const FUNCTION_MASK = 1 << 30;
+        /// The number of entries, less one.
+        const TABLE_SIZE = 0x7ff << 16;
+    }
+}
+
 /// The words that say where the table and the pending bits are: three bits of BAR, then the offset.
 const TABLE: u16 = 4;
 const PENDING: u16 = 8;
@@ -84,7 +93,7 @@ impl Msix {
         };
         let capability = capability.offset;
         let found = config.read32(capability);
-        let entries = ((found >> 16) & TABLE_SIZE) + 1;
+        let entries = ((found & Control::TABLE_SIZE.bits()) >> 16) + 1;
 
         let pending_size = u64::from(entries.div_ceil(64)) * 8;
         locate(claim, config.read32(capability + PENDING), pending_size)?;
@@ -127,9 +136,9 @@ impl Msix {
             .position(|used| !used)
             .ok_or(MsixError::NoEntry)?;
         let interrupt = platform.allocate_vector(handler)?;
-        self.0.set_control(FUNCTION_MASK, 0);
+        self.0.set_control(Control::FUNCTION_MASK, Control::empty());
         let written = self.0.write_entry(index, interrupt.message());
-        self.0.set_control(0, FUNCTION_MASK);
+        self.0.set_control(Control::empty(), Control::FUNCTION_MASK);
         written?;
         used[index] = true;
         self.0
@@ -177,15 +186,15 @@ impl Drop for Vector {
 impl Table {
     /// Enables MSI-X with every entry masked.
     fn start(&self) -> Result<(), MsixError> {
-        self.set_control(ENABLE | FUNCTION_MASK, 0);
-        if self.config.read32(self.capability) & ENABLE == 0 {
+        self.set_control(Control::ENABLE | Control::FUNCTION_MASK, Control::empty());
+        if self.config.read32(self.capability) & Control::ENABLE.bits() == 0 {
             return Err(MsixError::Refused);
         }
         let entries = self.used.lock().len();
         for index in 0..entries {
             self.mask_entry(index);
         }
-        self.set_control(0, FUNCTION_MASK);
+        self.set_control(Control::empty(), Control::FUNCTION_MASK);
         Ok(())
     }
 
@@ -227,10 +236,10 @@ impl Table {
         self.offset + index * ENTRY_SIZE
     }
 
-    fn set_control(&self, set: u32, clear: u32) {
+    fn set_control(&self, set: Control, clear: Control) {
         let control = self.config.read32(self.capability);
         self.config
-            .write32(self.capability, (control | set) & !clear);
+            .write32(self.capability, (control | set.bits()) & !clear.bits());
     }
 }
 

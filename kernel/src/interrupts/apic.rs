@@ -6,8 +6,10 @@
 use core::ptr::{NonNull, with_exposed_provenance_mut};
 use core::sync::atomic::{Ordering, fence};
 
+use bitflags::bitflags;
 use spin::Once;
 use vdpa::platform::InterruptMessage;
+use volatile::VolatilePtr;
 use x86_64::registers::model_specific::Msr;
 
 use super::vectors::SPURIOUS;
@@ -15,21 +17,33 @@ use crate::cpu;
 use crate::memory::{self, Access};
 
 const IA32_APIC_BASE: u32 = 0x1b;
-const APIC_ENABLE: u64 = 1 << 11;
-const X2APIC_ENABLE: u64 = 1 << 10;
 /// The first MSR of the registers in x2APIC mode.
 const X2APIC_MSRS: u32 = 0x800;
 /// Where a device writes to raise an interrupt (10.11.1): here, with the APIC's id in bits 19:12.
 const MESSAGE_ADDRESS: u64 = 0xfee0_0000;
 const REGISTERS_SIZE: u64 = 4096;
 
-const SOFTWARE_ENABLE: u32 = 1 << 8;
-const MASKED: u32 = 1 << 16;
-/// How a PC wires the second local pin. The host raises it to learn where a kernel hangs.
-const NON_MASKABLE: u32 = 0b100 << 8;
-const TIMER_TSC_DEADLINE: u32 = 0b10 << 17;
 /// Count at the rate of the bus clock.
 const DIVIDE_BY_1: u32 = 0b1011;
+
+bitflags! {
+    /// What `IA32_APIC_BASE` holds besides the address (10.4.4, 10.12.1).
+    struct Base: u64 {
+        const X2APIC = 1 << 10;
+        const ENABLE = 1 << 11;
+    }
+
+    /// An entry of the local vector table, or the spurious-interrupt register, besides the vector
+    /// (10.5.1, 10.9).
+    struct Entry: u32 {
+        /// How a PC wires the second local pin. The host raises it to learn where a kernel hangs.
+        const NON_MASKABLE = 0b100 << 8;
+        /// In the spurious-interrupt register: the APIC works.
+        const SOFTWARE_ENABLE = 1 << 8;
+        const MASKED = 1 << 16;
+        const TSC_DEADLINE = 0b10 << 17;
+    }
+}
 
 static APIC: Once<Apic> = Once::new();
 
@@ -98,14 +112,14 @@ pub(super) fn init() -> Result<(), ApicError> {
     let value = unsafe { base.read() };
     let registers = if cpu::has_x2apic() {
         // SAFETY: from here on the registers are used as MSRs.
-        unsafe { base.write(value | APIC_ENABLE | X2APIC_ENABLE) };
+        unsafe { base.write(value | (Base::ENABLE | Base::X2APIC).bits()) };
         Registers::Msrs
     } else {
         let address = value & !(REGISTERS_SIZE - 1) & cpu::physical_address_mask();
         memory::map(address..address + REGISTERS_SIZE, Access::Device)
             .map_err(|_| ApicError::Registers)?;
         // SAFETY: the address stays where it is, and the registers are mapped.
-        unsafe { base.write(value | APIC_ENABLE) };
+        unsafe { base.write(value | Base::ENABLE.bits()) };
         let pointer = NonNull::new(with_exposed_provenance_mut(address as usize));
         Registers::Memory(pointer.ok_or(ApicError::Registers)?)
     };
@@ -122,13 +136,13 @@ pub(super) fn init() -> Result<(), ApicError> {
         Register::Lint0Entry,
         Register::ErrorEntry,
     ] {
-        registers.write(entry, MASKED);
+        registers.write(entry, Entry::MASKED.bits());
     }
-    registers.write(Register::Lint1Entry, NON_MASKABLE);
+    registers.write(Register::Lint1Entry, Entry::NON_MASKABLE.bits());
     registers.write(Register::TaskPriority, 0);
     registers.write(
         Register::SpuriousVector,
-        SOFTWARE_ENABLE | u32::from(SPURIOUS),
+        Entry::SOFTWARE_ENABLE.bits() | u32::from(SPURIOUS),
     );
     registers.write(Register::TimerDivide, DIVIDE_BY_1);
     APIC.call_once(|| Apic { registers, id });
@@ -152,10 +166,10 @@ pub(super) fn end_of_interrupt() {
 /// Lets the timer raise `vector`.
 pub(crate) fn set_timer(mode: TimerMode, vector: u8) {
     let mode = match mode {
-        TimerMode::OneShot => 0,
-        TimerMode::TscDeadline => TIMER_TSC_DEADLINE,
+        TimerMode::OneShot => Entry::empty(),
+        TimerMode::TscDeadline => Entry::TSC_DEADLINE,
     };
-    write(Register::TimerEntry, mode | u32::from(vector));
+    write(Register::TimerEntry, mode.bits() | u32::from(vector));
     // The deadline is an MSR, and must not be written before the register in memory (10.5.4.1).
     fence(Ordering::SeqCst);
 }
@@ -179,34 +193,30 @@ fn write(register: Register, value: u32) {
 
 impl Registers {
     fn read(&self, register: Register) -> u32 {
-        let offset = register as u32;
         match self {
             // SAFETY: the register exists in x2APIC mode, and reading it has no effect.
-            Self::Msrs => unsafe { Msr::new(X2APIC_MSRS + offset / 16).read() as u32 },
-            Self::Memory(first) => {
-                // SAFETY: the offset lies in the page of registers.
-                let register = unsafe { first.byte_add(offset as usize) };
-                // SAFETY: the registers are mapped for ever, and the offset is a multiple of 16.
-                unsafe { register.as_ptr().read_volatile() }
-            }
+            Self::Msrs => unsafe { msr(register).read() as u32 },
+            Self::Memory(first) => in_memory(*first, register).read(),
         }
     }
 
     fn write(&self, register: Register, value: u32) {
-        let offset = register as u32;
         match self {
-            Self::Msrs => {
-                let mut msr = Msr::new(X2APIC_MSRS + offset / 16);
-                // SAFETY: the register exists in x2APIC mode, and no use of it here affects memory.
-                unsafe { msr.write(u64::from(value)) };
-            }
-            Self::Memory(first) => {
-                // SAFETY: the offset lies in the page of registers.
-                let register = unsafe { first.byte_add(offset as usize) };
-                // SAFETY: the registers are mapped for ever, and no use of them here affects
-                // memory.
-                unsafe { register.as_ptr().write_volatile(value) };
-            }
+            // SAFETY: the register exists in x2APIC mode, and no use of it here affects memory.
+            Self::Msrs => unsafe { msr(register).write(u64::from(value)) },
+            Self::Memory(first) => in_memory(*first, register).write(value),
         }
     }
+}
+
+fn msr(register: Register) -> Msr {
+    Msr::new(X2APIC_MSRS + register as u32 / 16)
+}
+
+fn in_memory(first: NonNull<u32>, register: Register) -> VolatilePtr<'static, u32> {
+    // SAFETY: the offset lies in the page of registers.
+    let register = unsafe { first.byte_add(register as usize) };
+    // SAFETY: the registers are mapped for ever, the offset is a multiple of 16, and no use of them
+    // here affects memory.
+    unsafe { VolatilePtr::new(register) }
 }

@@ -8,6 +8,7 @@ use heapless::Vec;
 use spin::Once;
 use vdpa::platform::{MapError, Mmio, PhysAddr};
 use virtq::Doorbell;
+use volatile::VolatilePtr;
 
 use super::regions::PAGE_SIZE;
 use super::{Access, map};
@@ -65,29 +66,28 @@ impl Registers {
     }
 
     /// The register at `offset`, if all of it lies in the range and is aligned.
-    fn register<T>(&self, offset: u64) -> Option<NonNull<T>> {
+    fn register<T: 'static>(&self, offset: u64) -> Option<VolatilePtr<'static, T>> {
         let size = size_of::<T>() as u64;
         if offset.checked_add(size)? > self.length {
             return None;
         }
         // SAFETY: the offset lies in the range.
         let register = unsafe { self.base.byte_add(offset as usize) }.cast::<T>();
-        register.is_aligned().then_some(register)
+        if !register.is_aligned() {
+            return None;
+        }
+        // SAFETY: the register is mapped for ever, aligned, and not memory that anything else refers
+        // to. What a device does to memory when it is written is limited to what drivers lend it.
+        Some(unsafe { VolatilePtr::new(register) })
     }
 
-    fn read<T: Copy>(&self, offset: u64, missing: T) -> T {
-        self.register(offset).map_or(missing, |register| {
-            // SAFETY: the register is mapped for ever, aligned, and not memory that anything else
-            // refers to.
-            unsafe { register.read_volatile() }
-        })
+    fn read<T: Copy + 'static>(&self, offset: u64, missing: T) -> T {
+        self.register(offset).map_or(missing, VolatilePtr::read)
     }
 
-    fn write<T>(&self, offset: u64, value: T) {
+    fn write<T: Copy + 'static>(&self, offset: u64, value: T) {
         if let Some(register) = self.register(offset) {
-            // SAFETY: as for `read`. What a device then does to memory is limited to what drivers
-            // lend it.
-            unsafe { register.write_volatile(value) };
+            register.write(value);
         }
     }
 }
@@ -122,7 +122,7 @@ impl Mmio for Registers {
     }
 
     fn doorbell16(&self, offset: u64, index: u16) -> Option<Doorbell> {
-        let register = self.register::<u16>(offset)?;
+        let register = self.register::<u16>(offset)?.as_raw_ptr();
         // SAFETY: the register stays mapped for ever, uncached, and is aligned; notifying a queue
         // affects no memory but what the queue lends to the device.
         Some(unsafe { Doorbell::register16(register, index) })
