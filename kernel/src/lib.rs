@@ -85,6 +85,8 @@ mod console;
 mod cpu;
 #[cfg(target_os = "none")]
 mod devices;
+#[cfg(any(target_os = "none", test))]
+mod ethernet;
 #[cfg(target_os = "none")]
 mod exit;
 #[cfg(any(target_os = "none", test))]

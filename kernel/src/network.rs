@@ -1,19 +1,23 @@
 //! The IP stack: `embassy-net` on the first network interface.
 
+mod early;
+
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 
 use embassy_net::{Config, ConfigV4, DhcpConfig, Stack, StackResources, StaticConfigV4};
 use embassy_time::{Duration, with_timeout};
 
+use self::early::{Address, Early};
 use crate::cpu;
 use crate::ip_config::{BadIpConfig, IpConfig};
 use crate::system::System;
 
 /// The most sockets that the stack can have at once, the stack's own for DHCP and DNS among them.
 const SOCKETS: usize = 64;
-/// How long the stack may take to get an address.
-const CONFIG_LIMIT: Duration = Duration::from_secs(30);
+/// After how long without an address people are told.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why there is no network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,13 +28,10 @@ pub enum NetworkError {
     /// The key `ip` of the command line makes no sense.
     #[error("ip: {0}")]
     BadConfig(BadIpConfig),
-    /// No server has given an address in time, or the link is down.
-    #[error("no address was assigned in time")]
-    NoAddress,
 }
 
-/// Takes the first interface, runs a stack on it and waits until the stack has an address.
-pub(crate) async fn start(system: &System) -> Result<Stack<'static>, NetworkError> {
+/// Takes the first interface and runs a stack on it, which gets its address in its own time.
+pub(crate) fn start(system: &System) -> Result<Stack<'static>, NetworkError> {
     let config = system
         .command_line()
         .get("ip")
@@ -38,28 +39,41 @@ pub(crate) async fn start(system: &System) -> Result<Stack<'static>, NetworkErro
     let config = config.map_err(NetworkError::BadConfig)?;
     let device = system.nets().take().ok_or(NetworkError::NoInterface)?;
     let name = String::from(device.name());
+    let address = Arc::<Address>::default();
+    let interface = Early::new(device, Arc::clone(&address));
 
     let resources: &'static mut StackResources<SOCKETS> =
         Box::leak(Box::new(StackResources::new()));
     let (stack, mut runner) =
-        embassy_net::new(device, stack_config(&config), resources, cpu::random());
+        embassy_net::new(interface, stack_config(&config), resources, cpu::random());
     system.spawn("network", async move { runner.run().await });
-
-    with_timeout(CONFIG_LIMIT, stack.wait_config_up())
-        .await
-        .map_err(|_| NetworkError::NoAddress)?;
-    if let Some(address) = stack.config_v4() {
-        let by = if config == IpConfig::Dhcp {
-            " by DHCP"
-        } else {
-            ""
-        };
-        match address.gateway {
-            Some(gateway) => log::info!("{name}: {}{by}, gateway {gateway}", address.address),
-            None => log::info!("{name}: {}{by}", address.address),
-        }
-    }
+    system.spawn("address", async move {
+        follow(stack, &name, &config, &address).await
+    });
     Ok(stack)
+}
+
+/// Waits for the stack's first address and says what it is.
+async fn follow(stack: Stack<'static>, name: &str, config: &IpConfig, address: &Address) {
+    while with_timeout(PATIENCE, stack.wait_config_up())
+        .await
+        .is_err()
+    {
+        log::warn!("{name}: no address yet");
+    }
+    let Some(assigned) = stack.config_v4() else {
+        return;
+    };
+    let by = if *config == IpConfig::Dhcp {
+        " by DHCP"
+    } else {
+        ""
+    };
+    match assigned.gateway {
+        Some(gateway) => log::info!("{name}: {}{by}, gateway {gateway}", assigned.address),
+        None => log::info!("{name}: {}{by}", assigned.address),
+    }
+    address.assign(assigned.address.address());
 }
 
 fn stack_config(config: &IpConfig) -> Config {

@@ -101,15 +101,18 @@ impl System {
 
     /// Takes the first network interface and runs an IP stack on it, configured by the key `ip` of
     /// the command line: `dhcp`, which is what happens without the key, or
-    /// `ADDRESS/LENGTH[,gw=ADDRESS][,dns=ADDRESS]`. Ready when there is an address.
+    /// `ADDRESS/LENGTH[,gw=ADDRESS][,dns=ADDRESS]`.
+    ///
+    /// The stack may not have its address yet; [`Stack::wait_config_up`] waits for it. A server listens
+    /// before that: connections that are attempted in the meantime reach it as soon as there is an address.
     ///
     /// The stack has 64 sockets and uses two of them itself; `embassy-net` panics when the
     /// application wants more.
     ///
     /// # Errors
     /// [`NetworkError`].
-    pub async fn network(&self) -> Result<Stack<'static>, NetworkError> {
-        network::start(self).await
+    pub fn network(&self) -> Result<Stack<'static>, NetworkError> {
+        network::start(self)
     }
 }
 

@@ -1,0 +1,5 @@
+//! Links the unikernel as a bootable image.
+
+fn main() {
+    boot::link();
+}

@@ -1,0 +1,105 @@
+//! An answer before it is sent: status, headers and where its bytes come from.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt::Display;
+
+use picoserve::response::StatusCode;
+use web::listing;
+
+use crate::download::Download;
+
+const HTML: &str = "text/html; charset=utf-8";
+
+/// An answer.
+pub(crate) struct Answer<'a> {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) content: Option<Content<'a>>,
+}
+
+/// The body of an answer.
+pub(crate) struct Content<'a> {
+    pub(crate) media_type: &'static str,
+    pub(crate) payload: Payload<'a>,
+}
+
+/// Where the bytes of a body come from.
+pub(crate) enum Payload<'a> {
+    /// From memory.
+    Text(String),
+    /// From the disk.
+    Download(Download<'a>),
+    /// From nowhere: only the length is told, as for `HEAD`.
+    Length(u64),
+}
+
+impl Payload<'_> {
+    pub(crate) fn length(&self) -> u64 {
+        match self {
+            Self::Text(text) => u64::try_from(text.len()).unwrap_or(u64::MAX),
+            Self::Download(download) => download.length(),
+            Self::Length(length) => *length,
+        }
+    }
+}
+
+impl<'a> Answer<'a> {
+    pub(crate) fn new(status: u16, media_type: &'static str, payload: Payload<'a>) -> Self {
+        Self {
+            status: StatusCode::new(status),
+            headers: Vec::from([("X-Content-Type-Options", "nosniff".to_string())]),
+            content: Some(Content {
+                media_type,
+                payload,
+            }),
+        }
+    }
+
+    pub(crate) fn text(status: u16, media_type: &'static str, text: String) -> Self {
+        Self::new(status, media_type, Payload::Text(text))
+    }
+
+    pub(crate) fn html(status: u16, page: String) -> Self {
+        Self::text(status, HTML, page)
+    }
+
+    /// A page with a headline and one sentence without its full stop.
+    pub(crate) fn message(status: u16, headline: &str, sentence: &dyn Display) -> Self {
+        Self::html(status, listing::message(status, headline, sentence)).uncached()
+    }
+
+    /// The client's copy is good.
+    pub(crate) fn not_modified() -> Self {
+        Self {
+            status: StatusCode::NOT_MODIFIED,
+            headers: Vec::new(),
+            content: None,
+        }
+    }
+
+    /// The resource has its address elsewhere, for good.
+    pub(crate) fn redirect(location: &str) -> Self {
+        Self::message(301, "Moved", &format!("It is at {location}"))
+            .with_header("Location", location)
+    }
+
+    /// The answer is good for now only.
+    pub(crate) fn uncached(self) -> Self {
+        self.with_header("Cache-Control", "no-store")
+    }
+
+    /// The same answer without its body, for `HEAD`.
+    pub(crate) fn without_body(mut self) -> Self {
+        if let Some(content) = &mut self.content {
+            content.payload = Payload::Length(content.payload.length());
+        }
+        self
+    }
+
+    pub(crate) fn with_header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_string()));
+        self
+    }
+}

@@ -1,0 +1,176 @@
+//! Sends a part of a file: the next piece is read from the disk while the last one goes out.
+
+use alloc::vec::Vec;
+use core::future;
+use core::ops::Range;
+
+use drivers::blk::BlkError;
+use embassy_futures::join::join;
+use embassy_time::{Duration, with_timeout};
+use hadris_fs::Extent;
+use log::{debug, warn};
+use picoserve::io::Write;
+use virtq::DmaBuffer;
+use web::pieces::{Piece, first_piece};
+use web::volume::{File, VolumeError};
+
+use crate::connection::Abort;
+use crate::files::Files;
+
+/// How much is read at once. Two such buffers are in use per download.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// A client that takes longer for a piece holds a connection that others want.
+const PIECE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Why a file could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ReadError {
+    #[error("{0}")]
+    Volume(#[from] VolumeError),
+    #[error("{0}")]
+    Disk(#[from] BlkError),
+}
+
+/// A part of a file, of which the first piece has been read.
+pub(crate) struct Download<'a> {
+    reader: Reader<'a>,
+    first: Option<Read>,
+    length: u64,
+}
+
+/// Bytes of the file, in a buffer that may hold others around them.
+struct Read {
+    buffer: DmaBuffer,
+    wanted: Range<usize>,
+}
+
+impl<'a> Download<'a> {
+    /// Reads the first piece of the bytes `range` of `file`, so that a disk that does not answer is
+    /// noticed before a client is promised anything.
+    pub(crate) async fn start(
+        files: &'a Files,
+        file: File,
+        range: Range<u64>,
+    ) -> Result<Self, ReadError> {
+        let length = range.end.saturating_sub(range.start);
+        let mut reader = Reader {
+            files,
+            file,
+            range,
+            extents: Vec::new(),
+            spare: None,
+        };
+        let first = reader.next().await?;
+        Ok(Self {
+            reader,
+            first,
+            length,
+        })
+    }
+
+    /// The number of bytes that will be sent.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Writes the bytes, and calls `count` with the number of each piece that went out. If
+    /// they cannot be read to the end, or the client takes too long, the connection is aborted.
+    pub(crate) async fn send<W: Write>(
+        self,
+        mut writer: W,
+        abort: &Abort,
+        count: impl Fn(usize),
+    ) -> Result<(), W::Error> {
+        let Self {
+            mut reader, first, ..
+        } = self;
+        let mut ready = first;
+        while let Some(Read { buffer, wanted }) = ready {
+            let bytes = &buffer[wanted];
+            let written = with_timeout(PIECE_DEADLINE, writer.write_all(bytes));
+            let (written, next) = join(written, reader.next()).await;
+            let Ok(written) = written else {
+                debug!("site: a client took too long for its download");
+                return cut(abort).await;
+            };
+            written?;
+            count(bytes.len());
+            reader.spare = Some(buffer);
+            ready = match next {
+                Ok(next) => next,
+                Err(error) => {
+                    let disk = reader.files.disk.name();
+                    warn!("site: {disk}: a download was cut short: {error}");
+                    return cut(abort).await;
+                }
+            };
+        }
+        Ok(())
+    }
+}
+
+/// Ends the connection, and with it this future.
+async fn cut<T>(abort: &Abort) -> T {
+    abort.signal(());
+    future::pending().await
+}
+
+/// Reads a part of a file piece by piece.
+struct Reader<'a> {
+    files: &'a Files,
+    file: File,
+    /// What is still to be read.
+    range: Range<u64>,
+    /// Where the bytes at its start lie, and some that follow.
+    extents: Vec<Extent>,
+    /// A buffer that is not in use.
+    spare: Option<DmaBuffer>,
+}
+
+impl Reader<'_> {
+    /// The next bytes; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Read>, ReadError> {
+        if self.range.is_empty() {
+            return Ok(None);
+        }
+        let Piece {
+            sector,
+            length,
+            wanted,
+        } = self.next_piece().await?;
+        let buffer = self.buffer(length)?;
+        let buffer = self.files.disk.read(sector, buffer).await?;
+        let length = u64::try_from(wanted.len()).unwrap_or(u64::MAX);
+        self.range.start = self.range.start.saturating_add(length);
+        Ok(Some(Read { buffer, wanted }))
+    }
+
+    async fn next_piece(&mut self) -> Result<Piece, ReadError> {
+        if let Some(piece) = self.known_piece() {
+            return Ok(piece);
+        }
+        self.extents = self
+            .files
+            .volume
+            .extents(&self.file, self.range.start)
+            .await?;
+        self.known_piece()
+            .ok_or(ReadError::Volume(VolumeError::Damaged))
+    }
+
+    fn known_piece(&self) -> Option<Piece> {
+        let disk = &self.files.disk;
+        let (block, limit) = (disk.block_size(), PIECE_BYTES.min(disk.max_transfer()));
+        self.extents
+            .iter()
+            .find_map(|extent| first_piece(extent, &self.range, block, limit))
+    }
+
+    fn buffer(&mut self, length: usize) -> Result<DmaBuffer, BlkError> {
+        match self.spare.take() {
+            Some(buffer) if buffer.len() == length => Ok(buffer),
+            _ => self.files.disk.buffer(length),
+        }
+    }
+}

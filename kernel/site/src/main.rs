@@ -1,0 +1,67 @@
+//! The default unikernel: serves the files of its disk over HTTP and shows its own devices.
+//!
+//! `/` is the page with the devices, `/api/status` the same as JSON, `/files/` the disk. The options on
+//! the command line are the kernel's own for the network and `net.port=` for the port.
+
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+mod answer;
+mod connection;
+mod disk;
+mod download;
+mod files;
+mod inventory;
+mod site;
+
+use alloc::boxed::Box;
+use alloc::format;
+
+use kernel::System;
+use log::{info, warn};
+
+use crate::connection::CONNECTIONS;
+use crate::files::Files;
+use crate::site::Site;
+
+kernel::entry!(main);
+
+const DEFAULT_PORT: u16 = 80;
+
+async fn main(system: System) -> Result<(), kernel::NetworkError> {
+    let files = Files::open(&system).await;
+    let stack = system.network()?;
+    let port = port(&system);
+    // The site lives as long as the machine: every connection's task refers to it.
+    let site: &'static Site = Box::leak(Box::new(Site::new(system.clone(), stack, files)));
+    for number in 0..CONNECTIONS {
+        system.spawn(&format!("http{number}"), connection::serve(site, port));
+    }
+    stack.wait_config_up().await;
+    announce(site, port).await;
+    core::future::pending().await
+}
+
+fn port(system: &System) -> u16 {
+    let Some(text) = system.command_line().get("net.port") else {
+        return DEFAULT_PORT;
+    };
+    text.parse().unwrap_or_else(|_| {
+        warn!("site: net.port={text} is no port, using {DEFAULT_PORT}");
+        DEFAULT_PORT
+    })
+}
+
+/// The last line of a start: what is served, and where.
+async fn announce(site: &Site, port: u16) {
+    let address = match site.stack.config_v4() {
+        Some(config) => format!("http://{}:{port}/", config.address.address()),
+        None => format!("port {port}"),
+    };
+    match &site.files {
+        Ok(files) => info!("site: serving {} at {address}", files.describe().await),
+        Err(reason) => info!("site: serving no files ({reason}) at {address}"),
+    }
+}

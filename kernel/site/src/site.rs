@@ -1,0 +1,243 @@
+//! What every connection shares: the files, the network, the counters, and which request gets what.
+
+use alloc::format;
+use alloc::string::String;
+use core::cell::Cell;
+
+use embassy_net::Stack;
+use kernel::System;
+use log::warn;
+use picoserve::request::RequestParts;
+use web::condition::{Conditions, Verdict, Version};
+use web::content_type;
+use web::listing;
+use web::page;
+use web::path::{PathError, Target};
+use web::range::Selection;
+use web::status::Http;
+use web::volume::{Directory, File, Found, VolumeError};
+
+use crate::answer::{Answer, Payload};
+use crate::connection::CONNECTIONS;
+use crate::download::{Download, ReadError};
+use crate::files::{Files, NoFiles};
+use crate::inventory;
+
+/// Where the root of the volume is served.
+const FILES: &str = "/files";
+/// The file that stands for its directory.
+const INDEX: &str = "index.html";
+/// The query that asks for the listing of a directory even if it has an index.
+const LIST: &str = "list";
+
+/// The application's state.
+pub(crate) struct Site {
+    pub(crate) system: System,
+    pub(crate) stack: Stack<'static>,
+    pub(crate) files: Result<Files, NoFiles>,
+    pub(crate) counters: Counters,
+}
+
+/// What the server counts. All connections run on one processor.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) open: Cell<usize>,
+    pub(crate) requests: Cell<u64>,
+    pub(crate) sent: Cell<u64>,
+}
+
+impl Counters {
+    pub(crate) fn count_sent(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.sent.update(|sent| sent.saturating_add(bytes));
+    }
+
+    pub(crate) fn http(&self) -> Http {
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        Http {
+            open: count(self.open.get()),
+            limit: count(CONNECTIONS),
+            requests: self.requests.get(),
+            sent: self.sent.get(),
+        }
+    }
+}
+
+impl Site {
+    pub(crate) fn new(
+        system: System,
+        stack: Stack<'static>,
+        files: Result<Files, NoFiles>,
+    ) -> Self {
+        Self {
+            system,
+            stack,
+            files,
+            counters: Counters::default(),
+        }
+    }
+
+    /// The answer to a request, whatever its method.
+    pub(crate) async fn answer(&self, request: &RequestParts<'_>) -> Answer<'_> {
+        self.counters.requests.update(|requests| requests + 1);
+        match request.method() {
+            "GET" => self.get(request).await,
+            "HEAD" => self.get(request).await.without_body(),
+            _ => Answer::message(405, "Method not allowed", &"Only GET and HEAD work here")
+                .with_header("Allow", "GET, HEAD"),
+        }
+    }
+
+    async fn get(&self, request: &RequestParts<'_>) -> Answer<'_> {
+        let path = request.path().encoded();
+        let query = request.query().map_or("", |query| query.0);
+        match path {
+            "/" => Answer::html(200, page::front(&inventory::status(self))).uncached(),
+            "/api/status" => self.status_json(),
+            FILES => Answer::redirect(&format!("{FILES}/")),
+            _ => match path
+                .strip_prefix(FILES)
+                .filter(|rest| rest.starts_with('/'))
+            {
+                Some(path) => self.file(path, query, &conditions(request)).await,
+                None => Answer::message(404, "Not found", &format!("There is nothing at {path}")),
+            },
+        }
+    }
+
+    fn status_json(&self) -> Answer<'_> {
+        match serde_json::to_string(&inventory::status(self)) {
+            Ok(json) => Answer::text(200, "application/json", json).uncached(),
+            Err(error) => Answer::message(500, "Internal error", &error),
+        }
+    }
+
+    async fn file(&self, path: &str, query: &str, conditions: &Conditions<'_>) -> Answer<'_> {
+        let files = match &self.files {
+            Ok(files) => files,
+            Err(reason) => return Answer::message(503, "No files", reason),
+        };
+        let target = match Target::parse(path) {
+            Ok(target) => target,
+            Err(error @ PathError::Encoding) => return Answer::message(400, "Bad request", &error),
+            Err(PathError::Impossible) => return missing(path),
+        };
+        let found = match files.volume.find(&target.names).await {
+            Ok(found) => found,
+            Err(VolumeError::NotFound) => return missing(path),
+            Err(error) => return failed(path, &error.into()),
+        };
+        match found {
+            Found::Directory(_) if !target.trailing_slash && !target.names.is_empty() => {
+                let query = if query.is_empty() {
+                    String::new()
+                } else {
+                    format!("?{query}")
+                };
+                Answer::redirect(&format!("{FILES}{target}/{query}"))
+            }
+            Found::Directory(directory) => list(files, &target, directory, query, conditions).await,
+            Found::File(_) if target.trailing_slash => missing(path),
+            Found::File(file) => {
+                let name = target.names.last().map_or("", String::as_str);
+                send(files, name, file, conditions).await
+            }
+        }
+    }
+}
+
+async fn list<'a>(
+    files: &'a Files,
+    target: &Target,
+    directory: Directory,
+    query: &str,
+    conditions: &Conditions<'_>,
+) -> Answer<'a> {
+    if query != LIST {
+        match files.volume.find_entry(directory, INDEX).await {
+            Ok(Found::File(file)) => return send(files, INDEX, file, conditions).await,
+            Ok(Found::Directory(_)) | Err(VolumeError::NotFound) => {}
+            Err(error) => return failed(INDEX, &error.into()),
+        }
+    }
+    match files.volume.list(directory).await {
+        Ok(entries) => Answer::html(200, listing::directory(FILES, target, &entries)).uncached(),
+        Err(error) => failed("the directory", &error.into()),
+    }
+}
+
+/// A file, or the part of it that was asked for (RFC 9110, 13 and 14).
+async fn send<'a>(
+    files: &'a Files,
+    name: &str,
+    file: File,
+    conditions: &Conditions<'_>,
+) -> Answer<'a> {
+    let length = file.length;
+    let version = Version::new(length, file.modified);
+    let (status, range) = match conditions.apply(&version, length) {
+        Verdict::NotModified => return versioned(Answer::not_modified(), &version),
+        Verdict::Send(Selection::Whole) => (200, 0..length),
+        Verdict::Send(Selection::Part(range)) => (206, range),
+        Verdict::Send(Selection::Unsatisfiable) => {
+            let sentence = format!("The file has {length} bytes");
+            return Answer::message(416, "Range not satisfiable", &sentence)
+                .with_header("Content-Range", &format!("bytes */{length}"));
+        }
+    };
+    let part = format!(
+        "bytes {}-{}/{length}",
+        range.start,
+        range.end.saturating_sub(1)
+    );
+    let download = match Download::start(files, file, range).await {
+        Ok(download) => download,
+        Err(error) => return failed(name, &error),
+    };
+    let answer = Answer::new(status, content_type::of(name), Payload::Download(download));
+    let answer = versioned(answer, &version).with_header("Accept-Ranges", "bytes");
+    if status == 206 {
+        answer.with_header("Content-Range", &part)
+    } else {
+        answer
+    }
+}
+
+/// Tells the client which version it gets, and to ask again whether it is still the one.
+fn versioned<'a>(answer: Answer<'a>, version: &Version) -> Answer<'a> {
+    let answer = answer
+        .with_header("ETag", &version.tag)
+        .with_header("Cache-Control", "no-cache");
+    match &version.last_modified {
+        Some(date) => answer.with_header("Last-Modified", date),
+        None => answer,
+    }
+}
+
+fn missing(path: &str) -> Answer<'static> {
+    Answer::message(
+        404,
+        "Not found",
+        &format!("There is no file at {FILES}{path}"),
+    )
+}
+
+fn failed(what: &str, error: &ReadError) -> Answer<'static> {
+    warn!("site: {what}: {error}");
+    Answer::message(503, "The disk does not answer", error)
+}
+
+fn conditions<'a>(request: &RequestParts<'a>) -> Conditions<'a> {
+    let header = |name| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value| value.as_str().ok())
+    };
+    Conditions {
+        if_none_match: header("If-None-Match"),
+        if_modified_since: header("If-Modified-Since"),
+        if_range: header("If-Range"),
+        range: header("Range"),
+    }
+}

@@ -1,0 +1,25 @@
+//! What the site answers, without sockets, tasks or devices: paths, types, ranges, dates, the files
+//! of a FAT volume, and the pages.
+//!
+//! Everything here runs on the host too, so that the tests need no machine to boot. The application
+//! on top of it (package `site`) owns connections, the HTTP protocol and the disk.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod condition;
+pub mod content_type;
+pub mod date;
+pub mod escape;
+pub mod human;
+pub mod listing;
+pub mod page;
+pub mod path;
+pub mod pieces;
+pub mod range;
+pub mod status;
+pub mod volume;

@@ -1,0 +1,186 @@
+//! The front page of a sample machine.
+
+use super::*;
+use crate::status::{Fact, Http, Memory, Network};
+use alloc::vec;
+use serde_json::Value;
+
+fn device(name: &str, driver: Option<&str>, children: Vec<Device>) -> Device {
+    Device {
+        name: name.into(),
+        driver: driver.map(Into::into),
+        facts: Vec::new(),
+        features: Vec::new(),
+        queues: Vec::new(),
+        children,
+    }
+}
+
+fn queue(index: u16, name: &'static str, used: u64) -> Queue {
+    Queue {
+        index,
+        name,
+        size: 256,
+        added: used + 256,
+        used,
+        kicks: used / 9,
+        suppressed: used / 3,
+        interrupts: used / 7,
+    }
+}
+
+fn chain(function: &str, number: u32, driver: &str, leaf: &str) -> Device {
+    let leaf = device(leaf, None, Vec::new());
+    let virtio = device(&format!("virtio{number}"), Some(driver), vec![leaf]);
+    let vdpa = device(&format!("vdpa{number}"), Some("virtio_vdpa"), vec![virtio]);
+    device(function, Some("vp_vdpa"), vec![vdpa])
+}
+
+fn status() -> Status {
+    let mut net = chain("pci0000:00:02.0", 0, "net", "net0");
+    net.facts = vec![
+        Fact {
+            name: "ids",
+            value: "1af4:1000".into(),
+        },
+        Fact {
+            name: "vectors",
+            value: "3 MSI-X".into(),
+        },
+    ];
+    net.children[0].children[0].facts = vec![
+        Fact {
+            name: "mac",
+            value: "52:54:00:12:34:56".into(),
+        },
+        Fact {
+            name: "mtu",
+            value: "1500".into(),
+        },
+    ];
+    net.children[0].children[0].features = [
+        "CSUM",
+        "MAC",
+        "MRG_RXBUF",
+        "STATUS",
+        "INDIRECT_DESC",
+        "EVENT_IDX",
+        "VERSION_1",
+    ]
+    .map(Into::into)
+    .into();
+    net.children[0].children[0].queues =
+        vec![queue(0, "receive", 48_123), queue(1, "transmit", 51_877)];
+    let mut blk = chain("pci0000:00:03.0", 1, "blk", "blk0");
+    blk.children[0].children[0].facts = vec![Fact {
+        name: "capacity",
+        value: "512 MiB".into(),
+    }];
+    blk.children[0].children[0].features = [
+        "SEG_MAX",
+        "BLK_SIZE",
+        "FLUSH",
+        "INDIRECT_DESC",
+        "EVENT_IDX",
+        "VERSION_1",
+    ]
+    .map(Into::into)
+    .into();
+    blk.children[0].children[0].queues = vec![queue(0, "request", 1_204)];
+    let mut bridge = device("pci0000:00:00.0", None, Vec::new());
+    bridge.facts = vec![
+        Fact {
+            name: "id",
+            value: "8086:29c0".into(),
+        },
+        Fact {
+            name: "class",
+            value: "060000".into(),
+        },
+    ];
+    Status {
+        uptime_ms: 73_512,
+        memory: Memory {
+            used: 9 << 20,
+            total: 256 << 20,
+        },
+        network: Some(Network {
+            address: "10.0.2.15/24".into(),
+            gateway: Some("10.0.2.2".into()),
+        }),
+        files: Files::Ready {
+            disk: "blk0".into(),
+            kind: "FAT32",
+            size: 512 << 20,
+        },
+        http: Http {
+            open: 3,
+            limit: 48,
+            requests: 12_345,
+            sent: 1_400_000_000,
+        },
+        devices: vec![bridge, net, blk],
+    }
+}
+
+#[test]
+fn the_page_shows_the_whole_chain_and_what_drives_it() {
+    let page = front(&status());
+    let mut rest = page.as_str();
+    for part in [
+        "pci0000:00:02.0",
+        "vp_vdpa",
+        "vdpa0",
+        "virtio_vdpa",
+        "virtio0",
+        "net0",
+        "MRG_RXBUF",
+        "transmit",
+    ] {
+        let at = rest
+            .find(part)
+            .unwrap_or_else(|| panic!("{part} is missing or out of order"));
+        rest = &rest[at..];
+    }
+}
+
+#[test]
+fn every_live_number_is_in_the_json() {
+    let status = status();
+    let json = serde_json::to_value(&status).unwrap();
+    let page = front(&status);
+    let paths: Vec<_> = ["data-v=\"", "data-rate=\""]
+        .iter()
+        .flat_map(|mark| page.split(mark).skip(1))
+        .map(|rest| rest.split('"').next().unwrap())
+        .collect();
+    assert!(paths.len() > 20);
+    for path in paths {
+        let value = path.split('.').try_fold(&json, |value, step| match value {
+            Value::Array(values) => values.get(step.parse::<usize>().ok()?),
+            other => other.get(step),
+        });
+        assert!(
+            value.is_some_and(|value| value.is_u64() || value.is_string()),
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn a_device_nobody_drives_is_named() {
+    let page = front(&status());
+    let others = page.split("Without a driver").nth(1).unwrap();
+    assert!(others.contains("pci0000:00:00.0") && others.contains("8086:29c0 host bridge"));
+}
+
+#[test]
+fn a_missing_disk_is_said() {
+    let mut status = status();
+    status.files = Files::Unavailable {
+        reason: "no disk <here>".into(),
+    };
+    let page = front(&status);
+    assert!(page.contains("Not served: no disk &lt;here&gt;."));
+    assert!(!page.contains("href=\"/files/\""));
+}

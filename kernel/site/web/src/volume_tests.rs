@@ -1,0 +1,228 @@
+//! The volume against images that `hadris-fat`'s own formatter makes, and against broken ones.
+
+use super::*;
+use crate::path::Target;
+use crate::pieces::first_piece;
+use alloc::format;
+use embassy_futures::block_on;
+use hadris_fat::FatOptions;
+use hadris_fat::sync::{FatFs as Writer, write};
+use hadris_fs::sync::Volume as Writable;
+use hadris_fs::{Content, Node, OpenOptions, Tree};
+use hadris_storage::{BlockSize, MemDevice};
+use std::io::Write;
+
+const FAT32_BYTES: u64 = 40 << 20;
+
+fn sample(length: usize) -> Vec<u8> {
+    (0..length)
+        .map(|index| (index * 7 + index / 512) as u8)
+        .collect()
+}
+
+fn image() -> Vec<u8> {
+    let mut tree = Tree::new();
+    for (path, content) in [
+        ("readme.txt", sample(5)),
+        ("Zoo/animals and plants.html", sample(70_000)),
+        ("Zoo/empty", Vec::new()),
+        ("Zoo/deeper/ü.bin", sample(513)),
+        ("alpha.txt", sample(4096)),
+    ] {
+        tree.insert(path, Node::file(Content::bytes(content)))
+            .unwrap();
+    }
+    let options = FatOptions::new()
+        .with_size(FAT32_BYTES)
+        .with_kind(FatKind::Fat32);
+    let mut image = Vec::new();
+    write(&mut image, &tree, &options).unwrap();
+    image
+}
+
+fn mount(image: Vec<u8>) -> Result<Volume<Vec<u8>>, VolumeError> {
+    block_on(Volume::mount(image))
+}
+
+fn find(volume: &Volume<Vec<u8>>, path: &str) -> Result<Found, VolumeError> {
+    block_on(volume.find(&Target::parse(path).unwrap().names))
+}
+
+fn file(volume: &Volume<Vec<u8>>, path: &str) -> File {
+    match find(volume, path).unwrap() {
+        Found::File(file) => file,
+        Found::Directory(_) => panic!("{path} is a directory"),
+    }
+}
+
+/// Reads a file the way the site does, straight from the image.
+fn contents(volume: &Volume<Vec<u8>>, image: &[u8], file: &File) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut position = 0;
+    while position < file.length {
+        for extent in block_on(volume.extents(file, position)).unwrap() {
+            while let Some(piece) = first_piece(&extent, &(position..file.length), 512, 16_384) {
+                let start = piece.sector as usize * 512;
+                let read = &image[start..start + piece.length];
+                position += piece.wanted.len() as u64;
+                bytes.extend_from_slice(&read[piece.wanted]);
+            }
+        }
+    }
+    bytes
+}
+
+#[test]
+fn files_are_found_whatever_the_case_of_their_names() {
+    let volume = mount(image()).unwrap();
+    assert_eq!(
+        file(&volume, "/zoo/Animals%20and%20PLANTS.html").length,
+        70_000
+    );
+    assert_eq!(file(&volume, "/Zoo/deeper/%C3%BC.bin").length, 513);
+}
+
+#[test]
+fn paths_that_lead_nowhere_are_not_found() {
+    let volume = mount(image()).unwrap();
+    let long = format!("/{}", "x".repeat(2000));
+    for path in [
+        "/nothing",
+        "/readme.txt/x",
+        "/Zoo/a:b",
+        "/Zoo/*",
+        long.as_str(),
+    ] {
+        assert_eq!(find(&volume, path), Err(VolumeError::NotFound), "{path}");
+    }
+}
+
+#[test]
+fn a_directory_is_listed_with_its_directories_first() {
+    let volume = mount(image()).unwrap();
+    let Found::Directory(root) = find(&volume, "/").unwrap() else {
+        panic!("no directory")
+    };
+    let entries = block_on(volume.list(root)).unwrap();
+    let shown: Vec<_> = entries
+        .iter()
+        .map(|entry| (entry.name.as_str(), entry.kind))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("Zoo", EntryKind::Directory),
+            ("alpha.txt", EntryKind::File(4096)),
+            ("readme.txt", EntryKind::File(5)),
+        ]
+    );
+}
+
+#[test]
+fn files_are_counted_up_to_the_limit() {
+    let volume = mount(image()).unwrap();
+    let all = block_on(volume.count_files(100)).unwrap();
+    assert_eq!(
+        (all, all.to_string().as_str()),
+        (
+            FileCount {
+                files: 5,
+                more: false
+            },
+            "5 files"
+        )
+    );
+    let some = block_on(volume.count_files(3)).unwrap();
+    assert_eq!(some.to_string(), "more than 3 files");
+}
+
+#[test]
+fn extents_lead_to_the_bytes_of_a_file() {
+    let image = image();
+    let volume = mount(image.clone()).unwrap();
+    for (path, length) in [("/zoo/animals and plants.html", 70_000), ("/zoo/empty", 0)] {
+        assert_eq!(
+            contents(&volume, &image, &file(&volume, path)),
+            sample(length),
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn a_file_in_one_stretch_is_one_extent() {
+    let volume = mount(image()).unwrap();
+    let extents =
+        block_on(volume.extents(&file(&volume, "/zoo/animals and plants.html"), 0)).unwrap();
+    assert_eq!(extents.len(), 1);
+    assert_eq!(extents[0].len(), 70_000);
+}
+
+#[test]
+fn a_scattered_file_is_put_together() {
+    const PARTS: usize = 100;
+    const PART: usize = 5000;
+    let device = MemDevice::new(image(), BlockSize::new(512).unwrap());
+    let writable = Writable::new(Writer::mount(device, MountOptions::new()).unwrap());
+    for part in 0..PARTS {
+        for name in ["/one.bin", "/two.bin"] {
+            let options = OpenOptions::new().write().create().append();
+            let mut file = writable.open(name, options).unwrap();
+            file.write_all(&sample(PARTS * PART)[part * PART..][..PART])
+                .unwrap();
+            file.close().unwrap();
+        }
+    }
+    let fs = writable.into_inner().unwrap();
+    let image = fs.unmount().unwrap().into_inner();
+
+    let volume = mount(image.clone()).unwrap();
+    let scattered = file(&volume, "/one.bin");
+    assert!(block_on(volume.extents(&scattered, 0)).unwrap().len() > 10);
+    assert_eq!(contents(&volume, &image, &scattered), sample(PARTS * PART));
+}
+
+#[test]
+fn a_disk_without_a_file_system_is_told_from_a_damaged_one() {
+    assert_eq!(
+        mount(vec![0; 1 << 20]).unwrap_err(),
+        VolumeError::NoFileSystem
+    );
+    assert_eq!(mount(Vec::new()).unwrap_err(), VolumeError::NoFileSystem);
+    let mut truncated = image();
+    truncated.truncate(1 << 20);
+    assert_eq!(mount(truncated).unwrap_err(), VolumeError::Damaged);
+}
+
+const FIRST_FILE_CLUSTER: u32 = 3;
+
+/// The image with the same entry in place of every chain of the first clusters, whichever file owns them.
+fn with_broken_chains(entry: u32) -> Vec<u8> {
+    const RESERVED_SECTORS: usize = 14;
+    let mut image = image();
+    let reserved = u16::from_le_bytes([image[RESERVED_SECTORS], image[RESERVED_SECTORS + 1]]);
+    let table = usize::from(reserved) * 512;
+    for cluster in FIRST_FILE_CLUSTER as usize..FIRST_FILE_CLUSTER as usize + 200 {
+        let at = table + cluster * 4;
+        image[at..at + 4].copy_from_slice(&entry.to_le_bytes());
+    }
+    image
+}
+
+#[test]
+fn a_chain_that_ends_early_or_leaves_the_volume_is_damage() {
+    for entry in [0, 1, 0x0fff_ffff, 0x0fff_fff7, 0x00ff_ffff] {
+        let volume = mount(with_broken_chains(entry)).unwrap();
+        let file = file(&volume, "/zoo/animals and plants.html");
+        let result = block_on(volume.extents(&file, 60_000));
+        assert_eq!(result, Err(VolumeError::Damaged), "{entry:#x}");
+    }
+}
+
+#[test]
+fn a_chain_that_loops_ends_with_the_file() {
+    let image = with_broken_chains(FIRST_FILE_CLUSTER);
+    let volume = mount(image.clone()).unwrap();
+    let file = file(&volume, "/zoo/animals and plants.html");
+    assert_eq!(contents(&volume, &image, &file).len(), 70_000);
+}
