@@ -122,7 +122,7 @@ pub use self::{
     exit_code::{ExitCode, Termination},
     ip_config::BadIpConfig,
     memory::heap::MemoryFigures,
-    network::NetworkError,
+    network::{NetworkError, SOCKETS},
     start::{MainFuture, main_future},
     system::System,
     task::spawn,

@@ -14,8 +14,8 @@ use crate::cpu;
 use crate::ip_config::{BadIpConfig, IpConfig};
 use crate::system::System;
 
-/// The most sockets that the stack can have at once, the stack's own for DHCP and DNS among them.
-const SOCKETS: usize = 64;
+/// The most sockets that the stack can have at once, two of its own among them, for DHCP and DNS.
+pub const SOCKETS: usize = 64;
 /// After how long without an address people are told.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -48,7 +48,7 @@ pub(crate) fn start(system: &System) -> Result<Stack<'static>, NetworkError> {
         embassy_net::new(interface, stack_config(&config), resources, cpu::random());
     system.spawn("network", async move { runner.run().await });
     system.spawn("address", async move {
-        follow(stack, &name, &config, &address).await
+        follow(stack, &name, &config, &address).await;
     });
     Ok(stack)
 }

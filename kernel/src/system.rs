@@ -106,8 +106,8 @@ impl System {
     /// The stack may not have its address yet; [`Stack::wait_config_up`] waits for it. A server listens
     /// before that: connections that are attempted in the meantime reach it as soon as there is an address.
     ///
-    /// The stack has 64 sockets and uses two of them itself; `embassy-net` panics when the
-    /// application wants more.
+    /// The stack has [`SOCKETS`](crate::SOCKETS) sockets and uses two of them itself; `embassy-net`
+    /// panics when the application wants more.
     ///
     /// # Errors
     /// [`NetworkError`].

@@ -20,8 +20,8 @@ use picoserve::{Config, ResponseSent, Router, Server, Timeouts};
 use crate::answer::{self, Payload};
 use crate::site::Site;
 
-/// How many connections can be open at once. The stack has 64 sockets and needs some itself.
-pub(crate) const CONNECTIONS: usize = 56;
+/// How many connections can be open at once. The stack needs some sockets itself.
+pub(crate) const CONNECTIONS: usize = kernel::SOCKETS - 8;
 
 /// With more connections open than this, each is closed after its answer.
 const KEPT_ALIVE: usize = CONNECTIONS / 2;
