@@ -36,15 +36,19 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Miri takes a minute for what is a moment otherwise.
+const CASES: u32 = if cfg!(miri) { 2 } else { 256 };
+const STEPS: usize = if cfg!(miri) { 40 } else { 400 };
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_lost_doubled_or_mixed_up(
         size_log in 0u32..6,
         event_idx: bool,
         indirect: bool,
-        steps in prop::collection::vec(step(), 1..400),
+        steps in prop::collection::vec(step(), 1..STEPS),
     ) {
         let size = 1u16 << size_log;
         let features = RingFeatures { event_idx, indirect };
