@@ -1,0 +1,354 @@
+//! The options of `cargo run`, and the machine they describe.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use qemu::accel::AccelChoice;
+use qemu::build::Profile;
+use qemu::device::{Access, Disk, Net, NetBackend, NetChoice};
+use qemu::guest::{Debugger, Guest};
+use qemu::machine::{Machine, Memory};
+use qemu::{port, tree};
+
+/// The TCP port the guest's web server listens on.
+const GUEST_HTTP_PORT: u16 = 80;
+
+/// The most queues a device of QEMU takes here.
+const MOST_QUEUES: i64 = 64;
+
+/// Boots the unikernel in QEMU and serves a directory over HTTP from inside it.
+///
+/// What is missing for that (the compiler's bare-metal target, QEMU) is installed where this takes
+/// no question. Ctrl-C ends the guest; otherwise its exit code becomes that of this program.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "cargo run --", version, max_term_width = 100)]
+pub struct Cli {
+    /// Directory to serve: it is copied to a FAT32 disk of the guest [default: the sample site]
+    #[arg(long, value_name = "DIR", conflicts_with = "disk")]
+    pub serve: Option<PathBuf>,
+
+    /// Raw disk image or block device to attach instead of a copy of a directory
+    #[arg(long, value_name = "IMAGE")]
+    pub disk: Option<PathBuf>,
+
+    /// The guest may not write to its disk
+    #[arg(long)]
+    pub read_only: bool,
+
+    /// Port of localhost that leads to the guest's web server [default: 8080 or the next free one]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+
+    /// Guest memory, such as 64M or 1G
+    #[arg(long, value_name = "SIZE", default_value_t)]
+    pub memory: Memory,
+
+    /// Board to emulate
+    #[arg(long, value_enum, default_value_t)]
+    pub machine: Machine,
+
+    /// Accelerator; auto takes KVM only where the hardware for it is really there
+    #[arg(long, value_enum, default_value_t)]
+    pub accel: AccelChoice,
+
+    /// Processor model of QEMU [default: max, or host under KVM]
+    #[arg(long, value_name = "MODEL")]
+    pub cpu: Option<String>,
+
+    /// Network: user, none or tap=INTERFACE
+    #[arg(long, value_name = "NETWORK", default_value = "user")]
+    pub net: NetChoice,
+
+    /// Queues of the disk, and queue pairs of a card on a tap interface
+    #[arg(long, value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(1..=MOST_QUEUES))]
+    pub queues: u16,
+
+    /// Wait for a debugger before the first instruction
+    #[arg(long)]
+    pub gdb: bool,
+
+    /// Build the kernel optimized (this is the default)
+    #[arg(long, conflicts_with = "debug")]
+    pub release: bool,
+
+    /// Build the kernel unoptimized, with debug assertions
+    #[arg(long)]
+    pub debug: bool,
+
+    /// Kernel to boot instead of building one: an ELF file with a PVH entry
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["release", "debug"])]
+    pub kernel: Option<PathBuf>,
+
+    /// Words for the kernel's command line, such as ip=10.0.2.15/24,gw=10.0.2.2 or log=debug
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    pub append: String,
+
+    /// Print the QEMU command line instead of running it; nothing is built or installed
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Further arguments for QEMU
+    #[arg(last = true, value_name = "QEMU ARGUMENTS")]
+    pub extra: Vec<OsString>,
+}
+
+/// Where the guest's disk comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A directory to copy.
+    Directory(PathBuf),
+    /// An image that is there.
+    Image(PathBuf),
+}
+
+impl Cli {
+    /// Refuses what clap cannot know to be wrong.
+    pub fn check(&self) -> Result<()> {
+        if let Some(image) = &self.disk {
+            let metadata = image
+                .metadata()
+                .with_context(|| format!("--disk {}", image.display()))?;
+            ensure!(
+                !metadata.is_dir(),
+                "--disk {} is a directory; --serve takes one",
+                image.display()
+            );
+        }
+        if let Some(directory) = &self.serve {
+            let metadata = directory.metadata();
+            let metadata = metadata.with_context(|| format!("--serve {}", directory.display()))?;
+            ensure!(
+                metadata.is_dir(),
+                "--serve {} is not a directory",
+                directory.display()
+            );
+        }
+        if let Some(kernel) = &self.kernel {
+            let metadata = kernel
+                .metadata()
+                .with_context(|| format!("--kernel {}", kernel.display()))?;
+            ensure!(
+                metadata.is_file(),
+                "--kernel {} is not a file",
+                kernel.display()
+            );
+        }
+        if self.port.is_some() && self.net != NetChoice::User {
+            bail!("--port needs --net user: only that network forwards a port of this host");
+        }
+        Ok(())
+    }
+
+    /// What the kernel is built as.
+    pub fn profile(&self) -> Profile {
+        if self.debug {
+            Profile::Debug
+        } else {
+            Profile::Release
+        }
+    }
+
+    /// Where the disk comes from.
+    pub fn source(&self) -> Source {
+        match (&self.disk, &self.serve) {
+            (Some(image), _) => Source::Image(image.clone()),
+            (None, Some(directory)) => Source::Directory(directory.clone()),
+            (None, None) => Source::Directory(tree::sample_site()),
+        }
+    }
+
+    /// The port of this host that leads to the guest, if the network has one.
+    pub fn host_port(&self) -> Result<Option<u16>> {
+        match self.net {
+            NetChoice::User => Ok(Some(port::choose(self.port)?)),
+            NetChoice::None | NetChoice::Tap(_) => Ok(None),
+        }
+    }
+
+    /// The machine with `kernel` in it and `image` as its disk.
+    pub fn guest(&self, kernel: PathBuf, image: PathBuf, host_port: Option<u16>) -> Guest {
+        Guest {
+            append: self.kernel_command_line(),
+            machine: self.machine,
+            memory: self.memory,
+            accel: self.accel.resolve(),
+            cpu: self.cpu.clone(),
+            nets: self.net(host_port).into_iter().collect(),
+            disks: vec![Disk {
+                access: self.access(),
+                queues: self.queues,
+                ..Disk::new(image)
+            }],
+            debugger: if self.gdb {
+                Debugger::Awaited
+            } else {
+                Debugger::Absent
+            },
+            extra: self.extra.clone(),
+            ..Guest::new(kernel)
+        }
+    }
+
+    /// What the user appends, after the address of the network unless that names one itself.
+    fn kernel_command_line(&self) -> String {
+        let has_address = self
+            .append
+            .split_whitespace()
+            .any(|word| word.starts_with("ip="));
+        let words: &[&str] = match self.net {
+            NetChoice::None => &[&self.append],
+            _ if has_address => &[&self.append],
+            _ if self.append.is_empty() => &["ip=dhcp"],
+            _ => &["ip=dhcp", &self.append],
+        };
+        words.join(" ")
+    }
+
+    fn net(&self, host_port: Option<u16>) -> Option<Net> {
+        match &self.net {
+            NetChoice::None => None,
+            NetChoice::User => {
+                let forwards = host_port.map(|port| (port, GUEST_HTTP_PORT));
+                Some(Net::new(NetBackend::User {
+                    forwards: forwards.into_iter().collect(),
+                }))
+            }
+            NetChoice::Tap(interface) => {
+                let backend = NetBackend::Tap {
+                    interface: interface.clone(),
+                };
+                Some(Net {
+                    queue_pairs: self.queues,
+                    ..Net::new(backend)
+                })
+            }
+        }
+    }
+
+    fn access(&self) -> Access {
+        if self.read_only {
+            Access::ReadOnly
+        } else {
+            Access::ReadWrite
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(arguments: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from([&["qemu"], arguments].concat())
+    }
+
+    fn line(arguments: &[&str]) -> String {
+        let cli = parse(&[arguments, &["--accel", "tcg"]].concat()).unwrap();
+        cli.guest("k".into(), "d.img".into(), Some(8080))
+            .command_line()
+    }
+
+    #[test]
+    fn options_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_reaches_the_machine() {
+        for (arguments, part) in [
+            (&["--memory", "32M"][..], "-m 32M"),
+            (&["--machine", "pc"], "-machine pc"),
+            (&["--machine", "microvm"], "-machine 'microvm,pcie=on'"),
+            (&["--cpu", "qemu64"], "-cpu qemu64"),
+            (&["--read-only"], "read-only=on,file=d.img"),
+            (&["--queues", "4"], "num-queues=4"),
+            (
+                &["--net", "tap=tap0", "--queues", "2"],
+                "script=no,downscript=no,queues=2",
+            ),
+            (&["--gdb"], "-s -S"),
+            (&["--append", "log=debug"], "-append 'ip=dhcp log=debug'"),
+            (&["--append", "ip=10.0.2.9/24"], "-append 'ip=10.0.2.9/24'"),
+            (&["--", "-d", "int"], "-append 'ip=dhcp' -d int"),
+        ] {
+            // Options for QEMU come last, so the accelerator is left out of those.
+            let line = match arguments {
+                ["--", ..] => parse(&[&["--accel", "tcg"], arguments].concat())
+                    .unwrap()
+                    .guest("k".into(), "d.img".into(), Some(8080))
+                    .command_line(),
+                _ => line(arguments),
+            };
+            assert!(
+                line.contains(part),
+                "{arguments:?}: {part} is not in {line}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_network_means_no_card_and_no_address() {
+        let line = line(&["--net", "none"]);
+        assert!(!line.contains("virtio-net"), "{line}");
+        assert!(!line.contains("-append"), "{line}");
+    }
+
+    #[test]
+    fn wrong_values_are_refused_with_the_option_named() {
+        for (arguments, part) in [
+            (&["--memory", "1K"][..], "not a memory size"),
+            (&["--memory", "1M"], "in which no kernel boots"),
+            (&["--port", "0"], "--port"),
+            (&["--port", "65536"], "--port"),
+            (&["--queues", "0"], "--queues"),
+            (&["--queues", "65"], "--queues"),
+            (&["--machine", "virt"], "--machine"),
+            (&["--net", "bridge"], "write user, none or tap=INTERFACE"),
+            (&["--serve", "a", "--disk", "b"], "cannot be used with"),
+            (&["--debug", "--release"], "cannot be used with"),
+            (&["--kernel", "k", "--debug"], "cannot be used with"),
+            (&["stray"], "stray"),
+        ] {
+            let message = parse(arguments).unwrap_err().to_string();
+            assert!(message.contains(part), "{arguments:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_must_exist_is_looked_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let here = directory.path().to_str().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let file = file.to_str().unwrap();
+        for (arguments, part) in [
+            (["--disk", "/no/such"], "--disk /no/such"),
+            (["--disk", here], "is a directory"),
+            (["--serve", "/no/such"], "--serve /no/such"),
+            (["--serve", file], "is not a directory"),
+            (["--kernel", "/no/such"], "--kernel /no/such"),
+            (["--kernel", here], "is not a file"),
+        ] {
+            let message = parse(&arguments).unwrap().check().unwrap_err().to_string();
+            assert!(message.contains(part), "{arguments:?}: {message}");
+        }
+        parse(&["--serve", here, "--kernel", file])
+            .unwrap()
+            .check()
+            .unwrap();
+        parse(&["--disk", file]).unwrap().check().unwrap();
+    }
+
+    #[test]
+    fn port_without_the_user_network_is_refused() {
+        let message = parse(&["--net", "none", "--port", "80"])
+            .unwrap()
+            .check()
+            .unwrap_err();
+        assert!(message.to_string().contains("--port needs --net user"));
+    }
+}

@@ -1,0 +1,320 @@
+//! The virtio devices of the machine and what stands behind them.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// A property of a device that QEMU reads as `on` or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Switch {
+    /// `on`
+    On,
+    /// `off`
+    Off,
+}
+
+impl fmt::Display for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::On => "on",
+            Self::Off => "off",
+        })
+    }
+}
+
+/// Properties every virtio-pci device has. `None` leaves QEMU's default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct VirtioOptions {
+    /// Offers `VIRTIO_F_EVENT_IDX`.
+    pub event_idx: Option<Switch>,
+    /// Offers `VIRTIO_F_INDIRECT_DESC`.
+    pub indirect_desc: Option<Switch>,
+    /// Number of MSI-X vectors; 0 leaves the device without MSI-X.
+    pub vectors: Option<u16>,
+    /// Descriptors of each queue (of a network card: of its receive queues).
+    pub queue_size: Option<u16>,
+}
+
+impl VirtioOptions {
+    /// The options as `,name=value` pairs; `size_name` is what this device calls its queue size.
+    fn arguments(&self, size_name: &str) -> String {
+        let switch = |name: &str, value: Option<Switch>| {
+            value
+                .map(|value| format!(",{name}={value}"))
+                .unwrap_or_default()
+        };
+        let number = |name: &str, value: Option<u16>| {
+            value
+                .map(|value| format!(",{name}={value}"))
+                .unwrap_or_default()
+        };
+        [
+            switch("event_idx", self.event_idx),
+            switch("indirect_desc", self.indirect_desc),
+            number("vectors", self.vectors),
+            number(size_name, self.queue_size),
+        ]
+        .concat()
+    }
+}
+
+/// What carries a network card's frames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetBackend {
+    /// QEMU's own user network, 10.0.2.0/24 with the gateway and DHCP server at 10.0.2.2.
+    User {
+        /// TCP ports of the loopback address that lead to the guest, as (host, guest).
+        forwards: Vec<(u16, u16)>,
+    },
+    /// A tap interface of the host that exists already.
+    Tap {
+        /// The interface's name.
+        interface: String,
+    },
+}
+
+/// A virtio network card.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Net {
+    /// What it is connected to.
+    pub backend: NetBackend,
+    /// Queue pairs. More than one needs a backend with as many queues, which the user network has
+    /// not.
+    pub queue_pairs: u16,
+    /// Its virtio properties.
+    pub virtio: VirtioOptions,
+}
+
+impl Net {
+    /// A card with one queue pair.
+    pub fn new(backend: NetBackend) -> Self {
+        Self {
+            backend,
+            queue_pairs: 1,
+            virtio: VirtioOptions::default(),
+        }
+    }
+
+    /// QEMU's arguments for the card numbered `index`.
+    pub(crate) fn arguments(&self, index: usize) -> [String; 4] {
+        let backend = match &self.backend {
+            NetBackend::User { forwards } => forwards
+                .iter()
+                .fold(format!("user,id=net{index}"), |backend, (host, guest)| {
+                    format!("{backend},hostfwd=tcp:127.0.0.1:{host}-:{guest}")
+                }),
+            NetBackend::Tap { interface } => {
+                let queues = match self.queue_pairs {
+                    1 => String::new(),
+                    pairs => format!(",queues={pairs}"),
+                };
+                let interface = escaped(interface);
+                format!("tap,id=net{index},ifname={interface},script=no,downscript=no{queues}")
+            }
+        };
+        let multiqueue = match self.queue_pairs {
+            1 => String::new(),
+            // A vector for each queue of each pair, the control queue and the configuration.
+            pairs if self.virtio.vectors.is_none() => format!(",mq=on,vectors={}", 2 * pairs + 2),
+            _ => ",mq=on".into(),
+        };
+        let virtio = self.virtio.arguments("rx_queue_size");
+        let device = format!("virtio-net-pci,netdev=net{index},romfile={multiqueue}{virtio}");
+        ["-netdev".into(), backend, "-device".into(), device]
+    }
+}
+
+/// Whether a guest may write to a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reads and writes.
+    ReadWrite,
+    /// Reads; the device refuses writes.
+    ReadOnly,
+}
+
+/// A virtio disk with a raw image behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// The image: a file or a block device of the host.
+    pub image: PathBuf,
+    /// Whether the guest may write to it.
+    pub access: Access,
+    /// What the disk answers when asked for its identity, at most 20 bytes.
+    pub serial: Option<String>,
+    /// Request queues.
+    pub queues: u16,
+    /// Its virtio properties.
+    pub virtio: VirtioOptions,
+}
+
+impl Disk {
+    /// A writable disk with one request queue.
+    pub fn new(image: impl Into<PathBuf>) -> Self {
+        Self {
+            image: image.into(),
+            access: Access::ReadWrite,
+            serial: None,
+            queues: 1,
+            virtio: VirtioOptions::default(),
+        }
+    }
+
+    /// QEMU's arguments for the disk numbered `index`.
+    pub(crate) fn arguments(&self, index: usize) -> [String; 4] {
+        let read_only = match self.access {
+            Access::ReadWrite => "",
+            Access::ReadOnly => ",read-only=on",
+        };
+        let image = escaped(&self.image.to_string_lossy());
+        let drive = format!("if=none,id=disk{index},format=raw{read_only},file={image}");
+        let serial = self
+            .serial
+            .as_deref()
+            .map(|serial| format!(",serial={}", escaped(serial)));
+        let device = format!(
+            "virtio-blk-pci,drive=disk{index},num-queues={}{}{}",
+            self.queues,
+            serial.unwrap_or_default(),
+            self.virtio.arguments("queue-size"),
+        );
+        ["-drive".into(), drive, "-device".into(), device]
+    }
+}
+
+/// `value` as part of a comma-separated QEMU option: a comma in it is doubled.
+fn escaped(value: &str) -> String {
+    value.replace(',', ",,")
+}
+
+/// The network a user asks for with `--net`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NetChoice {
+    /// `user`: QEMU's own network, with a port of the host forwarded.
+    #[default]
+    User,
+    /// `none`: no network card.
+    None,
+    /// `tap=IFNAME`: a tap interface of the host.
+    Tap(String),
+}
+
+/// Why a text names no network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NetChoiceError {
+    /// None of the known kinds.
+    #[error("not a network: write user, none or tap=INTERFACE")]
+    Unknown,
+    /// Not a name Linux gives an interface.
+    #[error("not the name of a network interface: 1 to 15 characters, without space and `/`")]
+    InterfaceName,
+}
+
+impl FromStr for NetChoice {
+    type Err = NetChoiceError;
+
+    fn from_str(text: &str) -> Result<Self, NetChoiceError> {
+        match text.split_once('=') {
+            None if text == "user" => Ok(Self::User),
+            None if text == "none" => Ok(Self::None),
+            Some(("tap", interface)) => {
+                let fits = (1..=15).contains(&interface.len());
+                let clean = |c: char| c.is_ascii_graphic() && c != '/';
+                if fits && interface.chars().all(clean) {
+                    Ok(Self::Tap(interface.into()))
+                } else {
+                    Err(NetChoiceError::InterfaceName)
+                }
+            }
+            _ => Err(NetChoiceError::Unknown),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_virtio_option_reaches_the_command_line() {
+        let virtio = VirtioOptions {
+            event_idx: Some(Switch::Off),
+            indirect_desc: Some(Switch::On),
+            vectors: Some(2),
+            queue_size: Some(64),
+        };
+        let disk = Disk {
+            virtio,
+            ..Disk::new("d.img")
+        };
+        assert_eq!(
+            disk.arguments(0)[3],
+            "virtio-blk-pci,drive=disk0,num-queues=1,event_idx=off,indirect_desc=on,vectors=2,\
+             queue-size=64"
+        );
+        let net = Net {
+            virtio,
+            ..Net::new(NetBackend::User { forwards: vec![] })
+        };
+        assert_eq!(
+            net.arguments(1)[3],
+            "virtio-net-pci,netdev=net1,romfile=,event_idx=off,indirect_desc=on,vectors=2,\
+             rx_queue_size=64"
+        );
+    }
+
+    #[test]
+    fn commas_in_file_names_do_not_end_the_option() {
+        let disk = Disk {
+            access: Access::ReadOnly,
+            ..Disk::new("/a,b/c d.img")
+        };
+        assert_eq!(
+            disk.arguments(2)[1],
+            "if=none,id=disk2,format=raw,read-only=on,file=/a,,b/c d.img"
+        );
+    }
+
+    #[test]
+    fn queue_pairs_get_a_vector_each_and_two_more() {
+        let tap = NetBackend::Tap {
+            interface: "tap0".into(),
+        };
+        let net = Net {
+            queue_pairs: 4,
+            ..Net::new(tap)
+        };
+        let arguments = net.arguments(0);
+        assert_eq!(
+            arguments[1],
+            "tap,id=net0,ifname=tap0,script=no,downscript=no,queues=4"
+        );
+        assert_eq!(
+            arguments[3],
+            "virtio-net-pci,netdev=net0,romfile=,mq=on,vectors=10"
+        );
+    }
+
+    #[test]
+    fn networks_are_read_by_name() {
+        assert_eq!("user".parse(), Ok(NetChoice::User));
+        assert_eq!("none".parse(), Ok(NetChoice::None));
+        assert_eq!("tap=tap0".parse(), Ok(NetChoice::Tap("tap0".into())));
+        for text in ["", "bridge", "user=1", "tap", "USER"] {
+            assert_eq!(
+                text.parse::<NetChoice>(),
+                Err(NetChoiceError::Unknown),
+                "{text}"
+            );
+        }
+        for text in ["tap=", "tap=a/b", "tap=a b", "tap=sixteencharacter"] {
+            assert_eq!(
+                text.parse::<NetChoice>(),
+                Err(NetChoiceError::InterfaceName),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Everything between `cargo run` and a guest that runs: the bare-metal target and QEMU are made
+//! sure of, the kernel is built, a disk image is made from a directory, QEMU is started with a
+//! typed machine description, and its end is turned into an exit code.
+//!
+//! The binary of this package and the test harness use the same parts. Nothing here knows what the
+//! guest does inside the machine.
+
+#![forbid(unsafe_code)]
+
+pub mod accel;
+pub mod build;
+pub mod device;
+pub mod exit;
+pub mod guest;
+pub mod image;
+pub mod interactive;
+pub mod interrupt;
+pub mod machine;
+pub mod port;
+pub mod prepare;
+pub mod progress;
+pub mod running;
+pub mod tree;
