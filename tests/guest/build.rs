@@ -1,0 +1,5 @@
+//! Makes the guest test kernel bootable.
+
+fn main() {
+    boot::link();
+}

@@ -1,0 +1,150 @@
+//! The machines that the guest tests run on.
+//!
+//! Not the full product: it would repeat what differs in nothing. The rule is
+//! - the optimized kernel on either board with every combination of event index and indirect
+//!   descriptors, because the ring code takes other ways with each;
+//! - the same kernel on either board with fewer MSI-X vectors than queues, down to none, because the
+//!   parent driver takes other ways; the ring features have no part in that;
+//! - the kernel with debug assertions on either board with everything on and with everything off;
+//! - the microvm board once, for its interrupt and timer hardware. Its firmware describes no PCI to the
+//!   kernel, so the tests that need a device do not apply there.
+
+use std::fmt;
+
+use qemu::build::Profile;
+use qemu::device::{Switch, VirtioOptions};
+use qemu::machine::Machine;
+
+/// One machine of the matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Configuration {
+    /// The board.
+    pub machine: Machine,
+    /// How the kernel is built.
+    pub profile: Profile,
+    /// Whether the devices offer `VIRTIO_F_EVENT_IDX`.
+    pub event_idx: Switch,
+    /// Whether the devices offer `VIRTIO_F_INDIRECT_DESC`.
+    pub indirect_desc: Switch,
+    /// MSI-X vectors of each device; `None` is one for each queue and the configuration.
+    pub vectors: Option<u16>,
+}
+
+impl Configuration {
+    /// The optimized kernel with all features.
+    const fn on(machine: Machine) -> Self {
+        Self {
+            machine,
+            profile: Profile::Release,
+            event_idx: Switch::On,
+            indirect_desc: Switch::On,
+            vectors: None,
+        }
+    }
+
+    /// The virtio properties of its devices.
+    pub fn virtio(&self) -> VirtioOptions {
+        VirtioOptions {
+            event_idx: Some(self.event_idx),
+            indirect_desc: Some(self.indirect_desc),
+            vectors: self.vectors,
+            ..VirtioOptions::default()
+        }
+    }
+
+    /// What the guest is told of it on the kernel's command line.
+    pub fn append(&self) -> String {
+        let vectors = self.vectors.map(|vectors| format!("vectors={vectors}"));
+        let no_pci = (!self.has_pci()).then(|| "pci=none".into());
+        [vectors, no_pci]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<String>>()
+            .join(" ")
+    }
+
+    /// Whether the kernel can find PCI devices on it.
+    pub fn has_pci(&self) -> bool {
+        self.machine != Machine::Microvm
+    }
+}
+
+impl fmt::Display for Configuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.machine, self.profile.name())?;
+        write!(
+            f,
+            "/event_idx={}/indirect_desc={}",
+            self.event_idx, self.indirect_desc
+        )?;
+        match self.vectors {
+            Some(vectors) => write!(f, "/vectors={vectors}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Every machine of the matrix.
+pub fn configurations() -> Vec<Configuration> {
+    let mut all = Vec::new();
+    for machine in [Machine::Q35, Machine::Pc] {
+        let on = Configuration::on(machine);
+        for event_idx in [Switch::On, Switch::Off] {
+            for indirect_desc in [Switch::On, Switch::Off] {
+                all.push(Configuration {
+                    event_idx,
+                    indirect_desc,
+                    ..on
+                });
+            }
+        }
+        all.extend([2, 1, 0].map(|vectors| Configuration {
+            vectors: Some(vectors),
+            ..on
+        }));
+        let debug = Configuration {
+            profile: Profile::Debug,
+            ..on
+        };
+        all.push(debug);
+        all.push(Configuration {
+            event_idx: Switch::Off,
+            indirect_desc: Switch::Off,
+            vectors: Some(0),
+            ..debug
+        });
+    }
+    all.push(Configuration::on(Machine::Microvm));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_value_of_every_dimension_is_there_once_for_each_board() {
+        let all = configurations();
+        let names: HashSet<String> = all.iter().map(ToString::to_string).collect();
+        assert_eq!(names.len(), all.len());
+        for machine in [Machine::Q35, Machine::Pc] {
+            let has = |wanted: &dyn Fn(&Configuration) -> bool| {
+                all.iter().any(|one| one.machine == machine && wanted(one))
+            };
+            for vectors in [None, Some(2), Some(1), Some(0)] {
+                assert!(has(&|one| one.vectors == vectors));
+            }
+            for profile in [Profile::Release, Profile::Debug] {
+                assert!(has(&|one| one.profile == profile));
+            }
+            for event_idx in [Switch::On, Switch::Off] {
+                for indirect_desc in [Switch::On, Switch::Off] {
+                    assert!(has(
+                        &|one| (one.event_idx, one.indirect_desc) == (event_idx, indirect_desc)
+                    ));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! A machine that serves its disk over HTTP, and a client for it.
+
+use std::error::Error;
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use qemu::device::{Disk, Net, NetBackend};
+use qemu::guest::Guest;
+use qemu::running::{RunError, Running};
+use ureq::http::Response;
+use ureq::{Agent, Body};
+
+/// What the console says once the site answers.
+const SERVES: &str = "site: serving";
+
+/// The port the guest listens on.
+const GUEST_PORT: u16 = 80;
+
+/// How long one answer may take before it counts as never.
+const ANSWER: Duration = Duration::from_secs(120);
+
+/// A site that answers.
+#[derive(Debug)]
+pub struct Site {
+    running: Running,
+    client: Client,
+    console: Vec<String>,
+}
+
+/// Who asks a site. Threads can share it.
+#[derive(Debug)]
+pub struct Client {
+    port: u16,
+    agent: Agent,
+}
+
+impl Site {
+    /// The usual machine for `kernel` with `image` as its disk, and the port that leads to it.
+    ///
+    /// # Errors
+    ///
+    /// When the host has no port left.
+    pub fn machine(kernel: &Path, image: &Path) -> io::Result<(Guest, u16)> {
+        // Free until somebody else takes it: the kernel hands out ephemeral ports in turn.
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+            .local_addr()?
+            .port();
+        let net = Net::new(NetBackend::User {
+            forwards: vec![(port, GUEST_PORT)],
+        });
+        let guest = Guest {
+            append: "ip=dhcp".into(),
+            nets: vec![net],
+            disks: vec![Disk::new(image)],
+            ..Guest::new(kernel)
+        };
+        Ok((guest, port))
+    }
+
+    /// Boots `guest` and waits until its console says that it serves.
+    ///
+    /// # Errors
+    ///
+    /// A [`RunError`] with the console in it, when it does not within `patience`.
+    pub fn boot(guest: &Guest, port: u16, patience: Duration) -> Result<Self, Box<dyn Error>> {
+        let mut running = guest.spawn()?;
+        if let Err(error) = running.wait_for(SERVES, Instant::now() + patience) {
+            let console = running.console().join("\n");
+            let end = match error {
+                RunError::Ended(_) => running.finish(Instant::now() + patience)?.complaints,
+                _ => String::new(),
+            };
+            return Err(format!("{error}\n{console}\n{end}").into());
+        }
+        let console = running.console().to_vec();
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .timeout_global(Some(ANSWER))
+            .build();
+        let client = Client {
+            port,
+            agent: config.into(),
+        };
+        Ok(Self {
+            running,
+            client,
+            console,
+        })
+    }
+
+    /// What the console said until the site served.
+    pub fn console(&self) -> &[String] {
+        &self.console
+    }
+
+    /// Who asks it.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Whether the machine still runs: its console has not closed.
+    pub fn is_running(&mut self) -> bool {
+        loop {
+            match self.running.next_line(Instant::now()) {
+                Ok(Some(_)) => {}
+                Ok(None) => return false,
+                Err(_) => return true,
+            }
+        }
+    }
+}
+
+impl Client {
+    /// Asks for `path` with these headers.
+    ///
+    /// # Errors
+    ///
+    /// When no answer comes.
+    pub fn get(&self, path: &str, headers: &[(&str, &str)]) -> Result<Response<Body>, ureq::Error> {
+        let request = self.agent.get(self.url(path));
+        headers
+            .iter()
+            .fold(request, |request, (name, value)| {
+                request.header(*name, *value)
+            })
+            .call()
+    }
+
+    /// Asks for the headers of `path` alone.
+    ///
+    /// # Errors
+    ///
+    /// When no answer comes.
+    pub fn head(&self, path: &str) -> Result<Response<Body>, ureq::Error> {
+        self.agent.head(self.url(path)).call()
+    }
+
+    /// The whole body of `path`, and its status.
+    ///
+    /// # Errors
+    ///
+    /// When no answer comes, or it is cut short.
+    pub fn body(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<(u16, Vec<u8>), Box<dyn Error>> {
+        let response = self.get(path, headers)?;
+        let status = response.status().as_u16();
+        let mut body = Vec::new();
+        response.into_body().into_reader().read_to_end(&mut body)?;
+        Ok((status, body))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+}
+
+/// The value of a header, if it is there and text.
+pub fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
+    response.headers().get(name)?.to_str().ok()
+}

@@ -1,0 +1,225 @@
+//! Runs the guest test kernel on every machine of the matrix and reports each of its tests by name
+//! and machine.
+//!
+//! The names come from a first boot that lists them. Each machine is booted once, when the first of
+//! its tests is asked for, and gives the verdicts of all.
+
+use std::collections::HashMap;
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use qemu::build::Profile;
+use qemu::device::{Net, NetBackend};
+use qemu::exit::guest_code;
+use qemu::guest::Guest;
+use qemu::running::RunError;
+use tests::disks::TestDisks;
+use tests::kernels;
+use tests::matrix::{Configuration, configurations};
+use tests::transcript::{End, Judgement, Verdict, excerpt, names};
+
+/// A machine that has not ended by then hangs. A busy host of two cores needs a tenth of it.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The exit code of a kernel that panicked.
+const PANICKED: u8 = 101;
+
+/// Forbidden things, and what the console must say after them.
+const FAULTS: [(&str, &str); 6] = [
+    ("write_to_code", "page fault"),
+    ("write_to_constant", "page fault"),
+    ("run_data", "page fault"),
+    ("read_null", "page fault"),
+    ("overflow_stack", "stack"),
+    ("panic", "this panic is wanted"),
+];
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::from_args();
+    let kernels = Arc::new(Kernels::build()?);
+    let names = kernels.names()?;
+    let mut trials = faults(&kernels);
+    let machines: Vec<Arc<Machine>> = configurations()
+        .into_iter()
+        .map(|configuration| Machine::new(configuration, &kernels, &names))
+        .collect();
+    // The whole runs first: so machines, not tests, are what runs side by side.
+    trials.extend(machines.iter().map(Machine::whole));
+    for machine in &machines {
+        trials.extend(names.iter().map(|name| machine.test(name)));
+    }
+    Ok(libtest_mimic::run(&arguments, trials).exit_code())
+}
+
+/// The guest test kernel, built in every way.
+struct Kernels {
+    by_profile: HashMap<Profile, std::path::PathBuf>,
+}
+
+impl Kernels {
+    fn build() -> Result<Self> {
+        let profiles = [Profile::Release, Profile::Debug];
+        let built = profiles.map(|profile| {
+            let kernel = kernels::build("guest-tests", profile).map_err(|error| anyhow!(error))?;
+            Ok((profile, kernel))
+        });
+        Ok(Self {
+            by_profile: built.into_iter().collect::<Result<_>>()?,
+        })
+    }
+
+    fn guest(&self, profile: Profile, append: &str) -> Guest {
+        Guest {
+            append: append.into(),
+            ..Guest::new(&self.by_profile[&profile])
+        }
+    }
+
+    /// The names of all tests, which must not depend on the profile.
+    fn names(&self) -> Result<Vec<String>> {
+        let list = |profile| {
+            let run = boot(&self.guest(profile, "list"))?;
+            names(&run.console, &run.end).map_err(|error| anyhow!(error))
+        };
+        let names =
+            list(Profile::Release).context("the guest test kernel does not list its tests")?;
+        anyhow::ensure!(
+            names == list(Profile::Debug)?,
+            "the profiles have different tests"
+        );
+        Ok(names)
+    }
+}
+
+/// One machine of the matrix, booted when it is first asked.
+struct Machine {
+    configuration: Configuration,
+    kernels: Arc<Kernels>,
+    names: Vec<String>,
+    judgement: OnceLock<Result<Judgement, String>>,
+}
+
+impl Machine {
+    fn new(configuration: Configuration, kernels: &Arc<Kernels>, names: &[String]) -> Arc<Self> {
+        let (kernels, names) = (Arc::clone(kernels), names.to_vec());
+        Arc::new(Self {
+            configuration,
+            kernels,
+            names,
+            judgement: OnceLock::new(),
+        })
+    }
+
+    /// The trial for the run as a whole.
+    fn whole(self: &Arc<Self>) -> Trial {
+        let machine = Arc::clone(self);
+        Trial::test(format!("{}::whole_run", self.configuration), move || {
+            machine.judgement()?.run().map_err(Failed::from)
+        })
+    }
+
+    /// The trial for one test.
+    fn test(self: &Arc<Self>, name: &str) -> Trial {
+        let (machine, name) = (Arc::clone(self), name.to_string());
+        Trial::ignorable_test(
+            format!("{}::{name}", self.configuration),
+            move || match machine.judgement()?.verdict(&name) {
+                Verdict::Passed => Ok(Completion::Completed),
+                Verdict::Ignored(reason) => Ok(Completion::ignored_with(reason)),
+                Verdict::Failed(reason) => Err(reason.into()),
+            },
+        )
+    }
+
+    fn judgement(&self) -> Result<&Judgement, Failed> {
+        let judgement = self
+            .judgement
+            .get_or_init(|| self.run().map_err(|e| format!("{e:#}")));
+        judgement.as_ref().map_err(Failed::from)
+    }
+
+    /// Boots the machine and judges its run and what it left on its disks.
+    fn run(&self) -> Result<Judgement> {
+        let disks = TestDisks::new().context("the test disks cannot be made")?;
+        let virtio = self.configuration.virtio();
+        let net = Net::new(NetBackend::User {
+            forwards: Vec::new(),
+        });
+        let guest = Guest {
+            machine: self.configuration.machine,
+            nets: vec![Net { virtio, ..net }],
+            disks: disks.devices(virtio),
+            ..self
+                .kernels
+                .guest(self.configuration.profile, &self.configuration.append())
+        };
+        let run = boot(&guest)?;
+        let mut judgement = Judgement::of(&self.names, &run.console, &run.end);
+        if self.configuration.has_pci()
+            && let Err(fault) = disks.compare()
+        {
+            judgement.add_fault(fault);
+        }
+        Ok(judgement)
+    }
+}
+
+/// What a machine did until its end.
+struct Run {
+    console: Vec<String>,
+    end: End,
+}
+
+fn boot(guest: &Guest) -> Result<Run> {
+    let mut running = guest.spawn()?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match running.next_line(deadline) {
+            Ok(Some(_)) => {}
+            Ok(None) => break,
+            Err(RunError::TimedOut) => {
+                return Ok(Run {
+                    console: running.console().to_vec(),
+                    end: End::TimedOut,
+                });
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let ended = running.finish(deadline)?;
+    let end = match guest_code(ended.status) {
+        Ok(code) => End::Code(code),
+        Err(error) => End::NoCode(format!("{error} {}", ended.complaints.trim())),
+    };
+    Ok(Run {
+        console: ended.console,
+        end,
+    })
+}
+
+/// The trials in which the guest does something forbidden, optimized and not.
+fn faults(kernels: &Arc<Kernels>) -> Vec<Trial> {
+    let every = FAULTS
+        .iter()
+        .flat_map(|fault| [Profile::Release, Profile::Debug].map(|profile| (fault, profile)));
+    let trial = |((fault, message), profile): (&(&'static str, &'static str), Profile)| {
+        let (kernels, fault, message) = (Arc::clone(kernels), *fault, *message);
+        Trial::test(format!("fault/{}::{fault}", profile.name()), move || {
+            let run = boot(&kernels.guest(profile, &format!("fault={fault}")))?;
+            let said = run.console.iter().any(|line| line.contains(message));
+            if run.end == End::Code(PANICKED) && said {
+                return Ok(());
+            }
+            let console = excerpt(&run.console);
+            Err(format!(
+                "it ended with {:?}, and must say {message:?}{console}",
+                run.end
+            )
+            .into())
+        })
+    };
+    every.map(trial).collect()
+}
