@@ -33,19 +33,12 @@ pub struct VirtioOptions {
     pub indirect_desc: Option<Switch>,
     /// Number of MSI-X vectors; 0 leaves the device without MSI-X.
     pub vectors: Option<u16>,
-    /// Descriptors of each queue (of a network card: of its receive queues).
-    pub queue_size: Option<u16>,
 }
 
 impl VirtioOptions {
-    /// The options as `,name=value` pairs; `size_name` is what this device calls its queue size.
-    fn arguments(&self, size_name: &str) -> String {
+    /// The options as `,name=value` pairs.
+    fn arguments(&self) -> String {
         let switch = |name: &str, value: Option<Switch>| {
-            value
-                .map(|value| format!(",{name}={value}"))
-                .unwrap_or_default()
-        };
-        let number = |name: &str, value: Option<u16>| {
             value
                 .map(|value| format!(",{name}={value}"))
                 .unwrap_or_default()
@@ -53,8 +46,9 @@ impl VirtioOptions {
         [
             switch("event_idx", self.event_idx),
             switch("indirect_desc", self.indirect_desc),
-            number("vectors", self.vectors),
-            number(size_name, self.queue_size),
+            self.vectors
+                .map(|vectors| format!(",vectors={vectors}"))
+                .unwrap_or_default(),
         ]
         .concat()
     }
@@ -120,7 +114,7 @@ impl Net {
             pairs if self.virtio.vectors.is_none() => format!(",mq=on,vectors={}", 2 * pairs + 2),
             _ => ",mq=on".into(),
         };
-        let virtio = self.virtio.arguments("rx_queue_size");
+        let virtio = self.virtio.arguments();
         let device = format!("virtio-net-pci,netdev=net{index},romfile={multiqueue}{virtio}");
         ["-netdev".into(), backend, "-device".into(), device]
     }
@@ -146,6 +140,8 @@ pub struct Disk {
     pub serial: Option<String>,
     /// Request queues.
     pub queues: u16,
+    /// Descriptors of each queue: a power of two, at least 4. `None` is QEMU's 256.
+    pub queue_size: Option<u16>,
     /// Its virtio properties.
     pub virtio: VirtioOptions,
 }
@@ -158,6 +154,7 @@ impl Disk {
             access: Access::ReadWrite,
             serial: None,
             queues: 1,
+            queue_size: None,
             virtio: VirtioOptions::default(),
         }
     }
@@ -174,11 +171,13 @@ impl Disk {
             .serial
             .as_deref()
             .map(|serial| format!(",serial={}", escaped(serial)));
+        let queue_size = self.queue_size.map(|size| format!(",queue-size={size}"));
         let device = format!(
-            "virtio-blk-pci,drive=disk{index},num-queues={}{}{}",
+            "virtio-blk-pci,drive=disk{index},num-queues={}{}{}{}",
             self.queues,
+            queue_size.unwrap_or_default(),
             serial.unwrap_or_default(),
-            self.virtio.arguments("queue-size"),
+            self.virtio.arguments(),
         );
         ["-drive".into(), drive, "-device".into(), device]
     }
@@ -243,16 +242,16 @@ mod tests {
             event_idx: Some(Switch::Off),
             indirect_desc: Some(Switch::On),
             vectors: Some(2),
-            queue_size: Some(64),
         };
         let disk = Disk {
             virtio,
+            queue_size: Some(64),
             ..Disk::new("d.img")
         };
         assert_eq!(
             disk.arguments(0)[3],
-            "virtio-blk-pci,drive=disk0,num-queues=1,event_idx=off,indirect_desc=on,vectors=2,\
-             queue-size=64"
+            "virtio-blk-pci,drive=disk0,num-queues=1,queue-size=64,event_idx=off,indirect_desc=on,\
+             vectors=2"
         );
         let net = Net {
             virtio,
@@ -260,8 +259,7 @@ mod tests {
         };
         assert_eq!(
             net.arguments(1)[3],
-            "virtio-net-pci,netdev=net1,romfile=,event_idx=off,indirect_desc=on,vectors=2,\
-             rx_queue_size=64"
+            "virtio-net-pci,netdev=net1,romfile=,event_idx=off,indirect_desc=on,vectors=2"
         );
     }
 

@@ -49,7 +49,7 @@ impl Step {
 
     /// Runs it behind a spinner that says what it is.
     fn run(&self) -> Result<(), PrepareError> {
-        let progress = Progress::spinner(self);
+        let progress = Progress::spinner(format_args!("running {self}"));
         let failed = |output: String| PrepareError::Failed {
             command: self.to_string(),
             output,

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::PathBuf;
 
 use guest_tests::disk::{
     GUEST_SEED, HOST_SEED, READ_ONLY, SCRATCH, SECTOR_BYTES, SECTORS, WRITABLE, WRITTEN, fill,
@@ -31,7 +31,7 @@ impl TestDisks {
             directory: TempDir::with_prefix("ringway-disks-")?,
         };
         for name in [WRITABLE, READ_ONLY] {
-            let mut image = File::create(disks.directory.path().join(name))?;
+            let mut image = File::create(disks.path(name))?;
             for (first, count) in pieces() {
                 let mut bytes = sectors(count);
                 fill(&mut bytes, first, HOST_SEED);
@@ -42,12 +42,13 @@ impl TestDisks {
     }
 
     /// The devices that carry the images.
-    pub fn devices(&self, virtio: VirtioOptions) -> Vec<Disk> {
+    pub fn devices(&self, virtio: VirtioOptions, queue_size: Option<u16>) -> Vec<Disk> {
         let disk = |name: &str, access| Disk {
             access,
             serial: Some(name.into()),
+            queue_size,
             virtio,
-            ..Disk::new(self.directory.path().join(name))
+            ..Disk::new(self.path(name))
         };
         vec![
             disk(WRITABLE, Access::ReadWrite),
@@ -71,7 +72,7 @@ impl TestDisks {
 
     /// Compares each sector for which `seed` names one.
     fn compare_image(&self, name: &str, seed: impl Fn(u64) -> Option<u64>) -> Result<(), String> {
-        let path = self.directory.path().join(name);
+        let path = self.path(name);
         let failed = |error: io::Error| format!("{}: {error}", path.display());
         let mut image = OpenOptions::new().read(true).open(&path).map_err(failed)?;
         for (first, count) in pieces() {
@@ -92,8 +93,8 @@ impl TestDisks {
     }
 
     /// Where the image of the disk `name` is.
-    pub fn path(&self, name: &str) -> std::path::PathBuf {
-        Path::join(self.directory.path(), name)
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 }
 

@@ -5,6 +5,7 @@
 //!   descriptors, because the ring code takes other ways with each;
 //! - the same kernel on either board with fewer MSI-X vectors than queues, down to none, because the
 //!   parent driver takes other ways; the ring features have no part in that;
+//! - the same kernel with disks whose queues are far shorter than what the tests have in flight;
 //! - the kernel with debug assertions on either board with everything on and with everything off;
 //! - the microvm board once, for its interrupt and timer hardware. Its firmware describes no PCI to the
 //!   kernel, so the tests that need a device do not apply there.
@@ -28,6 +29,8 @@ pub struct Configuration {
     pub indirect_desc: Switch,
     /// MSI-X vectors of each device; `None` is one for each queue and the configuration.
     pub vectors: Option<u16>,
+    /// Descriptors of each disk's queue; `None` is QEMU's default.
+    pub disk_queue_size: Option<u16>,
 }
 
 impl Configuration {
@@ -39,6 +42,7 @@ impl Configuration {
             event_idx: Switch::On,
             indirect_desc: Switch::On,
             vectors: None,
+            disk_queue_size: None,
         }
     }
 
@@ -48,7 +52,6 @@ impl Configuration {
             event_idx: Some(self.event_idx),
             indirect_desc: Some(self.indirect_desc),
             vectors: self.vectors,
-            ..VirtioOptions::default()
         }
     }
 
@@ -77,10 +80,13 @@ impl fmt::Display for Configuration {
             "/event_idx={}/indirect_desc={}",
             self.event_idx, self.indirect_desc
         )?;
-        match self.vectors {
-            Some(vectors) => write!(f, "/vectors={vectors}"),
-            None => Ok(()),
+        if let Some(vectors) = self.vectors {
+            write!(f, "/vectors={vectors}")?;
         }
+        if let Some(size) = self.disk_queue_size {
+            write!(f, "/disk_queue_size={size}")?;
+        }
+        Ok(())
     }
 }
 
@@ -102,6 +108,13 @@ pub fn configurations() -> Vec<Configuration> {
             vectors: Some(vectors),
             ..on
         }));
+        for indirect_desc in [Switch::On, Switch::Off] {
+            all.push(Configuration {
+                indirect_desc,
+                disk_queue_size: Some(8),
+                ..on
+            });
+        }
         let debug = Configuration {
             profile: Profile::Debug,
             ..on

@@ -151,7 +151,7 @@ impl Machine {
         let guest = Guest {
             machine: self.configuration.machine,
             nets: vec![Net { virtio, ..net }],
-            disks: disks.devices(virtio),
+            disks: disks.devices(virtio, self.configuration.disk_queue_size),
             ..self
                 .kernels
                 .guest(self.configuration.profile, &self.configuration.append())
