@@ -262,7 +262,6 @@ mod tests {
         for (arguments, part) in [
             (&["--memory", "32M"][..], "-m 32M"),
             (&["--machine", "pc"], "-machine pc"),
-            (&["--machine", "microvm"], "-machine 'microvm,pcie=on'"),
             (&["--cpu", "qemu64"], "-cpu qemu64"),
             (&["--read-only"], "read-only=on,file=d.img"),
             (&["--queues", "4"], "num-queues=4"),

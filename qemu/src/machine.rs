@@ -14,7 +14,8 @@ pub enum Machine {
     Q35,
     /// The i440FX: conventional PCI, configuration by ports.
     Pc,
-    /// No legacy devices; PCI Express through a generic host bridge.
+    /// No legacy devices. The kernel runs there, but finds no PCI and so no device: for tests alone.
+    #[value(skip)]
     Microvm,
 }
 

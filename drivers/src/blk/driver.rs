@@ -241,7 +241,10 @@ impl Inspect for Shared {
             ("block size", self.limits.block_len.to_string()),
             ("access", access(&self.limits).to_string()),
             ("cache", String::from(cache)),
-            ("largest request", self.limits.transfer_max.to_string()),
+            (
+                "largest request",
+                Size(u64::from(self.limits.transfer_max / SECTOR_LEN)).to_string(),
+            ),
         ];
         Report {
             facts: facts.into(),
