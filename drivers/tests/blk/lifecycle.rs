@@ -28,7 +28,7 @@ fn a_disk_is_published_and_in_the_tree() {
         "block size: 4096",
         "access: read-only",
         "cache: write-back",
-        "largest request: 4294963200",
+        "largest request: 3.9 GiB",
     ];
     assert_eq!(world.facts("blk0"), expected);
     let disk = registry.take().unwrap();
