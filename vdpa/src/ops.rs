@@ -10,7 +10,7 @@ use alloc::boxed::Box;
 use core::future::ready;
 
 use virtio::DeviceStatus;
-use virtq::{DmaAddr, Doorbell};
+use virtq::{DmaAddr, Doorbell, RingState};
 
 use crate::features::Features;
 use crate::platform::{BoxFuture, Callback};
@@ -69,6 +69,32 @@ pub enum QueueState {
         /// Next available index.
         avail_index: u16,
     },
+    /// A packed queue: the descriptors that the device takes next and uses next.
+    Packed {
+        /// Next available descriptor.
+        avail_index: u16,
+        /// The driver's wrap counter there.
+        avail_wrap: bool,
+        /// Next used descriptor.
+        used_index: u16,
+        /// The device's wrap counter there.
+        used_wrap: bool,
+    },
+}
+
+/// A queue with nothing in flight.
+impl From<RingState> for QueueState {
+    fn from(state: RingState) -> Self {
+        match state {
+            RingState::Split { index } => Self::Split { avail_index: index },
+            RingState::Packed { index, wrap } => Self::Packed {
+                avail_index: index,
+                avail_wrap: wrap,
+                used_index: index,
+                used_wrap: wrap,
+            },
+        }
+    }
 }
 
 /// Who translates the addresses that the device uses.

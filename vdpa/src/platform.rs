@@ -9,7 +9,7 @@ use core::fmt::Debug;
 use core::pin::Pin;
 use core::time::Duration;
 
-use virtq::{DmaAllocator, Doorbell};
+use virtq::{DmaAllocator, Doorbell, NotifyFormat};
 
 /// A future on the heap, for operations that may wait behind a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -73,9 +73,9 @@ pub trait Mmio: Debug + Send + Sync {
     /// Writes four bytes, little-endian.
     fn write32(&self, offset: u64, value: u32);
 
-    /// The notification register at `offset` that takes the 16-bit index of a queue.
+    /// The notification register at `offset` for the queue of this index.
     /// `None`, if it does not lie inside the range or is not aligned.
-    fn doorbell16(&self, offset: u64, index: u16) -> Option<Doorbell>;
+    fn doorbell(&self, offset: u64, index: u16, format: NotifyFormat) -> Option<Doorbell>;
 }
 
 /// An interrupt vector that this value owns; it is free again when the value is dropped.

@@ -28,6 +28,8 @@ use crate::ops::OpError;
 use crate::platform::BoxFuture;
 use crate::{Features, Node, Platform};
 
+#[cfg(feature = "testing")]
+pub(crate) use self::queue::ring_features;
 pub use self::queue::{Completion, VirtQueue};
 
 pub(crate) use self::inspect::type_name;

@@ -1,7 +1,7 @@
 //! A modern virtio function with its structures mapped.
 
 use vdpa::ops::OpError;
-use virtq::Doorbell;
+use virtq::{Doorbell, NotifyFormat};
 
 use crate::pci::{Claim, Registers, ResourceError};
 
@@ -64,11 +64,15 @@ impl VirtioFunction {
     /// The notification register of a queue (VIRTIO 1.2, 4.1.4.4); `None`, if `notify_off` leads
     /// out of the notification structure or to an odd address.
     #[must_use]
-    pub fn doorbell(&self, queue: u16, notify_off: u16) -> Option<Doorbell> {
+    pub fn doorbell(&self, queue: u16, notify_off: u16, format: NotifyFormat) -> Option<Doorbell> {
         let offset = u64::from(notify_off) * u64::from(self.notify_multiplier);
-        let inside = offset + 2 <= self.notify.len();
+        let width = match format {
+            NotifyFormat::Index => 2,
+            NotifyFormat::IndexAndPlace => 4,
+        };
+        let inside = offset + width <= self.notify.len();
         inside
-            .then(|| self.notify.doorbell16(offset, queue))
+            .then(|| self.notify.doorbell(offset, queue, format))
             .flatten()
     }
 
@@ -230,7 +234,7 @@ impl Window {
         self.registers.write32(self.start + offset, value);
     }
 
-    fn doorbell16(&self, offset: u64, index: u16) -> Option<Doorbell> {
-        self.registers.doorbell16(self.start + offset, index)
+    fn doorbell(&self, offset: u64, index: u16, format: NotifyFormat) -> Option<Doorbell> {
+        self.registers.doorbell(self.start + offset, index, format)
     }
 }

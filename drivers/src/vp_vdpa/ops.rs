@@ -6,15 +6,13 @@ use vdpa::ops::{OpError, QueueAddress, QueueState};
 use vdpa::platform::{BoxFuture, Callback};
 use vdpa::{Features, VdpaOps};
 use virtio::DeviceStatus;
-use virtq::Doorbell;
+use virtq::{Doorbell, NotifyFormat, RingFeatures, RingState};
 
 use super::interrupts::{Callbacks, Interrupts};
 use super::parent::Parent;
 
 /// The strictest alignment of the parts of a queue (VIRTIO 1.2, 2.7).
 const QUEUE_ALIGN: usize = 16;
-/// A queue that has not started yet.
-const START: QueueState = QueueState::Split { avail_index: 0 };
 
 impl Parent {
     /// Takes the vectors, once, for the callbacks that are set now.
@@ -137,7 +135,7 @@ impl VdpaOps for Parent {
     }
 
     fn set_queue_state(&self, queue: u16, state: QueueState) -> Result<(), OpError> {
-        if state == START && self.queue_state(queue)? == START {
+        if state == self.queue_state(queue)? {
             Ok(())
         } else {
             Err(OpError::Unsupported)
@@ -146,8 +144,16 @@ impl VdpaOps for Parent {
 
     /// The registers do not tell, so it is known only as long as the queue has never been ready.
     fn queue_state(&self, queue: u16) -> Result<QueueState, OpError> {
-        match self.state.lock().queues.get(usize::from(queue)) {
-            Some(queue) if !queue.was_ready => Ok(START),
+        let state = self.state.lock();
+        match state.queues.get(usize::from(queue)) {
+            Some(queue) if !queue.was_ready => {
+                let packed = state.driver_features.contains(virtio::F::RING_PACKED);
+                let features = RingFeatures {
+                    packed,
+                    ..RingFeatures::default()
+                };
+                Ok(RingState::start(features).into())
+            }
             _ => Err(OpError::Unsupported),
         }
     }
@@ -179,10 +185,20 @@ impl VdpaOps for Parent {
     }
 
     fn doorbell(&self, queue: u16) -> Result<Doorbell, OpError> {
-        let queue = self.queues.get(usize::from(queue));
-        queue
-            .and_then(|queue| queue.doorbell.clone())
-            .ok_or(OpError::Broken)
+        let facts = self
+            .queues
+            .get(usize::from(queue))
+            .ok_or(OpError::OutOfRange)?;
+        let with_data = self
+            .driver_features()
+            .contains(virtio::F::NOTIFICATION_DATA);
+        let format = if with_data {
+            NotifyFormat::IndexAndPlace
+        } else {
+            NotifyFormat::Index
+        };
+        let doorbell = self.virtio.doorbell(queue, facts.notify_off, format);
+        doorbell.ok_or(OpError::Broken)
     }
 
     /// Takes effect with the next `DRIVER_OK`.

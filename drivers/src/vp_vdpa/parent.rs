@@ -13,7 +13,6 @@ use vdpa::ops::OpError;
 use vdpa::platform::Callback;
 use vdpa::{Features, Platform};
 use virtio::DeviceStatus;
-use virtq::Doorbell;
 
 use crate::pci::{Claim, Enabled, MsixError, PciDevice};
 use crate::virtio_pci::{Defect, LayoutError, OpenError, VirtioFunction};
@@ -45,7 +44,7 @@ pub struct Parent {
 /// What a queue is, from one reset to the end of the device.
 pub(super) struct QueueFacts {
     pub(super) size_max: u16,
-    pub(super) doorbell: Option<Doorbell>,
+    pub(super) notify_off: u16,
 }
 
 /// What has been set since the last reset.
@@ -186,13 +185,10 @@ async fn wait(
     }
 }
 
-/// What the function offers, less what changes the meaning of registers that this parent hands out
-/// (the notification register) or needs more than one function (the others).
+/// What the function offers, less what changes how queues are notified beyond what a doorbell can say, or
+/// needs more than one function.
 fn usable_features(virtio: &VirtioFunction) -> Features {
-    let not_for_us = virtio::F::NOTIFICATION_DATA
-        | virtio::F::NOTIF_CONFIG_DATA
-        | virtio::F::ADMIN_VQ
-        | virtio::F::SR_IOV;
+    let not_for_us = virtio::F::NOTIF_CONFIG_DATA | virtio::F::ADMIN_VQ | virtio::F::SR_IOV;
     let mut features = Features::from_bits(virtio.common().device_features());
     features = features.difference(Features::from(not_for_us));
     if !virtio.common().has_queue_reset() {
@@ -217,7 +213,7 @@ fn queue_facts(virtio: &VirtioFunction) -> Result<Vec<QueueFacts>, ProbeError> {
         }
         queues.push(QueueFacts {
             size_max,
-            doorbell: virtio.doorbell(index, notify_off),
+            notify_off,
         });
     }
     if queues.is_empty() {

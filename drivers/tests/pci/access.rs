@@ -8,7 +8,7 @@ use pci_types::PciAddress;
 use spin::Mutex;
 use vdpa::platform::{Mmio, PhysAddr};
 use vdpa::testing::FakePlatform;
-use virtq::Doorbell;
+use virtq::{Doorbell, NotifyFormat};
 
 /// Ports behind which every register holds the index that names it.
 #[derive(Debug, Default)]
@@ -103,7 +103,7 @@ impl Mmio for EchoMemory {
 
     fn write32(&self, _: u64, _: u32) {}
 
-    fn doorbell16(&self, _: u64, _: u16) -> Option<Doorbell> {
+    fn doorbell(&self, _: u64, _: u16, _: NotifyFormat) -> Option<Doorbell> {
         None
     }
 }

@@ -1,6 +1,7 @@
 //! Where a function's virtio structures lie: every way to say it wrongly.
 
 use drivers::virtio_pci::{Defect, LayoutError, OpenError, Structure, VirtioFunction};
+use virtq::NotifyFormat;
 
 use crate::fakes::function::BarType;
 use crate::fakes::machine::Machine;
@@ -213,19 +214,26 @@ fn a_capability_at_the_very_end_is_cut_off() {
 fn doorbells_stay_inside_the_notification_structure() {
     // Room for two queues.
     let virtio = open(with(2, |cap| cap.length = 6)).unwrap();
-    assert!(virtio.doorbell(0, 0).is_some());
-    assert!(virtio.doorbell(1, 1).is_some());
-    assert!(virtio.doorbell(2, 2).is_none());
+    assert!(virtio.doorbell(0, 0, NotifyFormat::Index).is_some());
+    assert!(virtio.doorbell(1, 1, NotifyFormat::Index).is_some());
+    let wider = NotifyFormat::IndexAndPlace;
+    assert!(virtio.doorbell(0, 0, wider).is_some());
+    assert!(virtio.doorbell(1, 1, wider).is_none());
+    assert!(virtio.doorbell(2, 2, NotifyFormat::Index).is_none());
     let virtio = open(with(2, |cap| cap.multiplier = u32::MAX)).unwrap();
-    assert!(virtio.doorbell(0xffff, 0xffff).is_none());
+    assert!(
+        virtio
+            .doorbell(0xffff, 0xffff, NotifyFormat::Index)
+            .is_none()
+    );
 }
 
 #[test]
 fn with_a_multiplier_of_zero_all_queues_share_a_register() {
     let virtio = open(with(2, |cap| cap.multiplier = 0)).unwrap();
     // The fake's register for queue 0 is the first; whatever the offset says, it is that one.
-    assert!(virtio.doorbell(0, 0).is_some());
-    assert!(virtio.doorbell(0, 0xffff).is_some());
+    assert!(virtio.doorbell(0, 0, NotifyFormat::Index).is_some());
+    assert!(virtio.doorbell(0, 0xffff, NotifyFormat::Index).is_some());
 }
 
 #[test]

@@ -95,10 +95,7 @@ fn a_function_becomes_a_virtio_device_whose_queue_carries_a_buffer() {
         driver: address.driver,
         device: address.device,
     };
-    let ring_features = RingFeatures {
-        event_idx: false,
-        indirect: false,
-    };
+    let ring_features = RingFeatures::default();
     let mut ring = DeviceRing::new(machine.platform.heap(), addresses, 8, ring_features);
     let mut buffer = DmaBuffer::new(&driver.dma(), 5).unwrap();
     buffer.copy_from_slice(b"hello");

@@ -7,7 +7,7 @@ use core::ptr::{NonNull, with_exposed_provenance_mut};
 use heapless::Vec;
 use spin::Once;
 use vdpa::platform::{MapError, Mmio, PhysAddr};
-use virtq::Doorbell;
+use virtq::{Doorbell, NotifyFormat};
 use volatile::VolatilePtr;
 
 use super::regions::PAGE_SIZE;
@@ -121,11 +121,20 @@ impl Mmio for Registers {
         self.write(offset, value);
     }
 
-    fn doorbell16(&self, offset: u64, index: u16) -> Option<Doorbell> {
-        let register = self.register::<u16>(offset)?.as_raw_ptr();
-        // SAFETY: the register stays mapped for ever, uncached, and is aligned; notifying a queue
-        // affects no memory but what the queue lends to the device.
-        Some(unsafe { Doorbell::register16(register, index) })
+    fn doorbell(&self, offset: u64, index: u16, format: NotifyFormat) -> Option<Doorbell> {
+        Some(match format {
+            NotifyFormat::Index => {
+                let register = self.register::<u16>(offset)?.as_raw_ptr();
+                // SAFETY: the register stays mapped for ever, uncached, and is aligned; notifying a
+                // queue affects no memory but what the queue lends to the device.
+                unsafe { Doorbell::register16(register, index) }
+            }
+            NotifyFormat::IndexAndPlace => {
+                let register = self.register::<u32>(offset)?.as_raw_ptr();
+                // SAFETY: likewise.
+                unsafe { Doorbell::register32(register, index) }
+            }
+        })
     }
 }
 

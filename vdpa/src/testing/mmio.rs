@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use virtq::Doorbell;
+use virtq::{Doorbell, NotifyFormat};
 
 use crate::platform::Mmio;
 
@@ -70,7 +70,8 @@ impl Mmio for Window {
         }
     }
 
-    fn doorbell16(&self, offset: u64, index: u16) -> Option<Doorbell> {
-        self.registers.doorbell16(self.place(offset, 2)?, index)
+    fn doorbell(&self, offset: u64, index: u16, format: NotifyFormat) -> Option<Doorbell> {
+        self.registers
+            .doorbell(self.place(offset, 2)?, index, format)
     }
 }

@@ -12,12 +12,13 @@ use core::mem;
 use spin::Mutex;
 use virtio::DeviceStatus;
 use virtq::testing::{DeviceRing, HeapDma, Request};
-use virtq::{Event, RingAddresses, RingFeatures};
+use virtq::{Event, RingAddresses};
 
 use crate::Features;
 use crate::VdpaOps;
 use crate::ops::{OpError, QueueAddress};
 use crate::platform::{Callback, Platform};
+use crate::virtio::ring_features;
 
 use super::FakePlatform;
 
@@ -284,10 +285,7 @@ impl State {
             driver: address.driver,
             device: address.device,
         };
-        let features = RingFeatures {
-            event_idx: self.accepted.contains(virtio::F::EVENT_IDX),
-            indirect: self.accepted.contains(virtio::F::INDIRECT_DESC),
-        };
+        let features = ring_features(self.accepted);
         Some(DeviceRing::new(heap, addresses, setup.size, features))
     }
 }

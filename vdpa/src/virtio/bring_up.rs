@@ -13,13 +13,16 @@ use crate::ops::OpError;
 use super::VirtioDevice;
 use super::monitor::Monitor;
 
-/// What the queues and the transport understand, whatever the device type. Not the packed ring yet.
+/// What the queues and the transport understand, whatever the device type.
 fn transport_features() -> Features {
     Features::from(
         virtio::F::VERSION_1
             | virtio::F::EVENT_IDX
             | virtio::F::INDIRECT_DESC
             | virtio::F::ACCESS_PLATFORM
+            | virtio::F::RING_PACKED
+            | virtio::F::IN_ORDER
+            | virtio::F::NOTIFICATION_DATA
             | virtio::F::ORDER_PLATFORM,
     )
 }

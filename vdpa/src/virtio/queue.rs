@@ -3,10 +3,12 @@
 use alloc::sync::Arc;
 
 use virtq::{
-    Chain, CreateError, Doorbell, Event, Notify, Queue, QueueConfig, RingFeatures, Statistics,
+    Chain, CreateError, Doorbell, Event, Notify, Queue, QueueConfig, RingFeatures, RingState,
+    Statistics,
 };
 
-use crate::ops::{OpError, QueueAddress, QueueState};
+use crate::Features;
+use crate::ops::{OpError, QueueAddress};
 use crate::platform::Callback;
 
 use super::VirtioDevice;
@@ -37,7 +39,7 @@ impl<T: Chain> VirtQueue<T> {
     /// Makes everything that was added available, and notifies the device if it wants to know.
     pub fn kick(&mut self) {
         if self.ring.publish() == Notify::Needed {
-            self.doorbell.ring();
+            self.doorbell.ring(self.ring.place());
         }
     }
 }
@@ -88,10 +90,7 @@ impl VirtioDevice {
         let config = QueueConfig {
             size,
             align: self.vdpa.queue_align(),
-            features: RingFeatures {
-                event_idx: features.contains(virtio::F::EVENT_IDX),
-                indirect: features.contains(virtio::F::INDIRECT_DESC),
-            },
+            features: ring_features(features),
         };
         let event = Arc::<Event>::default();
         let callback: Option<Callback> = match completion {
@@ -115,7 +114,7 @@ impl VirtioDevice {
         };
         self.vdpa.set_queue_address(index, address)?;
         self.vdpa
-            .set_queue_state(index, QueueState::Split { avail_index: 0 })?;
+            .set_queue_state(index, RingState::start(config.features).into())?;
         let doorbell = self.vdpa.doorbell(index)?;
         self.vdpa.start_queue(index).await?;
         let entry = QueueEntry {
@@ -148,10 +147,22 @@ impl VirtioDevice {
     }
 }
 
+/// What of the negotiated features changes the ring.
+pub(crate) fn ring_features(features: Features) -> RingFeatures {
+    RingFeatures {
+        packed: features.contains(virtio::F::RING_PACKED),
+        event_idx: features.contains(virtio::F::EVENT_IDX),
+        indirect: features.contains(virtio::F::INDIRECT_DESC),
+        in_order: features.contains(virtio::F::IN_ORDER),
+    }
+}
+
 impl From<CreateError> for OpError {
     fn from(error: CreateError) -> Self {
         match error {
-            CreateError::BadSize | CreateError::BadAlignment => Self::Invalid,
+            CreateError::BadSize | CreateError::BadAlignment | CreateError::BadState => {
+                Self::Invalid
+            }
             CreateError::Memory(_) => Self::OutOfResources,
         }
     }

@@ -63,7 +63,7 @@ fn a_polled_queue_asks_for_no_interrupt() {
 
 #[test]
 fn what_is_agreed_is_what_both_sides_know() {
-    let unknown = virtio::F::RING_PACKED | virtio::F::NOTIFICATION_DATA | virtio::F::RING_RESET;
+    let unknown = virtio::F::ADMIN_VQ | virtio::F::SR_IOV | virtio::F::RING_RESET;
     let known = virtio::F::ACCESS_PLATFORM | virtio::F::ORDER_PLATFORM | virtio::F::EVENT_IDX;
     let device = virtio::net::F::MAC | virtio::net::F::MTU;
     let offered = Features::from(unknown) | known.into() | device.into();

@@ -6,6 +6,16 @@ use core::ptr::NonNull;
 
 use crate::Event;
 
+/// What a notification register takes (VIRTIO 1.2, 4.1.5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotifyFormat {
+    /// The queue's index, 16 bits.
+    Index,
+    /// The queue's index and, in the upper 16 bits, where its driver stands: with
+    /// `VIRTIO_F_NOTIFICATION_DATA`.
+    IndexAndPlace,
+}
+
 /// The notification of one queue (VIRTIO 1.2, 2.9): a device register, or an event of a software device.
 ///
 /// Ringing is straight code: no lock, no dynamic call.
@@ -15,6 +25,7 @@ pub struct Doorbell(Kind);
 #[derive(Clone)]
 enum Kind {
     Register16 { register: NonNull<u16>, index: u16 },
+    Register32 { register: NonNull<u32>, index: u16 },
     Event(Arc<Event>),
 }
 
@@ -34,19 +45,34 @@ impl Doorbell {
         Self(Kind::Register16 { register, index })
     }
 
+    /// A doorbell that stores the queue's index and where its driver stands into a device register, as
+    /// [`NotifyFormat::IndexAndPlace`] says.
+    ///
+    /// # Safety
+    /// As for [`Doorbell::register16`], whatever the place is.
+    #[must_use]
+    pub unsafe fn register32(register: NonNull<u32>, index: u16) -> Self {
+        Self(Kind::Register32 { register, index })
+    }
+
     /// A doorbell that raises an event.
     #[must_use]
     pub fn event(event: Arc<Event>) -> Self {
         Self(Kind::Event(event))
     }
 
-    /// Rings.
+    /// Rings. `place` is the queue's [`place`](crate::Queue::place).
     #[inline]
-    pub fn ring(&self) {
+    pub fn ring(&self, place: u16) {
         match &self.0 {
             Kind::Register16 { register, index } => {
                 // SAFETY: whoever made the doorbell vouches for the register.
                 unsafe { register.as_ptr().write_volatile(*index) };
+            }
+            Kind::Register32 { register, index } => {
+                let value = u32::from(*index) | u32::from(place) << 16;
+                // SAFETY: whoever made the doorbell vouches for the register.
+                unsafe { register.as_ptr().write_volatile(value) };
             }
             Kind::Event(event) => event.raise(),
         }
@@ -57,6 +83,9 @@ impl fmt::Debug for Doorbell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Kind::Register16 { register, index } => write!(f, "Doorbell({register:p} <- {index})"),
+            Kind::Register32 { register, index } => {
+                write!(f, "Doorbell({register:p} <- {index} and place)")
+            }
             Kind::Event(_) => write!(f, "Doorbell(event)"),
         }
     }

@@ -16,26 +16,24 @@ extern crate alloc;
 #[cfg(any(test, feature = "testing"))]
 extern crate std;
 
-mod chain;
+pub mod device;
 mod dma;
 mod doorbell;
+mod driver;
 mod event;
-mod hold;
-mod queue;
-mod requests;
-mod split;
+mod format;
+mod handshake;
 mod statistics;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use chain::{Chain, Readable, Segment, Writable};
 pub use dma::{DmaAddr, DmaAllocator, DmaBlock, DmaBuffer, DmaError};
-pub use doorbell::Doorbell;
-pub use event::Event;
-pub use hold::DeviceHold;
-pub use queue::{
-    AddError, AddReason, Broken, CreateError, Notify, Pending, Queue, QueueConfig, RingAddresses,
-    RingFeatures, Token, Used,
+pub use doorbell::{Doorbell, NotifyFormat};
+pub use driver::{
+    AddError, AddReason, Broken, Chain, CreateError, DeviceHold, Notify, Pending, Queue,
+    QueueConfig, Readable, RequestError, RequestReason, Requests, Segment, StillHeld, Submit,
+    Token, Used, Writable,
 };
-pub use requests::{RequestError, RequestReason, Requests, Submit};
+pub use event::Event;
+pub use format::{RingAddresses, RingFeatures, RingState};
 pub use statistics::{Snapshot, Statistics};

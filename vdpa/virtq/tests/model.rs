@@ -4,9 +4,9 @@ mod common;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use common::Case;
+use common::{Device, Message, Setup};
 use proptest::prelude::*;
-use virtq::{AddReason, Notify, RingFeatures};
+use virtq::{AddReason, Notify, Queue, QueueConfig, RingFeatures, RingState};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -45,14 +45,27 @@ proptest! {
 
     #[test]
     fn nothing_is_lost_doubled_or_mixed_up(
-        size_log in 0u32..6,
+        size in 1u16..40,
+        start: u16,
+        wrap: bool,
+        packed: bool,
         event_idx: bool,
         indirect: bool,
+        in_order: bool,
         steps in prop::collection::vec(step(), 1..STEPS),
     ) {
-        let size = 1u16 << size_log;
-        let features = RingFeatures { event_idx, indirect };
-        let Case { mut queue, mut device, setup } = Case::new(size, features);
+        let features = RingFeatures { packed, event_idx, indirect, in_order };
+        let (size, state) = if packed {
+            (size, RingState::Packed { index: start % size, wrap })
+        } else {
+            (size.next_power_of_two(), RingState::Split { index: start })
+        };
+        let setup = Setup::new();
+        let config = QueueConfig { size, align: 1, features };
+        let mut queue =
+            Queue::<Message>::resume(&config, state, &setup.allocator(), &setup.hold).unwrap();
+        prop_assert_eq!(queue.state(), Some(state));
+        let mut device = Device::of(&queue, features, &setup);
         let mut serial = 0u32;
         let mut unpublished = VecDeque::new();
         let mut published = VecDeque::new();
@@ -67,7 +80,8 @@ proptest! {
                     let mut message = setup.message(&serial.to_le_bytes(), writable);
                     message.repeat = segments;
                     let total = segments + usize::from(writable > 0);
-                    let descriptors = if indirect && size > 1 && total > 1 { 1 } else { total };
+                    let table = if indirect && size > 1 { usize::from(size.min(8)) } else { 0 };
+                    let descriptors = if total > 1 && total <= table { 1 } else { total };
                     let used: usize = cost.values().sum();
                     let expected = if total > usize::from(size) {
                         Err(AddReason::TooLong)
@@ -104,11 +118,22 @@ proptest! {
                     prop_assert!(published.is_empty());
                     asleep = true;
                     if !with_device.is_empty() {
-                        let (number, request, writable) = with_device.swap_remove(which % with_device.len());
-                        let reply = vec![number as u8; writable];
-                        device.write(&request, 0, &reply);
-                        device.complete(request.head.into(), u32::try_from(writable).unwrap());
-                        completed.push_back((number, reply));
+                        let which = which % with_device.len();
+                        // In order, everything up to that one is returned by its id alone.
+                        let returned: Vec<_> = if in_order {
+                            with_device.drain(..=which).collect()
+                        } else {
+                            vec![with_device.swap_remove(which)]
+                        };
+                        for (number, request, writable) in &returned {
+                            let reply = vec![*number as u8; *writable];
+                            device.write(request, 0, &reply);
+                            completed.push_back((*number, reply));
+                        }
+                        let last = returned.last().expect("one at least");
+                        let written = u32::try_from(last.2).unwrap();
+                        let batch: Vec<_> = returned.iter().map(|entry| entry.1.clone()).collect();
+                        device.finish_batch(&batch, written);
                     }
                 }
                 Step::Take => {
@@ -133,6 +158,7 @@ proptest! {
             let used: usize = cost.values().sum();
             prop_assert_eq!(usize::from(queue.free()), usize::from(size) - used);
         }
+        prop_assert_eq!(queue.state().is_some(), cost.is_empty());
         drop(queue);
         prop_assert_eq!(setup.dma.outstanding(), 0);
     }

@@ -3,27 +3,35 @@
 
 mod common;
 
-use common::{Case, Message, Setup};
+use common::{Case, Device, Message, Setup};
 use virtq::{
     AddReason, Broken, CreateError, DmaBuffer, DmaError, Notify, Pending, Queue, QueueConfig,
     RingFeatures,
 };
 
 const PLAIN: RingFeatures = RingFeatures {
+    packed: false,
     event_idx: false,
     indirect: false,
+    in_order: false,
 };
 const EVENT: RingFeatures = RingFeatures {
+    packed: false,
     event_idx: true,
     indirect: false,
+    in_order: false,
 };
 const INDIRECT: RingFeatures = RingFeatures {
+    packed: false,
     event_idx: false,
     indirect: true,
+    in_order: false,
 };
 const BOTH: RingFeatures = RingFeatures {
+    packed: false,
     event_idx: true,
     indirect: true,
+    in_order: false,
 };
 const ALL: [RingFeatures; 4] = [PLAIN, EVENT, INDIRECT, BOTH];
 
@@ -185,6 +193,26 @@ fn interrupts_come_only_when_asked_for() {
             Pending::Yes,
             "it came before interrupts were on"
         );
+    }
+}
+
+#[test]
+fn a_driver_that_polls_is_not_interrupted_for_what_it_took_early() {
+    for features in ALL {
+        let Case {
+            mut queue,
+            mut device,
+            setup,
+        } = Case::new(8, features);
+        queue.disable_interrupts();
+        for _ in 0..3 {
+            round_trip(&mut queue, &mut device, &setup);
+            queue.disable_interrupts();
+            assert!(
+                !device.wants_interrupt(),
+                "it judges after the driver has taken"
+            );
+        }
     }
 }
 
@@ -429,6 +457,33 @@ fn a_device_that_was_reset_gives_everything_back() {
     assert!(queue.reclaim().is_none());
     drop(queue);
     assert_eq!(setup.dma.outstanding(), 0);
+}
+
+#[test]
+fn a_batch_that_includes_a_reclaimed_chain_breaks_the_queue() {
+    for packed in [false, true] {
+        let setup = Setup::new();
+        let features = RingFeatures {
+            packed,
+            in_order: true,
+            ..PLAIN
+        };
+        let config = QueueConfig {
+            size: 8,
+            align: 1,
+            features,
+        };
+        let mut queue = Queue::new(&config, &setup.allocator(), &setup.hold).unwrap();
+        let mut device = Device::of(&queue, features, &setup);
+        for text in [b"first", b"other"] {
+            queue.add(setup.message(text, 0)).unwrap();
+        }
+        let _ = queue.publish();
+        let batch = [device.pop().unwrap(), device.pop().unwrap()];
+        device.finish_batch(&batch, 0);
+        assert!(queue.reclaim().is_some(), "the hold was never raised");
+        assert_broken(queue, &setup, Broken::NotInFlight);
+    }
 }
 
 #[test]

@@ -12,8 +12,10 @@ use virtq::testing::DeviceRing;
 use virtq::{AddReason, Broken, Doorbell, Event, RequestReason, Requests, RingFeatures, Submit};
 
 const FEATURES: RingFeatures = RingFeatures {
+    packed: false,
     event_idx: true,
     indirect: true,
+    in_order: false,
 };
 
 struct Fixture {

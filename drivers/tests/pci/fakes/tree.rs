@@ -8,7 +8,7 @@ use drivers::pci::ConfigAccess;
 use pci_types::{ConfigRegionAccess, PciAddress};
 use spin::Mutex;
 use vdpa::platform::Mmio;
-use virtq::Doorbell;
+use virtq::{Doorbell, NotifyFormat};
 
 use super::function::FakeFunction;
 
@@ -181,7 +181,7 @@ impl Mmio for FakeMemory {
         self.write(offset, 4, value);
     }
 
-    fn doorbell16(&self, offset: u64, index: u16) -> Option<Doorbell> {
+    fn doorbell(&self, offset: u64, index: u16, _: NotifyFormat) -> Option<Doorbell> {
         let (function, bar, offset) = self.0.root.resolve(offset)?;
         function.model_ref()?.doorbell(bar, offset, index)
     }

@@ -49,7 +49,7 @@ fn a_started_device_has_what_was_asked_for() {
     }
     drop(state);
     for queue in 0..3 {
-        vdpa.doorbell(queue).unwrap().ring();
+        vdpa.doorbell(queue).unwrap().ring(0);
         assert_eq!(bench.device.kicks(usize::from(queue)), 1);
     }
     assert_eq!(bench.device.violations(), Vec::<String>::new());
@@ -68,8 +68,8 @@ fn refused_features_are_reported() {
 }
 
 #[test]
-fn features_that_change_the_doorbell_are_not_offered() {
-    let extra = virtio::F::NOTIFICATION_DATA | virtio::F::NOTIF_CONFIG_DATA | virtio::F::SR_IOV;
+fn features_that_need_more_than_a_doorbell_are_not_offered() {
+    let extra = virtio::F::ADMIN_VQ | virtio::F::NOTIF_CONFIG_DATA | virtio::F::SR_IOV;
     let features = version_1() | Features::from(extra).bits() | 0x21;
     let (_bench, vdpa) = Bench::probed(Plan {
         features,

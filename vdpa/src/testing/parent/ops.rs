@@ -5,11 +5,12 @@ use alloc::format;
 use alloc::sync::Arc;
 
 use virtio::DeviceStatus;
-use virtq::Doorbell;
+use virtq::{Doorbell, RingState};
 
 use crate::Features;
 use crate::ops::{OpError, QueueAddress, QueueState, VdpaOps};
 use crate::platform::{BoxFuture, Callback};
+use crate::virtio::ring_features;
 
 use super::{FakeParent, Resets};
 
@@ -119,9 +120,11 @@ impl VdpaOps for Ops {
 
     fn set_queue_state(&self, queue: u16, state: QueueState) -> Result<(), OpError> {
         self.0.step(format!("set_queue_state({queue})"))?;
-        match state {
-            QueueState::Split { avail_index: 0 } => Ok(()),
-            QueueState::Split { .. } => Err(OpError::Unsupported),
+        let features = ring_features(self.0.state.lock().accepted);
+        if state == RingState::start(features).into() {
+            Ok(())
+        } else {
+            Err(OpError::Unsupported)
         }
     }
 

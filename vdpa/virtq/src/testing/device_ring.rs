@@ -2,10 +2,9 @@
 //! slow, and able to lie.
 
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
 
-use super::HeapDma;
+use super::{HeapDma, Request};
 use crate::{DmaAddr, RingAddresses, RingFeatures, Segment};
 
 /// A device that serves one split queue in [`HeapDma`].
@@ -22,17 +21,6 @@ pub struct DeviceRing {
     signalled: u16,
 }
 
-/// A chain that the driver has made available.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// The id to return it by.
-    pub head: u16,
-    /// What the driver lets the device read, segment after segment.
-    pub readable: Vec<Segment>,
-    /// What the driver lets the device write.
-    pub writable: Vec<Segment>,
-}
-
 impl DeviceRing {
     /// A device side that has seen nothing yet.
     #[must_use]
@@ -42,15 +30,28 @@ impl DeviceRing {
         size: u16,
         features: RingFeatures,
     ) -> Self {
+        Self::at(dma, addresses, size, features, 0)
+    }
+
+    /// A device side that goes on at an index.
+    #[must_use]
+    pub fn at(
+        dma: &Arc<HeapDma>,
+        addresses: RingAddresses,
+        size: u16,
+        features: RingFeatures,
+        index: u16,
+    ) -> Self {
         let dma = Arc::clone(dma);
+        let (next_avail, used, signalled) = (index, index, index);
         Self {
             dma,
             addresses,
             size,
             features,
-            next_avail: 0,
-            used: 0,
-            signalled: 0,
+            next_avail,
+            used,
+            signalled,
         }
     }
 
@@ -72,46 +73,30 @@ impl DeviceRing {
     /// Copies out everything the driver lets the device read.
     #[must_use]
     pub fn read(&self, request: &Request) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for segment in &request.readable {
-            let mut part = vec![0; segment.len as usize];
-            self.dma
-                .read(segment.addr, &mut part)
-                .expect("a driver lends its own memory");
-            bytes.extend(part);
-        }
-        bytes
+        request.read(&self.dma)
     }
 
     /// Writes `bytes` at `offset` into the memory that the driver lets the device write.
     pub fn write(&self, request: &Request, offset: usize, bytes: &[u8]) {
-        let mut skip = offset;
-        let mut left = bytes;
-        for segment in &request.writable {
-            let len = segment.len as usize;
-            if skip >= len {
-                skip -= len;
-                continue;
-            }
-            let (now, later) = left.split_at(left.len().min(len - skip));
-            let addr = segment.addr.offset(skip);
-            self.dma
-                .write(addr, now)
-                .expect("a driver lends its own memory");
-            (skip, left) = (0, later);
-        }
-        assert!(
-            left.is_empty(),
-            "the request has no room for what the test writes"
-        );
+        request.write(&self.dma, offset, bytes);
+    }
+
+    /// Returns a chain.
+    pub fn finish(&mut self, request: &Request, written: u32) {
+        self.complete(request.head.into(), written);
     }
 
     /// Returns a chain, or claims to.
     pub fn complete(&mut self, id: u32, written: u32) {
+        self.complete_batch(id, written, 1);
+    }
+
+    /// Returns so many chains by the last of them, as a device that uses them in order may.
+    pub fn complete_batch(&mut self, id: u32, written: u32, chains: u16) {
         let entry = 4 + 8 * u64::from(self.used % self.size);
         self.poke(self.addresses.device, entry, &id.to_le_bytes());
         self.poke(self.addresses.device, entry + 4, &written.to_le_bytes());
-        self.set_used_index(self.used.wrapping_add(1));
+        self.set_used_index(self.used.wrapping_add(chains));
     }
 
     /// Claims to have used everything up to `index`.
@@ -149,8 +134,7 @@ impl DeviceRing {
     fn walk(&self, head: u16) -> Request {
         let mut request = Request {
             head,
-            readable: Vec::new(),
-            writable: Vec::new(),
+            ..Request::default()
         };
         let mut table = (self.addresses.descriptor, self.size);
         let mut index = head;
@@ -160,6 +144,7 @@ impl DeviceRing {
             let addr = DmaAddr(self.u64(table.0, at));
             let len = self.u32(table.0, at + 8);
             let flags = self.u16(table.0, at + 12);
+            request.descriptors += u16::from(table.0 == self.addresses.descriptor);
             if flags & 4 != 0 {
                 assert!(
                     self.features.indirect,
@@ -173,13 +158,7 @@ impl DeviceRing {
                 index = 0;
                 continue;
             }
-            let segment = Segment { addr, len };
-            if flags & 2 != 0 {
-                request.writable.push(segment);
-            } else {
-                assert!(request.writable.is_empty(), "readable segments come first");
-                request.readable.push(segment);
-            }
+            request.push(Segment { addr, len }, flags);
             if flags & 1 == 0 {
                 return request;
             }

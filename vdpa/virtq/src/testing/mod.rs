@@ -2,6 +2,10 @@
 
 mod device_ring;
 mod heap_dma;
+mod packed_device;
+mod request;
 
-pub use device_ring::{DeviceRing, Request};
+pub use device_ring::DeviceRing;
 pub use heap_dma::{Fault, HeapDma};
+pub use packed_device::PackedDevice;
+pub use request::Request;

@@ -9,9 +9,10 @@
 use std::iter;
 use std::sync::Arc;
 
-use virtq::testing::{DeviceRing, HeapDma};
+use virtq::testing::{DeviceRing, HeapDma, PackedDevice, Request};
 use virtq::{
-    Chain, DeviceHold, DmaAllocator, DmaBuffer, Queue, QueueConfig, RingFeatures, Segment,
+    Chain, DeviceHold, DmaAllocator, DmaBuffer, Queue, QueueConfig, RingFeatures, RingState,
+    Segment,
 };
 
 /// Up to eight readable segments, all the same bytes, and a writable one.
@@ -99,6 +100,73 @@ impl Case {
             queue,
             device,
             setup,
+        }
+    }
+}
+
+/// A device side of either format.
+pub enum Device {
+    Split(DeviceRing),
+    Packed(PackedDevice),
+}
+
+impl Device {
+    /// The device side of a new queue.
+    pub fn of(queue: &Queue<Message>, features: RingFeatures, setup: &Setup) -> Self {
+        let (dma, addresses, size) = (&setup.dma, queue.addresses(), queue.size());
+        match queue.state().expect("the queue is new") {
+            RingState::Split { index } => {
+                Self::Split(DeviceRing::at(dma, addresses, size, features, index))
+            }
+            RingState::Packed { index, wrap } => Self::Packed(PackedDevice::at(
+                dma,
+                addresses,
+                size,
+                features,
+                (index, wrap),
+            )),
+        }
+    }
+
+    pub fn pop(&mut self) -> Option<Request> {
+        match self {
+            Self::Split(device) => device.pop(),
+            Self::Packed(device) => device.pop(),
+        }
+    }
+
+    pub fn read(&self, request: &Request) -> Vec<u8> {
+        match self {
+            Self::Split(device) => device.read(request),
+            Self::Packed(device) => device.read(request),
+        }
+    }
+
+    pub fn write(&self, request: &Request, offset: usize, bytes: &[u8]) {
+        match self {
+            Self::Split(device) => device.write(request, offset, bytes),
+            Self::Packed(device) => device.write(request, offset, bytes),
+        }
+    }
+
+    /// Returns chains in order, by the last of them alone.
+    pub fn finish_batch(&mut self, batch: &[Request], written: u32) {
+        let last = batch.last().expect("a batch is not empty");
+        match self {
+            Self::Split(device) => {
+                device.complete_batch(last.head.into(), written, batch.len().try_into().unwrap());
+            }
+            Self::Packed(device) => {
+                let descriptors = batch.iter().map(|request| request.descriptors).sum();
+                device.complete(last.head, written, descriptors);
+            }
+        }
+    }
+
+    pub fn wants_interrupt(&mut self) -> bool {
+        match self {
+            Self::Split(device) => device.wants_interrupt(),
+            Self::Packed(device) => device.wants_interrupt(),
         }
     }
 }

@@ -2,37 +2,27 @@
 //!
 //! A queue owns the chains that are with the device. It keeps its own books in private memory: free
 //! descriptors, who is in flight, how much the device may have written. What the device writes, an
-//! index and pairs of id and length, is read once and checked against those books; the first lie
-//! marks the queue [`Broken`], for good.
+//! index or a flag and pairs of id and length, is read once and checked against those books; the
+//! first lie marks the queue [`Broken`], for good.
 //!
-//! Source: VIRTIO 1.2, 2.7.13 (supplying buffers), 2.7.14 (receiving used buffers).
+//! Source: VIRTIO 1.2, 2.7.13 and 2.8.21 (supplying buffers), 2.7.14 and 2.8.22 (receiving used buffers).
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::fmt;
 use core::mem;
-use core::sync::atomic::{Ordering, fence};
 
-use crate::split::{AVAIL_F_NO_INTERRUPT, Descriptor, F_INDIRECT, F_NEXT, F_WRITE, SplitRing};
-use crate::{Chain, DeviceHold, DmaAddr, DmaAllocator, DmaError, Segment, Statistics};
-
-/// The largest size of a split queue (VIRTIO 1.2, 2.7).
-const SIZE_MAX: u16 = 32768;
-
-/// What driver and device have agreed on that changes the ring.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RingFeatures {
-    /// `VIRTIO_F_EVENT_IDX`: notifications and interrupts by index instead of by flag.
-    pub event_idx: bool,
-    /// `VIRTIO_F_INDIRECT_DESC`: a chain may take one descriptor that names a table of the others.
-    pub indirect: bool,
-}
+use super::plan::Plan;
+use super::ring::{Claim, Ring, RingConfig};
+use super::{Chain, DeviceHold};
+use crate::format::{RingAddresses, RingFeatures, RingState, SIZE_MAX};
+use crate::{DmaAllocator, DmaError, Statistics};
 
 /// How a queue is made.
 #[derive(Clone, Copy, Debug)]
 pub struct QueueConfig {
-    /// Entries: a power of two, at most 32768.
+    /// Entries: at most 32768, and a power of two unless the ring is packed.
     pub size: u16,
     /// What the device wants each part of the ring aligned to, in bytes, if more than the
     /// specification does: a power of two, or 1.
@@ -41,30 +31,27 @@ pub struct QueueConfig {
     pub features: RingFeatures,
 }
 
-/// Where the parts of a ring lie, for the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RingAddresses {
-    /// Descriptor area: the descriptor table.
-    pub descriptor: DmaAddr,
-    /// Driver area: the available ring.
-    pub driver: DmaAddr,
-    /// Device area: the used ring.
-    pub device: DmaAddr,
-}
-
 /// Why a queue could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
-    /// The size is zero, not a power of two, or above 32768.
+    /// The size is zero, above 32768, or of a split queue and not a power of two.
     #[error("a queue's size must be a power of two up to 32768")]
     BadSize,
     /// The alignment is not a power of two.
     #[error("a queue's alignment must be a power of two")]
     BadAlignment,
+    /// The state is of another ring format, or names a place outside the ring.
+    #[error("the state is not one of this queue's")]
+    BadState,
     /// No memory for the ring.
     #[error(transparent)]
     Memory(#[from] DmaError),
 }
+
+/// The device may still touch the queue's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the device may still touch the queue's memory")]
+pub struct StillHeld;
 
 /// A chain that could not be added, and why.
 pub struct AddError<T> {
@@ -111,6 +98,9 @@ pub enum Broken {
     /// It returned a chain that it does not have: never given, or returned before.
     #[error("the device returned a chain that it does not have")]
     NotInFlight,
+    /// It claims to have used a batch in order that is longer than what it has advanced by.
+    #[error("the device skipped more chains than it has advanced by")]
+    BadBatch,
     /// It claims to have written more than it was lent.
     #[error("the device wrote more than the chain holds")]
     BadLength,
@@ -160,37 +150,46 @@ pub enum Pending {
     No,
 }
 
-/// What the queue knows about the descriptor that heads a chain.
+/// What the queue knows about a chain, by its id.
 struct Slot<T> {
     chain: Option<T>,
     /// When it was added, counted from the queue's beginning: it tells what has been published.
     position: u64,
-    /// The last descriptor of the chain in the ring.
-    tail: u16,
     /// How many descriptors of the ring it takes.
     descriptors: u16,
     /// How much the device may write.
     writable: u32,
 }
 
-/// The driver side of a split virtqueue.
+/// The driver side of a virtqueue, split or packed.
 pub struct Queue<T: Chain> {
-    ring: SplitRing,
-    features: RingFeatures,
+    ring: Ring,
+    size: u16,
+    table_len: u16,
     slots: Box<[Slot<T>]>,
-    /// The free list: for each descriptor the next one, of its chain or of the free ones.
-    next: Box<[u16]>,
-    free_head: u16,
+    /// Free descriptors.
     free: u16,
-    /// Chains ever added, and ever published. Their low 16 bits are ring indices.
+    /// Chains ever added, and ever published.
     added: u64,
     published: u64,
     /// Chains published and not yet taken back.
     in_flight: u16,
-    last_used: u16,
+    order: Order,
     broken: Option<Broken>,
     hold: Arc<DeviceHold>,
     statistics: Arc<Statistics>,
+}
+
+/// In which order the device returns chains.
+enum Order {
+    Any,
+    /// As they were added (`VIRTIO_F_IN_ORDER`).
+    Same {
+        /// The ids of the chains in flight, oldest first.
+        waiting: VecDeque<u16>,
+        /// The last of a batch that the device has used, and what it wrote into that one.
+        batch: Option<(u16, u32)>,
+    },
 }
 
 impl<T: Chain> Queue<T> {
@@ -203,46 +202,74 @@ impl<T: Chain> Queue<T> {
         dma: &Arc<dyn DmaAllocator>,
         hold: &Arc<DeviceHold>,
     ) -> Result<Self, CreateError> {
+        Self::resume(config, RingState::start(config.features), dma, hold)
+    }
+
+    /// Makes an empty queue that goes on where another stood, for [`Queue::state`].
+    ///
+    /// # Errors
+    /// [`CreateError`].
+    pub fn resume(
+        config: &QueueConfig,
+        state: RingState,
+        dma: &Arc<dyn DmaAllocator>,
+        hold: &Arc<DeviceHold>,
+    ) -> Result<Self, CreateError> {
         let QueueConfig {
             size,
             align,
             features,
         } = *config;
-        if !size.is_power_of_two() || size > SIZE_MAX {
+        if size == 0 || size > SIZE_MAX || !(features.packed || size.is_power_of_two()) {
             return Err(CreateError::BadSize);
         }
         if !align.is_power_of_two() {
             return Err(CreateError::BadAlignment);
         }
-        let table_len = match T::MAX_SEGMENTS {
-            segments if features.indirect && segments > 1 => segments.min(size),
+        match state {
+            RingState::Split { .. } if !features.packed => {}
+            RingState::Packed { index, .. } if features.packed && index < size => {}
+            _ => return Err(CreateError::BadState),
+        }
+        let table_len = match T::MAX_SEGMENTS.min(size) {
+            segments if features.indirect && segments > 1 => segments,
             _ => 0,
         };
-        let ring = SplitRing::new(size, align, table_len, dma, hold)?;
+        let ring = Ring::new(
+            &RingConfig {
+                size,
+                align,
+                features,
+                table_len,
+            },
+            state,
+            dma,
+            hold,
+        )?;
         let slots = (0..size).map(|_| Slot {
             chain: None,
             position: 0,
-            tail: 0,
             descriptors: 0,
             writable: 0,
         });
+        let order = if features.in_order {
+            Order::Same {
+                waiting: VecDeque::with_capacity(usize::from(size)),
+                batch: None,
+            }
+        } else {
+            Order::Any
+        };
         Ok(Self {
             ring,
-            features: RingFeatures {
-                indirect: table_len > 1,
-                ..features
-            },
+            size,
+            table_len,
             slots: slots.collect(),
-            next: (1..=size)
-                .map(|next| next & (size - 1))
-                .collect::<Vec<_>>()
-                .into(),
-            free_head: 0,
             free: size,
             added: 0,
             published: 0,
             in_flight: 0,
-            last_used: 0,
+            order,
             broken: None,
             hold: Arc::clone(hold),
             statistics: Arc::default(),
@@ -252,17 +279,19 @@ impl<T: Chain> Queue<T> {
     /// Where the device finds the ring.
     #[must_use]
     pub fn addresses(&self) -> RingAddresses {
-        RingAddresses {
-            descriptor: self.ring.descriptor_addr(),
-            driver: self.ring.avail_addr(),
-            device: self.ring.used_addr(),
-        }
+        self.ring.addresses()
+    }
+
+    /// Where the queue stands; `None` while chains are added or in flight.
+    #[must_use]
+    pub fn state(&self) -> Option<RingState> {
+        (self.free == self.size).then(|| self.ring.state())
     }
 
     /// How many descriptors there are.
     #[must_use]
     pub fn size(&self) -> u16 {
-        self.ring.size()
+        self.size
     }
 
     /// How many descriptors are free.
@@ -293,51 +322,37 @@ impl<T: Chain> Queue<T> {
     ///
     /// # Errors
     /// [`AddError`], which gives the chain back.
+    #[inline]
     pub fn add(&mut self, chain: T) -> Result<Token, AddError<T>> {
         let plan = match self.plan(&chain) {
             Ok(plan) => plan,
             Err(reason) => return Err(AddError { chain, reason }),
         };
-        let head = self.free_head;
-        let tail = if plan.indirect {
-            self.write_indirect(head, &chain, plan.segments);
-            head
-        } else {
-            self.write_direct(head, &chain, plan.segments)
-        };
-        self.free_head = self.next[usize::from(tail)];
+        let id = self.ring.add(&chain, &plan);
         self.free -= plan.descriptors;
-        self.slots[usize::from(head)] = Slot {
-            chain: Some(chain),
-            position: self.added,
-            tail,
-            descriptors: plan.descriptors,
-            writable: plan.writable,
-        };
-        self.ring.write_avail(low16(self.added), head);
+        let slot = &mut self.slots[usize::from(id)];
+        slot.position = self.added;
+        slot.descriptors = plan.descriptors;
+        slot.writable = plan.writable;
+        slot.chain = Some(chain);
+        if let Order::Same { waiting, .. } = &mut self.order {
+            waiting.push_back(id);
+        }
         self.added += 1;
-        Ok(Token(head))
+        Ok(Token(id))
     }
 
     /// Lets the device see every chain added so far, and says whether it wants to be notified.
+    #[inline]
     pub fn publish(&mut self) -> Notify {
         let batch = self.added - self.published;
         if batch == 0 {
             return Notify::NotNeeded;
         }
-        let (old, new) = (low16(self.published), low16(self.added));
-        self.ring.publish(new);
+        let needed = self.ring.publish();
         self.published = self.added;
-        self.in_flight += low16(batch);
+        self.in_flight += u16::try_from(batch).expect("no more chains than descriptors");
         self.statistics.count_added(batch);
-        // VIRTIO 1.2, 2.7.13.4.1: the index must be visible before the device's wish is read, or both
-        // sides could miss each other.
-        fence(Ordering::SeqCst);
-        let needed = if self.features.event_idx {
-            crossed(self.ring.avail_event(), old, new)
-        } else {
-            !self.ring.no_notify()
-        };
         if needed {
             self.statistics.count_kick();
             Notify::Needed
@@ -347,10 +362,18 @@ impl<T: Chain> Queue<T> {
         }
     }
 
+    /// What a notification tells the device besides the queue's index, with
+    /// `VIRTIO_F_NOTIFICATION_DATA` (VIRTIO 1.2, 2.9).
+    #[must_use]
+    pub fn place(&self) -> u16 {
+        self.ring.place()
+    }
+
     /// Whether the device has used a chain that has not been taken back. Says nothing about its honesty.
     #[must_use]
     pub fn has_used(&self) -> bool {
-        self.ring.used_index() != self.last_used
+        let in_batch = matches!(self.order, Order::Same { batch: Some(_), .. });
+        in_batch || self.ring.has_used()
     }
 
     /// Takes back the next chain that the device has used.
@@ -358,49 +381,35 @@ impl<T: Chain> Queue<T> {
     /// # Errors
     /// [`Broken`], at the first lie of the device and ever after. The chains in flight stay with the
     /// queue until [`Queue::reclaim`].
+    #[inline]
     pub fn take(&mut self) -> Result<Option<Used<T>>, Broken> {
         if let Some(broken) = self.broken {
             return Err(broken);
         }
-        let waiting = self.ring.used_index().wrapping_sub(self.last_used);
-        if waiting == 0 {
-            return Ok(None);
+        match self.next_used() {
+            Ok(Some((id, written))) => Ok(Some(self.finish(id, written))),
+            Ok(None) => Ok(None),
+            Err(broken) => {
+                self.broken = Some(broken);
+                Err(broken)
+            }
         }
-        let result = self.take_one(waiting);
-        if let Err(broken) = result {
-            self.broken = Some(broken);
-        }
-        result.map(Some)
     }
 
     /// Asks for an interrupt at the next used chain, and says whether one is there already.
     pub fn enable_interrupts(&mut self) -> Pending {
-        if self.features.event_idx {
-            self.ring.set_used_event(self.last_used);
-        } else {
-            self.ring.set_avail_flags(0);
-        }
-        // VIRTIO 1.2, 2.7.14: the wish must be visible before the used index is read again.
-        fence(Ordering::SeqCst);
-        if self.has_used() {
-            Pending::Yes
-        } else {
-            Pending::No
-        }
+        let used = self.ring.enable_interrupts() || self.has_used();
+        if used { Pending::Yes } else { Pending::No }
     }
 
     /// Asks for no interrupts. The device may still raise one that was under way.
     pub fn disable_interrupts(&mut self) {
-        if self.features.event_idx {
-            // The index furthest away: the device passes it after 65535 more chains.
-            self.ring.set_used_event(self.last_used.wrapping_sub(1));
-        } else {
-            self.ring.set_avail_flags(AVAIL_F_NO_INTERRUPT);
-        }
+        self.ring.disable_interrupts();
     }
 
     /// Gives back a chain that the device never returned, once it cannot touch memory any more.
-    /// `None` while the [`DeviceHold`] is held, and when no chain is left. The queue is of no further use.
+    /// `None` while the [`DeviceHold`] is held, and when no chain is left. What follows is a
+    /// [`Queue::restart`], or the end of the queue.
     pub fn reclaim(&mut self) -> Option<T> {
         if self.hold.is_held() {
             return None;
@@ -408,107 +417,120 @@ impl<T: Chain> Queue<T> {
         self.slots.iter_mut().find_map(|slot| slot.chain.take())
     }
 
+    /// Starts afresh after a reset of the queue (`VIRTIO_F_RING_RESET`) or of the device, as it was made;
+    /// chains that were in flight are dropped.
+    ///
+    /// # Errors
+    /// [`StillHeld`], unless the [`DeviceHold`] has been released.
+    pub fn restart(&mut self) -> Result<(), StillHeld> {
+        if self.hold.is_held() {
+            return Err(StillHeld);
+        }
+        while self.reclaim().is_some() {}
+        self.ring.restart();
+        if let Order::Same { waiting, batch } = &mut self.order {
+            waiting.clear();
+            *batch = None;
+        }
+        self.free = self.size;
+        self.published = self.added;
+        self.in_flight = 0;
+        self.broken = None;
+        Ok(())
+    }
+
     /// Checks a chain against the limits and decides how it will lie in the ring.
+    #[inline]
     fn plan(&self, chain: &T) -> Result<Plan, AddReason> {
         if let Some(broken) = self.broken {
             return Err(AddReason::Broken(broken));
         }
-        let segments = chain.readable().len() + chain.writable().len();
-        // VIRTIO 1.2, 2.7.5.3.1: no chain is longer than the queue, indirect or not.
-        let limit = T::MAX_SEGMENTS.min(self.ring.size());
-        let segments = match u16::try_from(segments) {
-            Ok(0) => return Err(AddReason::Empty),
-            Ok(segments) if segments <= limit => segments,
-            _ => return Err(AddReason::TooLong),
+        let plan = Plan::new(chain, self.size, self.table_len)?;
+        if self.free < plan.descriptors {
+            Err(AddReason::Full)
+        } else {
+            Ok(plan)
+        }
+    }
+
+    /// The id of the next used chain and what was written to it, after checking everything that the
+    /// device says of it.
+    #[inline]
+    fn next_used(&mut self) -> Result<Option<(u16, u32)>, Broken> {
+        if let Order::Same {
+            batch: Some((last, written)),
+            ..
+        } = self.order
+        {
+            return self.next_in_order(last, written).map(Some);
+        }
+        let Some(claim) = self.ring.peek(self.in_flight)? else {
+            return Ok(None);
         };
-        let readable = total(chain.readable())?;
-        let writable = total(chain.writable())?;
-        // VIRTIO 1.2, 2.7.5: no chain is longer than 2^32 bytes.
-        readable.checked_add(writable).ok_or(AddReason::TooLong)?;
-        let indirect = self.features.indirect && segments > 1;
-        let descriptors = if indirect { 1 } else { segments };
-        if self.free < descriptors {
-            return Err(AddReason::Full);
+        self.check(&claim)?;
+        match self.order {
+            Order::Any => Ok(Some((claim.id, claim.written))),
+            Order::Same { .. } => self.next_in_order(claim.id, claim.written).map(Some),
         }
-        Ok(Plan {
-            segments,
-            descriptors,
-            indirect,
-            writable,
-        })
     }
 
-    /// Writes the chain over free descriptors, and returns the last.
-    fn write_direct(&self, head: u16, chain: &T, segments: u16) -> u16 {
-        let mut index = head;
-        let mut tail = head;
-        for (segment, flags) in flagged(chain, segments) {
-            let next = self.next[usize::from(index)];
-            self.ring.write_descriptor(
-                index,
-                Descriptor {
-                    segment,
-                    flags,
-                    next,
-                },
-            );
-            tail = index;
-            index = next;
-        }
-        tail
-    }
-
-    /// Writes the chain into the table of `head`, and `head` to name the table.
-    fn write_indirect(&self, head: u16, chain: &T, segments: u16) {
-        for (index, (segment, flags)) in (0..).zip(flagged(chain, segments)) {
-            let next = index + 1;
-            self.ring.write_indirect(
-                head,
-                index,
-                Descriptor {
-                    segment,
-                    flags,
-                    next,
-                },
-            );
-        }
-        let segment = self.ring.indirect_segment(head, segments);
-        self.ring.write_descriptor(
-            head,
-            Descriptor {
-                segment,
-                flags: F_INDIRECT,
-                next: 0,
-            },
-        );
-    }
-
-    /// Takes the next of `waiting` used chains, after checking everything that the device says of it.
-    fn take_one(&mut self, waiting: u16) -> Result<Used<T>, Broken> {
-        if waiting > self.in_flight {
-            return Err(Broken::UsedIndex);
-        }
-        let (id, written) = self.ring.used_entry(self.last_used);
-        let head = u16::try_from(id).map_err(|_| Broken::BadId)?;
-        let slot = self.slots.get_mut(usize::from(head)).ok_or(Broken::BadId)?;
-        if slot.position >= self.published {
+    /// Compares what the device says with the books.
+    #[inline]
+    fn check(&self, claim: &Claim) -> Result<(), Broken> {
+        let slot = self.slots.get(usize::from(claim.id)).ok_or(Broken::BadId)?;
+        if slot.chain.is_none() || slot.position >= self.published {
             return Err(Broken::NotInFlight);
         }
-        if written > slot.writable {
+        if claim.written > slot.writable {
             return Err(Broken::BadLength);
         }
-        let chain = slot.chain.take().ok_or(Broken::NotInFlight)?;
-        self.next[usize::from(slot.tail)] = self.free_head;
-        self.free_head = head;
+        if let Order::Same { waiting, .. } = &self.order {
+            let oldest = waiting.front().ok_or(Broken::NotInFlight)?;
+            let skipped = slot.position - self.slots[usize::from(*oldest)].position;
+            if skipped >= u64::from(claim.chains) {
+                return Err(Broken::BadBatch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the oldest chain of a batch that ends with `last`. Those before it are used completely
+    /// (VIRTIO 1.2, 2.7.9).
+    fn next_in_order(&mut self, last: u16, written: u32) -> Result<(u16, u32), Broken> {
+        let Order::Same { waiting, batch } = &mut self.order else {
+            unreachable!("the callers know the order");
+        };
+        let id = waiting.pop_front().ok_or(Broken::NotInFlight)?;
+        // It may have been reclaimed.
+        if self.slots[usize::from(id)].chain.is_none() {
+            return Err(Broken::NotInFlight);
+        }
+        *batch = (id != last).then_some((last, written));
+        let written = if id == last {
+            written
+        } else {
+            self.slots[usize::from(id)].writable
+        };
+        Ok((id, written))
+    }
+
+    /// Closes the books on a chain that is in flight.
+    #[inline]
+    fn finish(&mut self, id: u16, written: u32) -> Used<T> {
+        let slot = &mut self.slots[usize::from(id)];
+        let chain = slot
+            .chain
+            .take()
+            .expect("the chain has been found in flight");
+        self.ring.release(id, slot.descriptors);
         self.free += slot.descriptors;
         self.in_flight -= 1;
-        self.last_used = self.last_used.wrapping_add(1);
         self.statistics.count_used();
-        Ok(Used {
-            token: Token(head),
+        Used {
+            token: Token(id),
             chain,
             written,
-        })
+        }
     }
 }
 
@@ -528,54 +550,7 @@ impl<T: Chain> fmt::Debug for Queue<T> {
             .field("size", &self.size())
             .field("free", &self.free)
             .field("in_flight", &self.in_flight)
-            .field("features", &self.features)
             .field("broken", &self.broken)
             .finish_non_exhaustive()
     }
-}
-
-/// How a chain will lie in the ring.
-struct Plan {
-    segments: u16,
-    descriptors: u16,
-    indirect: bool,
-    writable: u32,
-}
-
-/// The segments of a chain, first those the device reads, each with its descriptor's flags.
-fn flagged<T: Chain>(chain: &T, segments: u16) -> impl Iterator<Item = (Segment, u16)> {
-    let readable = chain.readable().map(|segment| (segment, 0));
-    let writable = chain.writable().map(|segment| (segment, F_WRITE));
-    let all = readable.chain(writable).take(usize::from(segments));
-    all.zip((0..segments).rev())
-        .map(|((segment, flags), left)| {
-            let next = if left > 0 { F_NEXT } else { 0 };
-            (segment, flags | next)
-        })
-}
-
-/// The length of some segments together.
-fn total(segments: impl Iterator<Item = Segment>) -> Result<u32, AddReason> {
-    let mut sum = 0u32;
-    for segment in segments {
-        if segment.len == 0 {
-            return Err(AddReason::Empty);
-        }
-        sum = sum.checked_add(segment.len).ok_or(AddReason::TooLong)?;
-    }
-    Ok(sum)
-}
-
-/// Whether going from `old` to `new` passes `event`, modulo 2^16 (VIRTIO 1.2, 2.7.10.1).
-fn crossed(event: u16, old: u16, new: u16) -> bool {
-    new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
-}
-
-/// The ring index of a count.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "ring indices are counts modulo 2^16"
-)]
-fn low16(count: u64) -> u16 {
-    count as u16
 }

@@ -16,7 +16,8 @@ use core::task::{Context, Poll, Waker};
 use atomic_waker::AtomicWaker;
 use spin::Mutex;
 
-use crate::{AddReason, Broken, Chain, Doorbell, Event, Notify, Pending, Queue, Statistics, Used};
+use super::{AddReason, Broken, Chain, Notify, Pending, Queue, Used};
+use crate::{Doorbell, Event, Statistics};
 
 /// A queue whose every chain is a future.
 pub struct Requests<T: Chain> {
@@ -282,7 +283,8 @@ impl<T: Chain> Inner<T> {
                 if let Waiter::Done(request, used) = before {
                     self.unfetched.insert(request, used);
                 }
-                Start::Started(flight, self.queue.publish())
+                let kick = (self.queue.publish() == Notify::Needed).then(|| self.queue.place());
+                Start::Started(flight, kick)
             }
             Err(error) if error.reason == AddReason::Full => {
                 let number = self.queue_up(ticket, waker);
@@ -346,7 +348,8 @@ impl<T> Waiter<T> {
 }
 
 enum Start<T> {
-    Started(Flight, Notify),
+    /// It is with the device, which is to be notified of this place.
+    Started(Flight, Option<u16>),
     Full(T, u64),
     Failed(RequestError<T>),
 }
@@ -379,9 +382,9 @@ impl<T: Chain> Future for Submit<'_, T> {
         };
         let start = self.requests.inner.lock().start(chain, ticket, cx.waker());
         match start {
-            Start::Started(flight, notify) => {
-                if notify == Notify::Needed {
-                    self.requests.doorbell.ring();
+            Start::Started(flight, kick) => {
+                if let Some(place) = kick {
+                    self.requests.doorbell.ring(place);
                 }
                 self.state = State::InFlight(flight);
                 Poll::Pending

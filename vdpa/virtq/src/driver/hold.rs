@@ -9,7 +9,10 @@ use core::sync::atomic::{AtomicBool, Ordering};
 /// While it is held, dropping a queue leaks the ring and the chains in flight: memory that is lost is
 /// better than memory that a device overwrites after somebody else got it.
 #[derive(Debug, Default)]
-pub struct DeviceHold(AtomicBool);
+pub struct DeviceHold {
+    held: AtomicBool,
+    device: Option<Arc<Self>>,
+}
 
 impl DeviceHold {
     /// A hold that is not raised.
@@ -18,19 +21,30 @@ impl DeviceHold {
         Arc::default()
     }
 
-    /// The device may touch its memory from now on.
-    pub fn hold(&self) {
-        self.0.store(true, Ordering::Release);
+    /// A hold for one queue of a device, for queues that can be reset one by one (`VIRTIO_F_RING_RESET`):
+    /// held while it and the device's own hold are.
+    #[must_use]
+    pub fn of_queue(device: &Arc<Self>) -> Arc<Self> {
+        Arc::new(Self {
+            held: AtomicBool::new(true),
+            device: Some(Arc::clone(device)),
+        })
     }
 
-    /// The device has stopped for good.
+    /// The device may touch its memory from now on.
+    pub fn hold(&self) {
+        self.held.store(true, Ordering::Release);
+    }
+
+    /// The device, or the queue, has stopped for good.
     pub fn release(&self) {
-        self.0.store(false, Ordering::Release);
+        self.held.store(false, Ordering::Release);
     }
 
     /// Whether the device may touch its memory.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        let above = self.device.as_ref().is_none_or(|device| device.is_held());
+        above && self.held.load(Ordering::Acquire)
     }
 }

@@ -1,0 +1,191 @@
+//! One part of a ring in the driver's memory, cell by cell.
+//!
+//! The host's pointer to the part is kept, so that an access costs a comparison. Where the part is
+//! scattered over several mappings, the pointer moves from one to the other as they are needed.
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+use super::config::NewError;
+use super::dirty::DirtyLog;
+use super::error::Broken;
+use super::memory::{Access, Fault, Memory, Piece};
+use crate::DmaAddr;
+
+/// The driver's memory and the log of what is written to it.
+pub(super) struct Host<M, L> {
+    pub(super) memory: M,
+    pub(super) log: L,
+}
+
+/// A part of a ring that is only read, or only written.
+pub(super) struct Area {
+    addr: DmaAddr,
+    len: u32,
+    access: Access,
+    window: Window,
+}
+
+/// The mapping of an area that was used last.
+struct Window {
+    /// Where it starts in the area.
+    start: u32,
+    /// Its length in bytes; 0 if nothing is translated.
+    len: u32,
+    ptr: NonNull<u8>,
+}
+
+// SAFETY: what a `Memory` translates may be used on any thread, and the window on its own reaches nothing.
+unsafe impl Send for Window {}
+// SAFETY: as for `Send`; every access through a shared area is atomic.
+unsafe impl Sync for Window {}
+
+impl Area {
+    /// A part of `len` bytes at `addr`, a multiple of `align`.
+    pub(super) fn new(
+        addr: DmaAddr,
+        len: u32,
+        align: u64,
+        access: Access,
+    ) -> Result<Self, NewError> {
+        if !addr.0.is_multiple_of(align) || addr.0.checked_add(u64::from(len)).is_none() {
+            return Err(NewError::BadAddress);
+        }
+        let window = Window {
+            start: 0,
+            len: 0,
+            ptr: NonNull::dangling(),
+        };
+        Ok(Self {
+            addr,
+            len,
+            access,
+            window,
+        })
+    }
+
+    /// Forgets what was translated.
+    pub(super) fn forget(&mut self) {
+        self.window.len = 0;
+    }
+
+    #[inline]
+    pub(super) fn load16<M: Memory>(
+        &mut self,
+        memory: &M,
+        offset: u32,
+        ordering: Ordering,
+    ) -> Result<u16, Broken> {
+        let cell = self.cell::<M, 2>(memory, offset)?;
+        // SAFETY: `cell` gives memory of this width, aligned to it and valid; both sides access it atomically.
+        let cell = unsafe { AtomicU16::from_ptr(cell.as_ptr().cast()) };
+        Ok(u16::from_le(cell.load(ordering)))
+    }
+
+    #[inline]
+    pub(super) fn load32<M: Memory>(&mut self, memory: &M, offset: u32) -> Result<u32, Broken> {
+        let cell = self.cell::<M, 4>(memory, offset)?;
+        // SAFETY: as for `load16`.
+        let cell = unsafe { AtomicU32::from_ptr(cell.as_ptr().cast()) };
+        Ok(u32::from_le(cell.load(Ordering::Relaxed)))
+    }
+
+    #[inline]
+    pub(super) fn load64<M: Memory>(&mut self, memory: &M, offset: u32) -> Result<u64, Broken> {
+        let cell = self.cell::<M, 8>(memory, offset)?;
+        // SAFETY: as for `load16`.
+        let cell = unsafe { AtomicU64::from_ptr(cell.as_ptr().cast()) };
+        Ok(u64::from_le(cell.load(Ordering::Relaxed)))
+    }
+
+    #[inline]
+    pub(super) fn store16<M: Memory, L: DirtyLog>(
+        &mut self,
+        host: &Host<M, L>,
+        offset: u32,
+        value: u16,
+        ordering: Ordering,
+    ) -> Result<(), Broken> {
+        let cell = self.cell::<M, 2>(&host.memory, offset)?;
+        // SAFETY: as for `load16`, and the area was translated for writing.
+        let cell = unsafe { AtomicU16::from_ptr(cell.as_ptr().cast()) };
+        cell.store(value.to_le(), ordering);
+        host.log.written(self.at(offset), 2);
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn store32<M: Memory, L: DirtyLog>(
+        &mut self,
+        host: &Host<M, L>,
+        offset: u32,
+        value: u32,
+    ) -> Result<(), Broken> {
+        let cell = self.cell::<M, 4>(&host.memory, offset)?;
+        // SAFETY: as for `store16`.
+        let cell = unsafe { AtomicU32::from_ptr(cell.as_ptr().cast()) };
+        cell.store(value.to_le(), Ordering::Relaxed);
+        host.log.written(self.at(offset), 4);
+        Ok(())
+    }
+
+    /// The host's pointer to a cell of `WIDTH` bytes, aligned to it.
+    #[inline]
+    fn cell<M: Memory, const WIDTH: u32>(
+        &mut self,
+        memory: &M,
+        offset: u32,
+    ) -> Result<NonNull<u8>, Broken> {
+        debug_assert!(offset.is_multiple_of(WIDTH));
+        let inside = offset.wrapping_sub(self.window.start);
+        if u64::from(inside) + u64::from(WIDTH) > u64::from(self.window.len) {
+            return self
+                .translate(memory, offset, WIDTH)
+                .map_err(Broken::RingFault);
+        }
+        // SAFETY: the cell lies inside the window.
+        Ok(unsafe { self.window.ptr.add(inside as usize) })
+    }
+
+    /// Moves the window so that it starts at `offset`.
+    #[cold]
+    fn translate<M: Memory>(
+        &mut self,
+        memory: &M,
+        offset: u32,
+        width: u32,
+    ) -> Result<NonNull<u8>, Fault> {
+        let end = offset.checked_add(width).filter(|&end| end <= self.len);
+        let end = end.ok_or(Fault::NoMapping)?;
+        // The whole area if nothing is translated yet: where it is contiguous, this is the only time.
+        let first = if self.window.len == 0 { 0 } else { offset };
+        for start in [first, offset] {
+            let at = self.at(start);
+            let piece = memory.translate(at, self.len - start, self.access);
+            if let Ok(Piece { ptr, len, .. }) = piece
+                && len >= end - start
+                && aligned(ptr, at)
+            {
+                self.window = Window { start, len, ptr };
+                // SAFETY: the cell lies inside the piece.
+                return Ok(unsafe { ptr.add((offset - start) as usize) });
+            }
+        }
+        memory.translate(self.at(offset), width, self.access)?;
+        Err(Fault::Straddles)
+    }
+
+    /// The driver's address of the cell at `offset`.
+    #[inline]
+    fn at(&self, offset: u32) -> DmaAddr {
+        // Does not wrap: the whole area was checked when it was made.
+        DmaAddr(self.addr.0.wrapping_add(u64::from(offset)))
+    }
+}
+
+/// Whether a cell of any width that is aligned for the driver is aligned on the host.
+fn aligned(ptr: NonNull<u8>, addr: DmaAddr) -> bool {
+    const WIDEST_CELL: u64 = 8;
+    let difference = (ptr.addr().get() as u64).wrapping_sub(addr.0);
+    difference.is_multiple_of(WIDEST_CELL)
+}

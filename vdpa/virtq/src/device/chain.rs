@@ -1,0 +1,171 @@
+//! A chain that the device side has taken from the driver: private, checked, and given back once.
+
+use alloc::boxed::Box;
+use alloc::vec;
+
+use super::descriptor::Descriptor;
+use super::error::Broken;
+use crate::format::F_WRITE;
+use crate::{DmaAddr, Segment};
+
+/// The most bytes that a chain may hold (VIRTIO 1.2, 2.7.5).
+const BYTES_MAX: u64 = 1 << 32;
+
+/// Buffers of the driver, in the device's hands until they are completed.
+///
+/// It is a copy of the descriptors, checked, that the driver cannot change any more. It must go back by
+/// [`DeviceQueue::complete`](super::DeviceQueue::complete): one that is dropped never returns to the
+/// driver, and its place in the queue is lost.
+#[derive(Debug)]
+#[must_use = "the driver waits for the chain"]
+pub struct Chain {
+    /// In one piece of the queue's pool, so that handing a chain around moves a pointer.
+    pub(super) body: Box<Body>,
+}
+
+/// What a queue has found out about a chain.
+#[derive(Debug)]
+pub(super) struct Body {
+    /// Scratch of the queue's pool; `readable` segments of it, then up to `count` writable ones.
+    segments: Box<[Segment]>,
+    readable: u16,
+    count: u16,
+    id: u16,
+    /// How many descriptors of the ring the chain takes; 0 until its id is known.
+    descriptors: u16,
+    has_writable: bool,
+    readable_len: u64,
+    writable_len: u64,
+    /// The queue it belongs to.
+    pub(super) owner: u32,
+    /// When it was taken, for a queue that completes in order.
+    pub(super) turn: u16,
+}
+
+impl Chain {
+    /// What the driver calls it: the head's index in a split ring, the buffer id in a packed one.
+    #[must_use]
+    pub fn id(&self) -> u16 {
+        self.body.id
+    }
+
+    /// What the device may read. Descriptors of length zero are left out.
+    #[must_use]
+    pub fn readable(&self) -> &[Segment] {
+        &self.body.segments[..usize::from(self.body.readable)]
+    }
+
+    /// What the device may write. Descriptors of length zero are left out.
+    #[must_use]
+    pub fn writable(&self) -> &[Segment] {
+        &self.body.segments[usize::from(self.body.readable)..usize::from(self.body.count)]
+    }
+
+    /// How many bytes the device may read.
+    #[must_use]
+    pub fn readable_len(&self) -> u64 {
+        self.body.readable_len
+    }
+
+    /// How many bytes the device may write.
+    #[must_use]
+    pub fn writable_len(&self) -> u64 {
+        self.body.writable_len
+    }
+
+    /// A chain for a pool, with scratch for so many segments.
+    pub(super) fn with_room(segments: u16, owner: u32) -> Self {
+        let blank = Segment {
+            addr: DmaAddr(0),
+            len: 0,
+        };
+        Self {
+            body: Box::new(Body {
+                segments: vec![blank; usize::from(segments)].into(),
+                readable: 0,
+                count: 0,
+                id: 0,
+                descriptors: 0,
+                has_writable: false,
+                readable_len: 0,
+                writable_len: 0,
+                owner,
+                turn: 0,
+            }),
+        }
+    }
+
+    /// Forgets the chain that it was.
+    #[inline]
+    pub(super) fn reset(&mut self) {
+        self.body.descriptors = 0;
+        self.body.has_writable = false;
+        self.clear();
+    }
+
+    /// Names the chain and says how many descriptors of the ring it takes, at least one.
+    #[inline]
+    pub(super) fn identify(&mut self, id: u16, descriptors: u16) {
+        self.body.id = id;
+        self.body.descriptors = descriptors;
+    }
+
+    /// How many descriptors of the ring the chain takes, or 0 if its id is not known.
+    #[inline]
+    pub(super) fn descriptors(&self) -> u16 {
+        self.body.descriptors
+    }
+
+    /// Adds what a descriptor names, or says what is wrong with it.
+    #[inline]
+    pub(super) fn add(&mut self, descriptor: Descriptor) -> Result<(), Broken> {
+        let Descriptor {
+            addr, len, flags, ..
+        } = descriptor;
+        let writable = flags & F_WRITE != 0;
+        if self.body.has_writable && !writable {
+            return Err(Broken::ReadableAfterWritable);
+        }
+        self.body.has_writable = writable;
+        // The specification does not forbid an empty buffer, and Linux's device side takes it.
+        let Some(last) = len.checked_sub(1) else {
+            return Ok(());
+        };
+        // A segment may end with the last byte of the address space.
+        if addr.checked_add(u64::from(last)).is_none() {
+            return Err(Broken::AddressWrap);
+        }
+        let slot = self
+            .body
+            .segments
+            .get_mut(usize::from(self.body.count))
+            .ok_or(Broken::TooLong)?;
+        *slot = Segment {
+            addr: DmaAddr(addr),
+            len,
+        };
+        self.body.count += 1;
+        if writable {
+            self.body.writable_len += u64::from(len);
+        } else {
+            self.body.readable = self.body.count;
+            self.body.readable_len += u64::from(len);
+        }
+        Ok(())
+    }
+
+    /// Checks the chain as a whole after its last descriptor.
+    #[inline]
+    pub(super) fn end(&self) -> Result<(), Broken> {
+        if self.body.readable_len + self.body.writable_len > BYTES_MAX {
+            return Err(Broken::TooManyBytes);
+        }
+        Ok(())
+    }
+
+    /// Takes all segments out: nothing of a malformed chain is to be used.
+    pub(super) fn clear(&mut self) {
+        (self.body.readable, self.body.count) = (0, 0);
+        (self.body.readable_len, self.body.writable_len) = (0, 0);
+    }
+}

@@ -1,0 +1,185 @@
+//! Payload: copied out of and into a chain through the translation, or used in place.
+
+use core::ptr;
+use core::slice;
+use core::sync::atomic::{Ordering, compiler_fence};
+
+use super::chain::Chain;
+use super::dirty::DirtyLog;
+use super::memory::{Access, Fault, Memory, Piece};
+use super::queue::DeviceQueue;
+use crate::{DmaAddr, Segment};
+
+/// A copy that ended at memory which cannot be reached. The queue goes on: how a device answers a
+/// request with such a buffer is up to its type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("after {done} bytes: {fault}")]
+pub struct TransferError {
+    /// How many bytes were copied before.
+    pub done: usize,
+    /// What is wrong with the next one.
+    pub fault: Fault,
+}
+
+impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
+    /// Copies what the driver has put into the readable part of a chain, from byte `offset` on. Returns
+    /// how many bytes there were, up to the length of `bytes`.
+    ///
+    /// # Errors
+    /// [`TransferError`], with the bytes before the fault copied.
+    #[inline]
+    pub fn pull(
+        &self,
+        chain: &Chain,
+        offset: u64,
+        bytes: &mut [u8],
+    ) -> Result<usize, TransferError> {
+        let memory = &self.host.memory;
+        Pieces::new(memory, chain.readable(), offset, bytes.len(), Access::Read).read(bytes)
+    }
+
+    /// Copies `bytes` into the writable part of a chain, from byte `offset` on. Returns how many bytes had
+    /// room.
+    ///
+    /// # Errors
+    /// [`TransferError`], with the bytes before the fault copied.
+    #[inline]
+    pub fn push(&self, chain: &Chain, offset: u64, bytes: &[u8]) -> Result<usize, TransferError> {
+        let memory = &self.host.memory;
+        Pieces::new(memory, chain.writable(), offset, bytes.len(), Access::Write)
+            .write(bytes, &self.host.log)
+    }
+
+    /// The readable part of a chain as it lies on the host, for use in place.
+    pub fn readable_pieces<'a>(&'a self, chain: &'a Chain) -> Pieces<'a, M> {
+        Pieces::new(
+            &self.host.memory,
+            chain.readable(),
+            0,
+            usize::MAX,
+            Access::Read,
+        )
+    }
+
+    /// The writable part of a chain as it lies on the host, for use in place. What is written there must
+    /// be told to [`DeviceQueue::log_written`].
+    pub fn writable_pieces<'a>(&'a self, chain: &'a Chain) -> Pieces<'a, M> {
+        Pieces::new(
+            &self.host.memory,
+            chain.writable(),
+            0,
+            usize::MAX,
+            Access::Write,
+        )
+    }
+
+    /// Tells the dirty log that the first `len` bytes of a piece were written in place.
+    pub fn log_written(&self, piece: &Piece, len: u32) {
+        self.host.log.written(piece.addr, len);
+    }
+}
+
+/// The host's memory behind some segments, piece by piece. Ends after the first fault.
+#[derive(Debug)]
+pub struct Pieces<'a, M> {
+    memory: &'a M,
+    segments: slice::Iter<'a, Segment>,
+    /// What is left of the segment at hand.
+    addr: DmaAddr,
+    len: u32,
+    /// How many bytes are still wanted.
+    wanted: usize,
+    access: Access,
+}
+
+impl<'a, M: Memory> Pieces<'a, M> {
+    /// Up to `wanted` bytes from byte `offset` of the segments on.
+    #[inline]
+    pub(super) fn new(
+        memory: &'a M,
+        segments: &'a [Segment],
+        offset: u64,
+        wanted: usize,
+        access: Access,
+    ) -> Self {
+        let (addr, len) = (DmaAddr(0), 0);
+        let mut pieces = Self {
+            memory,
+            segments: segments.iter(),
+            addr,
+            len,
+            wanted,
+            access,
+        };
+        let mut skip = offset;
+        for segment in pieces.segments.by_ref() {
+            let len = u64::from(segment.len);
+            if let Some(left) = len.checked_sub(skip).filter(|&left| left > 0) {
+                // Does not wrap: the chain's segments were checked.
+                pieces.addr = DmaAddr(segment.addr.0.wrapping_add(skip));
+                pieces.len = u32::try_from(left).expect("part of a 32-bit length");
+                break;
+            }
+            skip -= len;
+        }
+        pieces
+    }
+
+    /// Copies out of the pieces.
+    #[inline]
+    pub(super) fn read(self, bytes: &mut [u8]) -> Result<usize, TransferError> {
+        let mut done = 0;
+        for piece in self {
+            let piece = piece.map_err(|fault| TransferError { done, fault })?;
+            let to = &mut bytes[done..][..piece.len as usize];
+            // SAFETY: the piece is valid for reads of its length, and apart from memory of Rust.
+            unsafe { ptr::copy_nonoverlapping(piece.ptr.as_ptr(), to.as_mut_ptr(), to.len()) };
+            done += to.len();
+        }
+        // The driver may change its memory now; the caller's copy must not be read from there again.
+        compiler_fence(Ordering::Acquire);
+        Ok(done)
+    }
+
+    /// Copies into the pieces, and tells the log.
+    #[inline]
+    pub(super) fn write<L: DirtyLog>(self, bytes: &[u8], log: &L) -> Result<usize, TransferError> {
+        let mut done = 0;
+        for piece in self {
+            let piece = piece.map_err(|fault| TransferError { done, fault })?;
+            let from = &bytes[done..][..piece.len as usize];
+            // SAFETY: the piece is valid for writes of its length, and apart from memory of Rust.
+            unsafe { ptr::copy_nonoverlapping(from.as_ptr(), piece.ptr.as_ptr(), from.len()) };
+            log.written(piece.addr, piece.len);
+            done += from.len();
+        }
+        Ok(done)
+    }
+}
+
+impl<M: Memory> Iterator for Pieces<'_, M> {
+    type Item = Result<Piece, Fault>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.wanted == 0 {
+            return None;
+        }
+        if self.len == 0 {
+            let Segment { addr, len } = *self.segments.next()?;
+            (self.addr, self.len) = (addr, len);
+        }
+        let len = u32::try_from(self.wanted).unwrap_or(u32::MAX).min(self.len);
+        let piece = self.memory.translate(self.addr, len, self.access);
+        match piece {
+            Ok(piece) => {
+                // Wraps to 0 behind the last byte of the address space, where no byte follows.
+                self.addr = DmaAddr(self.addr.0.wrapping_add(u64::from(piece.len)));
+                self.len -= piece.len;
+                self.wanted -= piece.len as usize;
+            }
+            Err(_) => self.wanted = 0,
+        }
+        Some(piece)
+    }
+}

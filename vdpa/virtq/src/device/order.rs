@@ -1,0 +1,56 @@
+//! `VIRTIO_F_IN_ORDER`: completions that wait until their turn comes (VIRTIO 1.2, 2.7.9 and 2.8.8).
+
+use alloc::boxed::Box;
+use alloc::vec;
+
+use super::ring::Completion;
+
+/// Completions by the turn of their chains. At most as many as the ring has entries are outstanding.
+pub(super) struct Order {
+    waiting: Box<[Option<Completion>]>,
+    /// The turn of the next chain that is taken, and of the next that may be completed.
+    issued: u16,
+    due: u16,
+}
+
+impl Order {
+    /// For a ring of `size` entries.
+    pub(super) fn new(size: u16) -> Self {
+        Self {
+            waiting: vec![None; usize::from(size)].into(),
+            issued: 0,
+            due: 0,
+        }
+    }
+
+    /// The turn of a chain that is taken now.
+    #[inline]
+    pub(super) fn issue(&mut self) -> u16 {
+        let turn = self.issued;
+        self.issued = self.after(turn);
+        turn
+    }
+
+    /// The chain of this turn is done.
+    #[inline]
+    pub(super) fn finish(&mut self, turn: u16, completion: Completion) {
+        self.waiting[usize::from(turn)] = Some(completion);
+    }
+
+    /// The next completion whose turn has come.
+    #[inline]
+    pub(super) fn next(&mut self) -> Option<Completion> {
+        let completion = self.waiting[usize::from(self.due)].take()?;
+        self.due = self.after(self.due);
+        Some(completion)
+    }
+
+    fn after(&self, turn: u16) -> u16 {
+        let next = turn + 1;
+        if usize::from(next) == self.waiting.len() {
+            0
+        } else {
+            next
+        }
+    }
+}

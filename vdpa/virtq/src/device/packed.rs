@@ -1,0 +1,315 @@
+//! A packed ring, as the device reads and writes it (VIRTIO 1.2, 2.8).
+
+use core::mem;
+use core::sync::atomic::{Ordering, fence};
+
+use super::area::{Area, Host};
+use super::chain::Chain;
+use super::config::{DeviceConfig, NewError};
+use super::descriptor::{Descriptor, Table};
+use super::dirty::DirtyLog;
+use super::error::Broken;
+use super::memory::{Access, Memory};
+use super::ring::Completion;
+use crate::RingState;
+use crate::format::{
+    EVENT_F_DESC, EVENT_F_DISABLE, EVENT_F_ENABLE, F_AVAIL, F_INDIRECT, F_NEXT, F_USED, F_WRITE,
+};
+
+/// Where the fields of a descriptor lie.
+const LEN: u32 = 8;
+const ID: u32 = 12;
+const FLAGS: u32 = 14;
+
+/// A place in the ring, with the wrap counter there.
+#[derive(Clone, Copy)]
+struct Place {
+    index: u16,
+    wrap: bool,
+}
+
+/// The device's end of a packed ring.
+pub(super) struct PackedRing {
+    /// The descriptors, once for reading and once for writing.
+    offered: Area,
+    returned: Area,
+    driver_event: Area,
+    device_event: Area,
+    size: u16,
+    event_idx: bool,
+    indirect: bool,
+    chain_max: u16,
+    /// The next descriptor to take, and the next to give back.
+    avail: Place,
+    used: Place,
+    /// Descriptors taken that the driver has not been given back.
+    in_flight: u16,
+    /// Descriptors given back since the last publication.
+    unpublished: u16,
+    /// The first of them: where its flags lie, and the flags that show it and all behind it.
+    gate: Option<(u32, u16)>,
+    /// Descriptors that the driver knows of and has not been asked about.
+    unsignalled: u32,
+}
+
+impl PackedRing {
+    pub(super) fn new(config: &DeviceConfig, index: u16, wrap: bool) -> Result<Self, NewError> {
+        let ring = config.addresses.descriptor;
+        let len = 16 * u32::from(config.size);
+        let start = Place { index, wrap };
+        Ok(Self {
+            offered: Area::new(ring, len, 16, Access::Read)?,
+            returned: Area::new(ring, len, 16, Access::Write)?,
+            driver_event: Area::new(config.addresses.driver, 4, 4, Access::Read)?,
+            device_event: Area::new(config.addresses.device, 4, 4, Access::Write)?,
+            size: config.size,
+            event_idx: config.features.event_idx,
+            indirect: config.features.indirect,
+            chain_max: config.chain_max,
+            avail: start,
+            used: start,
+            in_flight: 0,
+            unpublished: 0,
+            gate: None,
+            unsignalled: 0,
+        })
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.offered.forget();
+        self.returned.forget();
+        self.driver_event.forget();
+        self.device_event.forget();
+    }
+
+    pub(super) fn state(&self) -> RingState {
+        RingState::Packed {
+            index: self.avail.index,
+            wrap: self.avail.wrap,
+        }
+    }
+
+    pub(super) fn has_unpublished(&self) -> bool {
+        self.gate.is_some()
+    }
+
+    #[inline]
+    pub(super) fn pop<M: Memory>(&mut self, memory: &M, chain: &mut Chain) -> Result<bool, Broken> {
+        if !self.is_pending(memory)? {
+            return Ok(false);
+        }
+        let mut place = self.avail;
+        for count in 1..=self.size - self.in_flight {
+            let offset = 16 * u32::from(place.index);
+            let addr = self.offered.load64(memory, offset)?;
+            let rest = self.offered.load64(memory, offset + LEN)?;
+            let descriptor = Descriptor::packed(addr, rest);
+            if !place.is_available(descriptor.flags) {
+                return Err(Broken::NotAvailable);
+            }
+            place = place.after(1, self.size);
+            let last = descriptor.flags & F_NEXT == 0;
+            if last {
+                // The id of a chain is in its last descriptor (VIRTIO 1.2, 2.8.6).
+                chain.identify(descriptor.next_or_id, count);
+                self.avail = place;
+                self.in_flight += count;
+            }
+            if descriptor.flags & F_INDIRECT != 0 {
+                // VIRTIO 1.2, 2.8.19: a table is not part of a list.
+                let alone = last && count == 1;
+                self.walk_table(memory, descriptor, alone, chain)?;
+                return Ok(true);
+            }
+            chain.add(descriptor)?;
+            if last {
+                chain.end()?;
+                return Ok(true);
+            }
+        }
+        Err(Broken::Overrun)
+    }
+
+    #[inline]
+    pub(super) fn is_pending<M: Memory>(&mut self, memory: &M) -> Result<bool, Broken> {
+        let offset = 16 * u32::from(self.avail.index) + FLAGS;
+        // What the driver wrote before the flags is visible afterwards.
+        let flags = self.offered.load16(memory, offset, Ordering::Acquire)?;
+        Ok(self.avail.is_available(flags))
+    }
+
+    /// Goes through a table from its first entry to its last. Of its flags only `WRITE` means
+    /// something; the others are ignored, and so is the id (VIRTIO 1.2, 2.8.7).
+    fn walk_table<M: Memory>(
+        &self,
+        memory: &M,
+        descriptor: Descriptor,
+        alone: bool,
+        chain: &mut Chain,
+    ) -> Result<(), Broken> {
+        if !self.indirect {
+            return Err(Broken::IndirectNotNegotiated);
+        }
+        if !alone {
+            return Err(Broken::IndirectChained);
+        }
+        let mut table = Table::new(descriptor, usize::from(self.chain_max))?;
+        for index in 0..table.entries() {
+            let (addr, rest) = table.entry(memory, index)?;
+            chain.add(Descriptor::packed(addr, rest))?;
+        }
+        chain.end()
+    }
+
+    #[inline]
+    pub(super) fn complete<M: Memory, L: DirtyLog>(
+        &mut self,
+        host: &Host<M, L>,
+        completion: Completion,
+    ) -> Result<(), Broken> {
+        let Completion {
+            id,
+            descriptors,
+            written,
+        } = completion;
+        let offset = 16 * u32::from(self.used.index);
+        self.returned.store32(host, offset + LEN, written)?;
+        self.returned
+            .store16(host, offset + ID, id, Ordering::Relaxed)?;
+        // VIRTIO 1.2, 2.8.4: the length counts only with this flag.
+        let wrote = if written > 0 { F_WRITE } else { 0 };
+        let flags = self.used.used_flags() | wrote;
+        if self.gate.is_none() {
+            self.gate = Some((offset + FLAGS, flags));
+        } else {
+            self.returned
+                .store16(host, offset + FLAGS, flags, Ordering::Release)?;
+        }
+        self.used = self.used.after(descriptors, self.size);
+        self.unpublished += descriptors;
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn publish<M: Memory, L: DirtyLog>(
+        &mut self,
+        host: &Host<M, L>,
+    ) -> Result<(), Broken> {
+        if let Some((offset, flags)) = self.gate {
+            // The driver goes through the ring in order, so this shows it the whole batch.
+            self.returned
+                .store16(host, offset, flags, Ordering::Release)?;
+            self.gate = None;
+            let batch = mem::take(&mut self.unpublished);
+            self.in_flight -= batch;
+            self.unsignalled = self.unsignalled.saturating_add(u32::from(batch));
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn wants_interrupt<M: Memory>(
+        &mut self,
+        memory: &M,
+    ) -> Result<Option<bool>, Broken> {
+        let batch = match mem::take(&mut self.unsignalled) {
+            0 => return Ok(None),
+            batch => batch,
+        };
+        // VIRTIO 1.2, 2.8.14: the descriptors must be visible before the driver's wish is read.
+        fence(Ordering::SeqCst);
+        let event = self.driver_event.load32(memory, 0)?.to_le_bytes();
+        let place = Place::decode(u16::from_le_bytes([event[0], event[1]]));
+        let wanted = match u16::from_le_bytes([event[2], event[3]]) & 3 {
+            EVENT_F_DISABLE => false,
+            EVENT_F_DESC if self.event_idx => self.passed(place, batch),
+            _ => true,
+        };
+        Ok(Some(wanted))
+    }
+
+    /// Whether the last `batch` descriptors include the one at `event`.
+    fn passed(&self, event: Place, batch: u32) -> bool {
+        // With the other wrap counter it lies in the lap before this one. (In the next lap, it lies ahead by
+        // what looks like more than a lap behind.)
+        let lap = if event.wrap == self.used.wrap {
+            0
+        } else {
+            i64::from(self.size)
+        };
+        let behind = i64::from(self.used.index) + lap - i64::from(event.index);
+        (1..=i64::from(batch)).contains(&behind)
+    }
+
+    pub(super) fn enable_notifications<M: Memory, L: DirtyLog>(
+        &mut self,
+        host: &Host<M, L>,
+    ) -> Result<(), Broken> {
+        if self.event_idx {
+            self.store_event(host, self.avail.encode(), EVENT_F_DESC)?;
+        } else {
+            self.store_event(host, 0, EVENT_F_ENABLE)?;
+        }
+        // The wish must be visible before the ring is read again.
+        fence(Ordering::SeqCst);
+        Ok(())
+    }
+
+    pub(super) fn disable_notifications<M: Memory, L: DirtyLog>(
+        &mut self,
+        host: &Host<M, L>,
+    ) -> Result<(), Broken> {
+        self.store_event(host, 0, EVENT_F_DISABLE)
+    }
+
+    fn store_event<M: Memory, L: DirtyLog>(
+        &mut self,
+        host: &Host<M, L>,
+        place: u16,
+        flags: u16,
+    ) -> Result<(), Broken> {
+        self.device_event
+            .store32(host, 0, u32::from(place) | u32::from(flags) << 16)
+    }
+}
+
+impl Place {
+    /// Whether these flags say that the driver offers the descriptor in this lap.
+    #[inline]
+    fn is_available(self, flags: u16) -> bool {
+        let offered = if self.wrap { F_AVAIL } else { F_USED };
+        flags & (F_AVAIL | F_USED) == offered
+    }
+
+    /// The flags that say that the device has used the descriptor in this lap.
+    #[inline]
+    fn used_flags(self) -> u16 {
+        if self.wrap { F_AVAIL | F_USED } else { 0 }
+    }
+
+    /// The place `count` descriptors further on; `count` is at most the ring's size.
+    #[inline]
+    fn after(self, count: u16, size: u16) -> Self {
+        let index = self.index + count;
+        if index < size {
+            Self { index, ..self }
+        } else {
+            Self {
+                index: index - size,
+                wrap: !self.wrap,
+            }
+        }
+    }
+
+    /// As event suppression has it (VIRTIO 1.2, 2.8.14).
+    fn encode(self) -> u16 {
+        self.index | u16::from(self.wrap) << 15
+    }
+
+    fn decode(event: u16) -> Self {
+        Self {
+            index: event & 0x7fff,
+            wrap: event >> 15 != 0,
+        }
+    }
+}

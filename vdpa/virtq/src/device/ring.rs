@@ -1,0 +1,136 @@
+//! A ring in either format, behind one type and without dynamic calls.
+
+use super::area::Host;
+use super::chain::Chain;
+use super::config::{DeviceConfig, NewError};
+use super::dirty::DirtyLog;
+use super::error::Broken;
+use super::memory::Memory;
+use super::packed::PackedRing;
+use super::split::SplitRing;
+use crate::RingState;
+
+/// What the driver is told of a chain.
+#[derive(Clone, Copy)]
+pub(super) struct Completion {
+    pub(super) id: u16,
+    /// How many descriptors of the ring the chain took.
+    pub(super) descriptors: u16,
+    /// How many bytes were written.
+    pub(super) written: u32,
+}
+
+/// The device's end of a ring.
+pub(super) enum Ring {
+    Split(SplitRing),
+    Packed(PackedRing),
+}
+
+impl Ring {
+    pub(super) fn new(config: &DeviceConfig) -> Result<Self, NewError> {
+        match config.state {
+            RingState::Split { index } => SplitRing::new(config, index).map(Self::Split),
+            RingState::Packed { index, wrap } => {
+                PackedRing::new(config, index, wrap).map(Self::Packed)
+            }
+        }
+    }
+
+    /// Forgets what was translated.
+    pub(super) fn forget(&mut self) {
+        match self {
+            Self::Split(ring) => ring.forget(),
+            Self::Packed(ring) => ring.forget(),
+        }
+    }
+
+    /// Where the ring stands, if nothing is in flight.
+    pub(super) fn state(&self) -> RingState {
+        match self {
+            Self::Split(ring) => ring.state(),
+            Self::Packed(ring) => ring.state(),
+        }
+    }
+
+    /// Whether something was completed that the driver has not been shown.
+    pub(super) fn has_unpublished(&self) -> bool {
+        match self {
+            Self::Split(ring) => ring.has_unpublished(),
+            Self::Packed(ring) => ring.has_unpublished(),
+        }
+    }
+
+    /// Fills `chain` with the next one. Whether there was one; what is known of it stays if it was bad.
+    #[inline]
+    pub(super) fn pop<M: Memory>(&mut self, memory: &M, chain: &mut Chain) -> Result<bool, Broken> {
+        match self {
+            Self::Split(ring) => ring.pop(memory, chain),
+            Self::Packed(ring) => ring.pop(memory, chain),
+        }
+    }
+
+    /// Whether the driver offers a chain, as far as one can see without taking it.
+    pub(super) fn is_pending<M: Memory>(&mut self, memory: &M) -> Result<bool, Broken> {
+        match self {
+            Self::Split(ring) => ring.is_pending(memory),
+            Self::Packed(ring) => ring.is_pending(memory),
+        }
+    }
+
+    /// Gives a chain back, not yet for the driver to see.
+    #[inline]
+    pub(super) fn complete<M: Memory, L: DirtyLog>(
+        &mut self,
+        host: &Host<M, L>,
+        completion: Completion,
+    ) -> Result<(), Broken> {
+        match self {
+            Self::Split(ring) => ring.complete(host, completion),
+            Self::Packed(ring) => ring.complete(host, completion),
+        }
+    }
+
+    /// Shows the driver what was given back.
+    #[inline]
+    pub(super) fn publish<M: Memory, L: DirtyLog>(
+        &mut self,
+        host: &Host<M, L>,
+    ) -> Result<(), Broken> {
+        match self {
+            Self::Split(ring) => ring.publish(host),
+            Self::Packed(ring) => ring.publish(host),
+        }
+    }
+
+    /// Whether the driver wants to hear of what was published since the last call; `None` if that is nothing.
+    #[inline]
+    pub(super) fn wants_interrupt<M: Memory>(
+        &mut self,
+        memory: &M,
+    ) -> Result<Option<bool>, Broken> {
+        match self {
+            Self::Split(ring) => ring.wants_interrupt(memory),
+            Self::Packed(ring) => ring.wants_interrupt(memory),
+        }
+    }
+
+    pub(super) fn enable_notifications<M: Memory, L: DirtyLog>(
+        &mut self,
+        host: &Host<M, L>,
+    ) -> Result<(), Broken> {
+        match self {
+            Self::Split(ring) => ring.enable_notifications(host),
+            Self::Packed(ring) => ring.enable_notifications(host),
+        }
+    }
+
+    pub(super) fn disable_notifications<M: Memory, L: DirtyLog>(
+        &mut self,
+        host: &Host<M, L>,
+    ) -> Result<(), Broken> {
+        match self {
+            Self::Split(ring) => ring.disable_notifications(host),
+            Self::Packed(ring) => ring.disable_notifications(host),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Ring memory on the driver's side: cells that driver and device access at the same time.
+//!
+//! Every access is one atomic access of the field's own width. Nothing here is believed or checked.
+
+use alloc::sync::Arc;
+use core::mem::ManuallyDrop;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+use super::DeviceHold;
+use crate::{DmaAddr, DmaAllocator, DmaBuffer, DmaError};
+
+/// Memory that a device may touch at any time, until its hold is released.
+pub(super) struct RingMemory {
+    buffer: ManuallyDrop<DmaBuffer>,
+    hold: Arc<DeviceHold>,
+}
+
+impl RingMemory {
+    pub(super) fn new(
+        dma: &Arc<dyn DmaAllocator>,
+        len: usize,
+        align: usize,
+        hold: &Arc<DeviceHold>,
+    ) -> Result<Self, DmaError> {
+        let buffer = DmaBuffer::with_alignment(dma, len, align)?;
+        Ok(Self {
+            buffer: ManuallyDrop::new(buffer),
+            hold: Arc::clone(hold),
+        })
+    }
+
+    /// Where the device finds the byte at `offset`.
+    pub(super) fn addr(&self, offset: usize) -> DmaAddr {
+        self.buffer.addr().offset(offset)
+    }
+
+    #[inline]
+    pub(super) fn load16(&self, offset: usize, ordering: Ordering) -> u16 {
+        u16::from_le(self.u16(offset).load(ordering))
+    }
+
+    #[inline]
+    pub(super) fn store16(&self, offset: usize, value: u16, ordering: Ordering) {
+        self.u16(offset).store(value.to_le(), ordering);
+    }
+
+    #[inline]
+    pub(super) fn load32(&self, offset: usize) -> u32 {
+        u32::from_le(self.u32(offset).load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    pub(super) fn store32(&self, offset: usize, value: u32) {
+        self.u32(offset).store(value.to_le(), Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn store64(&self, offset: usize, value: u64) {
+        // SAFETY: `cell` gives an aligned field inside the allocation that `self` owns; all access to
+        // it, the device's too, is atomic.
+        let cell = unsafe { AtomicU64::from_ptr(self.cell(offset, 8).cast().as_ptr()) };
+        cell.store(value.to_le(), Ordering::Relaxed);
+    }
+
+    fn u16(&self, offset: usize) -> &AtomicU16 {
+        // SAFETY: as for `store64`.
+        unsafe { AtomicU16::from_ptr(self.cell(offset, 2).cast().as_ptr()) }
+    }
+
+    fn u32(&self, offset: usize) -> &AtomicU32 {
+        // SAFETY: as for `store64`.
+        unsafe { AtomicU32::from_ptr(self.cell(offset, 4).cast().as_ptr()) }
+    }
+
+    #[inline]
+    fn cell(&self, offset: usize, width: usize) -> NonNull<u8> {
+        assert!(
+            offset < self.buffer.len(),
+            "the layout lies inside the allocation"
+        );
+        debug_assert!(offset + width <= self.buffer.len() && offset.is_multiple_of(width));
+        // SAFETY: the offset lies inside the allocation.
+        unsafe { self.buffer.ptr().add(offset) }
+    }
+}
+
+impl Drop for RingMemory {
+    fn drop(&mut self) {
+        if !self.hold.is_held() {
+            // SAFETY: the memory is being dropped, so this happens once.
+            unsafe { ManuallyDrop::drop(&mut self.buffer) };
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! How a chain will lie in a ring, decided before anything is written.
+
+use super::queue::AddReason;
+use super::{Chain, Segment};
+use crate::format::{F_NEXT, F_WRITE};
+
+/// A chain's needs.
+pub(super) struct Plan {
+    /// How many segments it has.
+    pub(super) segments: u16,
+    /// How many descriptors of the ring it takes.
+    pub(super) descriptors: u16,
+    /// How many bytes the device may write.
+    pub(super) writable: u32,
+}
+
+impl Plan {
+    /// Looks at a chain for a queue of `size` entries, with indirect tables of `table_len` entries.
+    pub(super) fn new<T: Chain>(chain: &T, size: u16, table_len: u16) -> Result<Self, AddReason> {
+        let segments = chain.readable().len() + chain.writable().len();
+        // VIRTIO 1.2, 2.7.5.3.1: no chain is longer than the queue, indirect or not.
+        let limit = T::MAX_SEGMENTS.min(size);
+        let segments = match u16::try_from(segments) {
+            Ok(0) => return Err(AddReason::Empty),
+            Ok(segments) if segments <= limit => segments,
+            _ => return Err(AddReason::TooLong),
+        };
+        let readable = total(chain.readable())?;
+        let writable = total(chain.writable())?;
+        // VIRTIO 1.2, 2.7.5: no chain is longer than 2^32 bytes.
+        if readable + writable > u64::from(u32::MAX) {
+            return Err(AddReason::TooLong);
+        }
+        let writable = u32::try_from(writable).map_err(|_| AddReason::TooLong)?;
+        let indirect = segments > 1 && segments <= table_len;
+        Ok(Self {
+            segments,
+            descriptors: if indirect { 1 } else { segments },
+            writable,
+        })
+    }
+
+    /// Whether the chain goes into an indirect table.
+    pub(super) fn is_indirect(&self) -> bool {
+        self.descriptors < self.segments
+    }
+}
+
+/// The segments of a chain, first those the device reads, each with its descriptor's flags.
+#[inline]
+pub(super) fn flagged<T: Chain>(chain: &T, segments: u16) -> impl Iterator<Item = (Segment, u16)> {
+    let readable = chain.readable().map(|segment| (segment, 0));
+    let writable = chain.writable().map(|segment| (segment, F_WRITE));
+    let places = (0..segments).rev();
+    readable
+        .chain(writable)
+        .zip(places)
+        .map(|((segment, flags), left)| {
+            let next = if left > 0 { F_NEXT } else { 0 };
+            (segment, flags | next)
+        })
+}
+
+/// The length of some segments together.
+#[inline]
+fn total(segments: impl Iterator<Item = Segment>) -> Result<u64, AddReason> {
+    let (mut sum, mut empty) = (0, false);
+    segments.for_each(|segment| {
+        sum += u64::from(segment.len);
+        empty |= segment.len == 0;
+    });
+    if empty {
+        Err(AddReason::Empty)
+    } else {
+        Ok(sum)
+    }
+}

@@ -1,0 +1,149 @@
+//! A ring in either format, behind one type and without dynamic calls.
+
+use alloc::sync::Arc;
+
+use super::indirect::{Format, IndirectTables};
+use super::packed::PackedRing;
+use super::plan::Plan;
+use super::queue::Broken;
+use super::split::SplitRing;
+use super::{Chain, DeviceHold};
+use crate::format::{RingAddresses, RingFeatures, RingState};
+use crate::{DmaAllocator, DmaError};
+
+/// What a ring is made from, checked.
+pub(super) struct RingConfig {
+    pub(super) size: u16,
+    pub(super) align: usize,
+    pub(super) features: RingFeatures,
+    /// Entries of each indirect table; 0 for none.
+    pub(super) table_len: u16,
+}
+
+impl RingConfig {
+    pub(super) fn tables(
+        &self,
+        format: Format,
+        dma: &Arc<dyn DmaAllocator>,
+        hold: &Arc<DeviceHold>,
+    ) -> Result<Option<IndirectTables>, DmaError> {
+        if self.table_len == 0 {
+            return Ok(None);
+        }
+        IndirectTables::new(format, self.size, self.table_len, dma, hold).map(Some)
+    }
+}
+
+/// What the device says of a used chain. Nothing of it has been checked.
+pub(super) struct Claim {
+    /// The chain's id; with `VIRTIO_F_IN_ORDER`, that of the last of a batch.
+    pub(super) id: u16,
+    /// How many bytes it has written.
+    pub(super) written: u32,
+    /// The most chains that the claim can cover.
+    pub(super) chains: u16,
+}
+
+/// The driver's end of a ring.
+pub(super) enum Ring {
+    Split(SplitRing),
+    Packed(PackedRing),
+}
+
+impl Ring {
+    pub(super) fn new(
+        config: &RingConfig,
+        state: RingState,
+        dma: &Arc<dyn DmaAllocator>,
+        hold: &Arc<DeviceHold>,
+    ) -> Result<Self, DmaError> {
+        match state {
+            RingState::Split { index } => SplitRing::new(config, index, dma, hold).map(Self::Split),
+            RingState::Packed { index, wrap } => {
+                PackedRing::new(config, index, wrap, dma, hold).map(Self::Packed)
+            }
+        }
+    }
+
+    pub(super) fn restart(&mut self) {
+        match self {
+            Self::Split(ring) => ring.restart(0),
+            Self::Packed(ring) => ring.restart(0, true),
+        }
+    }
+
+    pub(super) fn addresses(&self) -> RingAddresses {
+        match self {
+            Self::Split(ring) => ring.addresses(),
+            Self::Packed(ring) => ring.addresses(),
+        }
+    }
+
+    pub(super) fn state(&self) -> RingState {
+        match self {
+            Self::Split(ring) => ring.state(),
+            Self::Packed(ring) => ring.state(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn add<T: Chain>(&mut self, chain: &T, plan: &Plan) -> u16 {
+        match self {
+            Self::Split(ring) => ring.add(chain, plan),
+            Self::Packed(ring) => ring.add(chain, plan),
+        }
+    }
+
+    #[inline]
+    pub(super) fn publish(&mut self) -> bool {
+        match self {
+            Self::Split(ring) => ring.publish(),
+            Self::Packed(ring) => ring.publish(),
+        }
+    }
+
+    pub(super) fn place(&self) -> u16 {
+        match self {
+            Self::Split(ring) => ring.place(),
+            Self::Packed(ring) => ring.place(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn has_used(&self) -> bool {
+        match self {
+            Self::Split(ring) => ring.has_used(),
+            Self::Packed(ring) => ring.has_used(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn peek(&self, in_flight: u16) -> Result<Option<Claim>, Broken> {
+        match self {
+            Self::Split(ring) => ring.peek(in_flight),
+            Self::Packed(ring) => ring.peek(in_flight),
+        }
+    }
+
+    #[inline]
+    pub(super) fn release(&mut self, id: u16, descriptors: u16) {
+        match self {
+            Self::Split(ring) => ring.release(id),
+            Self::Packed(ring) => ring.release(id, descriptors),
+        }
+    }
+
+    pub(super) fn enable_interrupts(&self) -> bool {
+        match self {
+            Self::Split(ring) => ring.enable_interrupts(),
+            Self::Packed(ring) => ring.enable_interrupts(),
+        }
+    }
+
+    pub(super) fn disable_interrupts(&self) {
+        match self {
+            Self::Split(ring) => ring.disable_interrupts(),
+            Self::Packed(ring) => ring.disable_interrupts(),
+        }
+    }
+}
