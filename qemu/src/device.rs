@@ -27,6 +27,8 @@ impl fmt::Display for Switch {
 /// Properties every virtio-pci device has. `None` leaves QEMU's default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct VirtioOptions {
+    /// Offers `VIRTIO_F_RING_PACKED`.
+    pub packed: Option<Switch>,
     /// Offers `VIRTIO_F_EVENT_IDX`.
     pub event_idx: Option<Switch>,
     /// Offers `VIRTIO_F_INDIRECT_DESC`.
@@ -44,6 +46,7 @@ impl VirtioOptions {
                 .unwrap_or_default()
         };
         [
+            switch("packed", self.packed),
             switch("event_idx", self.event_idx),
             switch("indirect_desc", self.indirect_desc),
             self.vectors
@@ -239,6 +242,7 @@ mod tests {
     #[test]
     fn every_virtio_option_reaches_the_command_line() {
         let virtio = VirtioOptions {
+            packed: Some(Switch::On),
             event_idx: Some(Switch::Off),
             indirect_desc: Some(Switch::On),
             vectors: Some(2),
@@ -250,8 +254,8 @@ mod tests {
         };
         assert_eq!(
             disk.arguments(0)[3],
-            "virtio-blk-pci,drive=disk0,num-queues=1,queue-size=64,event_idx=off,indirect_desc=on,\
-             vectors=2"
+            "virtio-blk-pci,drive=disk0,num-queues=1,queue-size=64,packed=on,event_idx=off,\
+             indirect_desc=on,vectors=2"
         );
         let net = Net {
             virtio,
@@ -259,7 +263,7 @@ mod tests {
         };
         assert_eq!(
             net.arguments(1)[3],
-            "virtio-net-pci,netdev=net1,romfile=,event_idx=off,indirect_desc=on,vectors=2"
+            "virtio-net-pci,netdev=net1,romfile=,packed=on,event_idx=off,indirect_desc=on,vectors=2"
         );
     }
 

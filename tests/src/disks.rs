@@ -42,11 +42,10 @@ impl TestDisks {
     }
 
     /// The devices that carry the images.
-    pub fn devices(&self, virtio: VirtioOptions, queue_size: Option<u16>) -> Vec<Disk> {
+    pub fn devices(&self, virtio: VirtioOptions) -> Vec<Disk> {
         let disk = |name: &str, access| Disk {
             access,
             serial: Some(name.into()),
-            queue_size,
             virtio,
             ..Disk::new(self.path(name))
         };

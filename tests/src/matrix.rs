@@ -1,11 +1,12 @@
 //! The machines that the guest tests run on.
 //!
 //! Not the full product: it would repeat what differs in nothing. The rule is
-//! - the optimized kernel on either board with every combination of event index and indirect
-//!   descriptors, because the ring code takes other ways with each;
+//! - the optimized kernel on either board with every combination of ring format, event index and
+//!   indirect descriptors, because the ring code takes other ways with each;
 //! - the same kernel on either board with fewer MSI-X vectors than queues, down to none, because the
 //!   parent driver takes other ways; the ring features have no part in that;
-//! - the same kernel with disks whose queues are far shorter than what the tests have in flight;
+//! - the same kernel with disks whose queues are far shorter than what the tests have in flight, or as
+//!   long as QEMU makes them, or several, in either ring format;
 //! - the kernel with debug assertions on either board with everything on and with everything off;
 //! - the microvm board once, for its interrupt and timer hardware. Its firmware describes no PCI to the
 //!   kernel, so the tests that need a device do not apply there.
@@ -23,6 +24,8 @@ pub struct Configuration {
     pub machine: Machine,
     /// How the kernel is built.
     pub profile: Profile,
+    /// Whether the devices offer `VIRTIO_F_RING_PACKED`.
+    pub packed: Switch,
     /// Whether the devices offer `VIRTIO_F_EVENT_IDX`.
     pub event_idx: Switch,
     /// Whether the devices offer `VIRTIO_F_INDIRECT_DESC`.
@@ -31,6 +34,8 @@ pub struct Configuration {
     pub vectors: Option<u16>,
     /// Descriptors of each disk's queue; `None` is QEMU's default.
     pub disk_queue_size: Option<u16>,
+    /// Queues of each disk.
+    pub disk_queues: u16,
 }
 
 impl Configuration {
@@ -39,16 +44,19 @@ impl Configuration {
         Self {
             machine,
             profile: Profile::Release,
+            packed: Switch::Off,
             event_idx: Switch::On,
             indirect_desc: Switch::On,
             vectors: None,
             disk_queue_size: None,
+            disk_queues: 1,
         }
     }
 
     /// The virtio properties of its devices.
     pub fn virtio(&self) -> VirtioOptions {
         VirtioOptions {
+            packed: Some(self.packed),
             event_idx: Some(self.event_idx),
             indirect_desc: Some(self.indirect_desc),
             vectors: self.vectors,
@@ -77,14 +85,17 @@ impl fmt::Display for Configuration {
         write!(f, "{}/{}", self.machine, self.profile.name())?;
         write!(
             f,
-            "/event_idx={}/indirect_desc={}",
-            self.event_idx, self.indirect_desc
+            "/packed={}/event_idx={}/indirect_desc={}",
+            self.packed, self.event_idx, self.indirect_desc
         )?;
         if let Some(vectors) = self.vectors {
             write!(f, "/vectors={vectors}")?;
         }
         if let Some(size) = self.disk_queue_size {
             write!(f, "/disk_queue_size={size}")?;
+        }
+        if self.disk_queues > 1 {
+            write!(f, "/disk_queues={}", self.disk_queues)?;
         }
         Ok(())
     }
@@ -95,23 +106,35 @@ pub fn configurations() -> Vec<Configuration> {
     let mut all = Vec::new();
     for machine in [Machine::Q35, Machine::Pc] {
         let on = Configuration::on(machine);
-        for event_idx in [Switch::On, Switch::Off] {
-            for indirect_desc in [Switch::On, Switch::Off] {
-                all.push(Configuration {
-                    event_idx,
-                    indirect_desc,
-                    ..on
-                });
+        for packed in [Switch::Off, Switch::On] {
+            for event_idx in [Switch::On, Switch::Off] {
+                for indirect_desc in [Switch::On, Switch::Off] {
+                    all.push(Configuration {
+                        packed,
+                        event_idx,
+                        indirect_desc,
+                        ..on
+                    });
+                }
             }
         }
         all.extend([2, 1, 0].map(|vectors| Configuration {
             vectors: Some(vectors),
             ..on
         }));
-        for indirect_desc in [Switch::On, Switch::Off] {
+        for packed in [Switch::Off, Switch::On] {
+            for indirect_desc in [Switch::On, Switch::Off] {
+                all.push(Configuration {
+                    packed,
+                    indirect_desc,
+                    disk_queue_size: Some(4),
+                    ..on
+                });
+            }
             all.push(Configuration {
-                indirect_desc,
-                disk_queue_size: Some(8),
+                packed,
+                disk_queue_size: Some(1024),
+                disk_queues: 4,
                 ..on
             });
         }
@@ -120,6 +143,10 @@ pub fn configurations() -> Vec<Configuration> {
             ..on
         };
         all.push(debug);
+        all.push(Configuration {
+            packed: Switch::On,
+            ..debug
+        });
         all.push(Configuration {
             event_idx: Switch::Off,
             indirect_desc: Switch::Off,
@@ -151,11 +178,14 @@ mod tests {
             for profile in [Profile::Release, Profile::Debug] {
                 assert!(has(&|one| one.profile == profile));
             }
-            for event_idx in [Switch::On, Switch::Off] {
-                for indirect_desc in [Switch::On, Switch::Off] {
-                    assert!(has(
-                        &|one| (one.event_idx, one.indirect_desc) == (event_idx, indirect_desc)
-                    ));
+            for packed in [Switch::On, Switch::Off] {
+                for event_idx in [Switch::On, Switch::Off] {
+                    for indirect_desc in [Switch::On, Switch::Off] {
+                        let ring = (packed, event_idx, indirect_desc);
+                        assert!(has(&|one| {
+                            (one.packed, one.event_idx, one.indirect_desc) == ring
+                        }));
+                    }
                 }
             }
         }

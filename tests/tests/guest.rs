@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use qemu::build::Profile;
-use qemu::device::{Net, NetBackend};
+use qemu::device::{Disk, Net, NetBackend};
 use qemu::exit::guest_code;
 use qemu::guest::Guest;
 use qemu::running::RunError;
@@ -151,7 +151,15 @@ impl Machine {
         let guest = Guest {
             machine: self.configuration.machine,
             nets: vec![Net { virtio, ..net }],
-            disks: disks.devices(virtio, self.configuration.disk_queue_size),
+            disks: disks
+                .devices(virtio)
+                .into_iter()
+                .map(|disk| Disk {
+                    queues: self.configuration.disk_queues,
+                    queue_size: self.configuration.disk_queue_size,
+                    ..disk
+                })
+                .collect(),
             ..self
                 .kernels
                 .guest(self.configuration.profile, &self.configuration.append())

@@ -1,10 +1,12 @@
 //! The virtio network driver on QEMU's user network, through smoltcp.
 
+use alloc::string::ToString;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use drivers::net::NetDevice;
+use drivers::net::{NetDevice, NetDriver, NetOptions};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
 use smoltcp::phy::{Device, Medium};
 use smoltcp::socket::icmp;
@@ -20,6 +22,7 @@ guest_tests![
     arp_and_icmp_reach_the_gateway,
     frames_of_every_size_come_back,
     more_frames_than_a_queue_holds,
+    queues_of_every_size_work,
 ];
 
 /// Addresses of QEMU's user network.
@@ -82,6 +85,40 @@ async fn more_frames_than_a_queue_holds(bench: &Bench) -> Outcome {
             Ok(())
         })
         .await
+}
+
+/// A driver may ask for shorter queues than the device has; two descriptors are the least that can turn.
+async fn queues_of_every_size_work(bench: &Bench) -> Outcome {
+    const USUAL: &str = "virtio_net";
+    let name = bench
+        .with_net(async |net| Ok(net.name().to_string()))
+        .await?;
+    let device = bench.virtio_device(&name)?;
+    for queue_size in [2, 4, 8, 16, 32, 64, 128, 256, 1024] {
+        bench.drop_net();
+        bench.virtio().remove_driver(USUAL).await;
+        let options = NetOptions {
+            queue_size,
+            ..NetOptions::default()
+        };
+        let driver = NetDriver::new(Arc::clone(bench.system.nets()), options);
+        bench.virtio().add_driver(Arc::new(driver)).await?;
+        let bound = bench.virtio().driver_of(&device);
+        ensure_eq!(bound.as_deref(), Some(USUAL));
+        bench
+            .with_net(async |net| {
+                let mut storage = Storage::new();
+                let mut pinger = Pinger::new(bench, net, &mut storage);
+                for number in 0..3 * queue_size.min(64) {
+                    pinger
+                        .ping(number, usize::from(number) * 7 % LONGEST)
+                        .await?;
+                }
+                Ok(())
+            })
+            .await?;
+    }
+    Ok(())
 }
 
 /// What a [`Pinger`] keeps its packets in.
