@@ -75,11 +75,10 @@ impl RingMemory {
 
     #[inline]
     fn cell(&self, offset: usize, width: usize) -> NonNull<u8> {
-        assert!(
-            offset < self.buffer.len(),
-            "the layout lies inside the allocation"
-        );
-        debug_assert!(offset + width <= self.buffer.len() && offset.is_multiple_of(width));
+        // Not the length of a slice: no reference may cover what the device writes.
+        let len = self.buffer.len_u32() as usize;
+        assert!(offset < len, "the layout lies inside the allocation");
+        debug_assert!(offset + width <= len && offset.is_multiple_of(width));
         // SAFETY: the offset lies inside the allocation.
         unsafe { self.buffer.ptr().add(offset) }
     }

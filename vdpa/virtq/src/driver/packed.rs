@@ -143,7 +143,7 @@ impl PackedRing {
         if self.gate.is_some() {
             self.write(index, segment, id, open);
         } else {
-            self.write(index, segment, id, used_in(!wrap));
+            self.write_closed(index, segment, id);
             self.gate = Some((index, open));
         }
         self.avail = self.avail.after(1, self.size);
@@ -155,6 +155,16 @@ impl PackedRing {
         let rest = u64::from(segment.len) | u64::from(id) << 32 | u64::from(flags) << 48;
         self.memory.store64(offset, segment.addr.0);
         self.memory.store64(offset + 8, rest);
+    }
+
+    /// Writes a descriptor and leaves its flags as they are, closed to both sides since the last lap: the
+    /// device may be reading them, and accesses that race must be of one size.
+    #[inline]
+    fn write_closed(&self, index: u16, segment: Segment, id: u16) {
+        let offset = usize::from(index) * DESCRIPTOR;
+        self.memory.store64(offset, segment.addr.0);
+        self.memory.store32(offset + 8, segment.len);
+        self.memory.store16(offset + 12, id, Ordering::Relaxed);
     }
 
     /// Shows the device what was added, and says whether it wants to be notified.
