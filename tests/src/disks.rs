@@ -91,8 +91,8 @@ impl TestDisks {
         Ok(())
     }
 
-    /// Where the image of the disk `name` is.
-    fn path(&self, name: &str) -> PathBuf {
+    /// Where the image of the disk with this identity lies.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 }

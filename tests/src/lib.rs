@@ -1,11 +1,13 @@
 //! What the test programs of this package share: which machines are booted, what a guest's report
 //! is worth, the disks it gets, and a web client.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod disks;
 pub mod kernels;
+pub mod linux_guest;
 pub mod matrix;
 pub mod noise;
 pub mod transcript;
+pub mod vhost_user;
 pub mod web;
