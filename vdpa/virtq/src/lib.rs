@@ -8,7 +8,37 @@
 //! the device writes is read once and checked; a device that breaks the rules breaks its queue,
 //! never the program.
 //!
-//! Source: VIRTIO 1.2, sections 2.6 and 2.7.
+//! The other end, for simulators and back-ends of hypervisors, is in [`device`].
+//!
+//! # Example
+//!
+//! A driver lends a buffer to a device, which here lives in the same program:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use virtq::testing::{DeviceRing, HeapDma};
+//! use virtq::{DeviceHold, DmaAllocator, DmaBuffer, Notify, Queue, QueueConfig, RingFeatures, Writable};
+//!
+//! let memory = HeapDma::new();
+//! let dma: Arc<dyn DmaAllocator> = memory.clone();
+//! let features = RingFeatures { event_idx: true, ..RingFeatures::default() };
+//! let config = QueueConfig { size: 8, align: 1, features };
+//! let mut queue = Queue::new(&config, &dma, &DeviceHold::new())?;
+//! let mut device = DeviceRing::new(&memory, queue.addresses(), queue.size(), features);
+//!
+//! queue.add(Writable(DmaBuffer::new(&dma, 512)?)).expect("the queue is empty");
+//! assert_eq!(queue.publish(), Notify::Needed);
+//!
+//! let request = device.pop().expect("it has been published");
+//! device.write(&request, 0, b"hello");
+//! device.finish(&request, 5);
+//!
+//! let used = queue.take()?.expect("it has been used");
+//! assert_eq!(&used.chain.0[..5], b"hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Source: VIRTIO 1.2, sections 2.6 to 2.9.
 
 #![no_std]
 
