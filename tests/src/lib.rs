@@ -8,6 +8,7 @@ pub mod kernels;
 pub mod linux_guest;
 pub mod matrix;
 pub mod noise;
+pub mod run;
 pub mod transcript;
 pub mod vhost_user;
 pub mod web;

@@ -7,18 +7,17 @@
 use std::collections::HashMap;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use qemu::build::Profile;
 use qemu::device::{Disk, Net, NetBackend};
-use qemu::exit::guest_code;
 use qemu::guest::Guest;
-use qemu::running::RunError;
 use tests::disks::TestDisks;
 use tests::kernels;
 use tests::matrix::{Configuration, configurations};
+use tests::run::boot;
 use tests::transcript::{End, Judgement, Verdict, excerpt, names};
 
 /// A machine that has not ended by then hangs. A busy host of two cores needs a tenth of it.
@@ -81,7 +80,7 @@ impl Kernels {
     /// The names of all tests, which must not depend on the profile.
     fn names(&self) -> Result<Vec<String>> {
         let list = |profile| {
-            let run = boot(&self.guest(profile, "list"))?;
+            let run = boot(&self.guest(profile, "list"), PATIENCE)?;
             names(&run.console, &run.end).map_err(|error| anyhow!(error))
         };
         let names =
@@ -164,7 +163,7 @@ impl Machine {
                 .kernels
                 .guest(self.configuration.profile, &self.configuration.append())
         };
-        let run = boot(&guest)?;
+        let run = boot(&guest, PATIENCE)?;
         let mut judgement = Judgement::of(&self.names, &run.console, &run.end);
         if self.configuration.has_pci()
             && let Err(fault) = disks.compare()
@@ -175,39 +174,6 @@ impl Machine {
     }
 }
 
-/// What a machine did until its end.
-struct Run {
-    console: Vec<String>,
-    end: End,
-}
-
-fn boot(guest: &Guest) -> Result<Run> {
-    let mut running = guest.spawn()?;
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match running.next_line(deadline) {
-            Ok(Some(_)) => {}
-            Ok(None) => break,
-            Err(RunError::TimedOut) => {
-                return Ok(Run {
-                    console: running.console().to_vec(),
-                    end: End::TimedOut,
-                });
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let ended = running.finish(deadline)?;
-    let end = match guest_code(ended.status) {
-        Ok(code) => End::Code(code),
-        Err(error) => End::NoCode(format!("{error} {}", ended.complaints.trim())),
-    };
-    Ok(Run {
-        console: ended.console,
-        end,
-    })
-}
-
 /// The trials in which the guest does something forbidden, optimized and not.
 fn faults(kernels: &Arc<Kernels>) -> Vec<Trial> {
     let every = FAULTS
@@ -216,7 +182,7 @@ fn faults(kernels: &Arc<Kernels>) -> Vec<Trial> {
     let trial = |((fault, message), profile): (&(&'static str, &'static str), Profile)| {
         let (kernels, fault, message) = (Arc::clone(kernels), *fault, *message);
         Trial::test(format!("fault/{}::{fault}", profile.name()), move || {
-            let run = boot(&kernels.guest(profile, &format!("fault={fault}")))?;
+            let run = boot(&kernels.guest(profile, &format!("fault={fault}")), PATIENCE)?;
             let said = run.console.iter().any(|line| line.contains(message));
             if run.end == End::Code(PANICKED) && said {
                 return Ok(());

@@ -16,16 +16,16 @@ use guest_tests::disk::{READ_ONLY, WRITABLE};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use qemu::build::Profile;
 use qemu::device::{Net, NetBackend, Switch};
-use qemu::exit::guest_code;
 use qemu::guest::Guest;
 use qemu::image::DiskImage;
 use qemu::interrupt::Interrupt;
 use qemu::machine::Memory;
-use qemu::running::{RunError, Running};
+use qemu::running::Running;
 use sha2::{Digest, Sha256};
 use tests::disks::TestDisks;
 use tests::linux_guest::{Debian, Initramfs, Missing};
-use tests::transcript::{End, Judgement, Verdict, excerpt, names};
+use tests::run::boot;
+use tests::transcript::{Judgement, Verdict, excerpt, names};
 use tests::vhost_user::{Access, Disk, FrontEnd, MonitorSocket, Report, Server};
 use tests::web::Site;
 use tests::{kernels, noise};
@@ -141,7 +141,7 @@ fn unikernel_passes_its_tests(front_end: FrontEnd) -> Result<Completion> {
     };
     front_end.attach(&mut guest, &[&writable, &read_only]);
 
-    let run = boot(&guest)?;
+    let run = boot(&guest, PATIENCE)?;
 
     let judgement = Judgement::of(names, &run.console, &run.end);
     for server in [writable, read_only] {
@@ -360,41 +360,8 @@ fn test_names() -> Result<&'static [String]> {
             append: "list".into(),
             ..Guest::new(kernel)
         };
-        let run = boot(&list).map_err(|error| error.to_string())?;
+        let run = boot(&list, PATIENCE).map_err(|error| error.to_string())?;
         names(&run.console, &run.end)
     });
     names.as_deref().map_err(|error| anyhow!("{error}"))
-}
-
-/// What a machine did until its end.
-struct Run {
-    console: Vec<String>,
-    end: End,
-}
-
-fn boot(guest: &Guest) -> Result<Run> {
-    let mut running = guest.spawn()?;
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match running.next_line(deadline) {
-            Ok(Some(_)) => {}
-            Ok(None) => break,
-            Err(RunError::TimedOut) => {
-                return Ok(Run {
-                    console: running.console().to_vec(),
-                    end: End::TimedOut,
-                });
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let ended = running.finish(deadline)?;
-    let end = match guest_code(ended.status) {
-        Ok(code) => End::Code(code),
-        Err(error) => End::NoCode(format!("{error} {}", ended.complaints.trim())),
-    };
-    Ok(Run {
-        console: ended.console,
-        end,
-    })
 }

@@ -1,6 +1,7 @@
 //! The driver side of a virtqueue: chains go in, used chains come out.
 
 mod chain;
+mod error;
 mod hold;
 mod indirect;
 mod memory;
@@ -12,9 +13,7 @@ mod ring;
 mod split;
 
 pub use chain::{Chain, Readable, Segment, Writable};
+pub use error::{AddError, AddReason, Broken, CreateError, StillHeld};
 pub use hold::DeviceHold;
-pub use queue::{
-    AddError, AddReason, Broken, CreateError, Notify, Pending, Queue, QueueConfig, StillHeld,
-    Token, Used,
-};
+pub use queue::{Notify, Pending, Queue, QueueConfig, Token, Used};
 pub use requests::{RequestError, RequestReason, Requests, Submit};

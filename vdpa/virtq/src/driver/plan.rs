@@ -1,6 +1,6 @@
 //! How a chain will lie in a ring, decided before anything is written.
 
-use super::queue::AddReason;
+use super::error::AddReason;
 use super::{Chain, Segment};
 use crate::format::{F_NEXT, F_WRITE};
 

@@ -2,10 +2,10 @@
 
 use alloc::sync::Arc;
 
+use super::error::Broken;
 use super::indirect::{Format, IndirectTables};
 use super::packed::PackedRing;
 use super::plan::Plan;
-use super::queue::Broken;
 use super::split::SplitRing;
 use super::{Chain, DeviceHold};
 use crate::format::{RingAddresses, RingFeatures, RingState};

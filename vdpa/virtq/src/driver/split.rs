@@ -8,10 +8,10 @@ use alloc::sync::Arc;
 use alloc::vec;
 use core::sync::atomic::Ordering;
 
+use super::error::Broken;
 use super::indirect::{Format, IndirectTables};
 use super::memory::RingMemory;
 use super::plan::{Plan, flagged};
-use super::queue::Broken;
 use super::ring::{Claim, RingConfig};
 use super::{Chain, DeviceHold};
 use crate::format::{

@@ -1,0 +1,52 @@
+//! One boot of a test kernel, from the start of QEMU to its end.
+
+use std::time::{Duration, Instant};
+
+use qemu::exit::guest_code;
+use qemu::guest::Guest;
+use qemu::running::RunError;
+
+use crate::transcript::End;
+
+/// What a machine did until its end.
+#[derive(Debug)]
+pub struct Run {
+    /// What it printed, line by line.
+    pub console: Vec<String>,
+    /// How it ended.
+    pub end: End,
+}
+
+/// Boots a guest and waits for its end, but not for longer than `patience`.
+///
+/// # Errors
+///
+/// [`RunError`], if QEMU cannot be started or its console not be read. That the guest does not end in time,
+/// or ends badly, is no error but its [`End`].
+pub fn boot(guest: &Guest, patience: Duration) -> Result<Run, RunError> {
+    let mut running = guest.spawn()?;
+    let deadline = Instant::now() + patience;
+    loop {
+        match running.next_line(deadline) {
+            Ok(Some(_)) => {}
+            Ok(None) => break,
+            Err(RunError::TimedOut) => {
+                let console = running.console().to_vec();
+                return Ok(Run {
+                    console,
+                    end: End::TimedOut,
+                });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let ended = running.finish(deadline)?;
+    let end = match guest_code(ended.status) {
+        Ok(code) => End::Code(code),
+        Err(error) => End::NoCode(format!("{error} {}", ended.complaints.trim())),
+    };
+    Ok(Run {
+        console: ended.console,
+        end,
+    })
+}
