@@ -4,7 +4,11 @@
 //! environment replaces those, and because a dependency cannot set them for its users.
 
 use std::env;
-use std::path::Path;
+use std::fs;
+use std::path::PathBuf;
+
+/// The script travels inside this crate, so that nothing depends on where its source lies.
+const SCRIPT: &str = include_str!("../link.ld");
 
 /// Makes the binaries of the calling package bootable. Call it from `build.rs`:
 ///
@@ -15,15 +19,19 @@ use std::path::Path;
 /// It prints directives for Cargo on the standard output. Built for another target than
 /// bare metal, say by `cargo check` on the host, the package is left alone.
 pub fn link() {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("link.ld");
-    println!("cargo:rerun-if-changed={}", script.display());
-    if env::var_os("CARGO_CFG_TARGET_OS").is_some_and(|os| os == "none") {
-        println!("cargo:rustc-link-arg-bins=-T{}", script.display());
-        // The target makes position-independent executables, which cannot hold the 32-bit
-        // absolute addresses of the entry code.
-        println!("cargo:rustc-link-arg-bins=--no-pie");
-        // The linker would gather writable sections that the script does not name for a region that
-        // becomes read-only after relocation at run time. There is none here.
-        println!("cargo:rustc-link-arg-bins=-znorelro");
+    // Nothing in the calling package matters; when this crate changes, Cargo builds and runs it anew.
+    println!("cargo:rerun-if-changed=build.rs");
+    if env::var_os("CARGO_CFG_TARGET_OS").is_none_or(|os| os != "none") {
+        return;
     }
+    let directory = env::var_os("OUT_DIR").expect("Cargo gives build scripts a directory");
+    let script = PathBuf::from(directory).join("link.ld");
+    fs::write(&script, SCRIPT).expect("Cargo's directory can be written to");
+    println!("cargo:rustc-link-arg-bins=-T{}", script.display());
+    // The target makes position-independent executables, which cannot hold the 32-bit
+    // absolute addresses of the entry code.
+    println!("cargo:rustc-link-arg-bins=--no-pie");
+    // The linker would gather writable sections that the script does not name for a region that
+    // becomes read-only after relocation at run time. There is none here.
+    println!("cargo:rustc-link-arg-bins=-znorelro");
 }
