@@ -163,17 +163,11 @@ impl Driver<VirtioDevice> for BlkDriver {
     fn probe<'a>(
         &'a self,
         device: &'a Arc<VirtioDevice>,
-        _id: Option<&'a VirtioId>,
+        id: Option<&'a VirtioId>,
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
         Box::pin(async move {
-            // An override brings any device here.
-            if !self
-                .ids
-                .iter()
-                .any(|id| id.device_type == device.device_type())
-            {
-                return Err(ProbeError::Unsuitable("not a block device"));
-            }
+            // An override brings devices here that no row describes.
+            id.ok_or(ProbeError::Unsuitable("not a block device"))?;
             let bound = self.attach(device).await?;
             Ok(Box::new(bound) as Box<dyn Bound>)
         })
