@@ -11,6 +11,9 @@ use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 use core::slice;
 
+/// What a larger piece of memory is aligned to.
+pub(crate) const PAGE: usize = 4096;
+
 /// An address as a device sees it: a physical address, or an I/O virtual address behind an IOMMU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DmaAddr(pub u64);
@@ -46,6 +49,9 @@ pub enum DmaError {
     /// The size is zero, above 4 GiB, or not representable with its alignment.
     #[error("a DMA buffer of this size cannot exist")]
     BadSize,
+    /// The address that was found for the device is not aligned, or the block would not end there.
+    #[error("the address for the device is not aligned or wraps")]
+    BadAddress,
 }
 
 /// One allocation of a [`DmaAllocator`].
@@ -63,13 +69,21 @@ pub struct DmaBlock {
 ///
 /// # Safety
 /// A returned block must be zeroed, valid for reads and writes of its whole layout until it is
-/// deallocated, and referred to by nothing else; `addr` must name the same bytes for the device.
+/// deallocated, even if the allocator is dropped before, and referred to by nothing else in the program.
+/// `addr` must name the same bytes for the device, made of hardware or of software, which touches them
+/// only while they are lent to it.
 pub unsafe trait DmaAllocator: Send + Sync {
     /// Takes a zeroed block.
     ///
     /// # Errors
     /// [`DmaError::OutOfMemory`] if none is free.
     fn allocate(&self, layout: Layout) -> Result<DmaBlock, DmaError>;
+
+    /// Whether somebody maps the blocks for one device, so that their addresses mean nothing to others. If not,
+    /// they are the platform's: any device finds the memory there, if it is let.
+    fn is_placed(&self) -> bool {
+        false
+    }
 
     /// Gives a block back.
     ///
@@ -79,8 +93,8 @@ pub unsafe trait DmaAllocator: Send + Sync {
     unsafe fn deallocate(&self, block: DmaBlock);
 }
 
-/// An allocation that is given back when its last part is dropped.
-struct Region {
+/// An allocation that is given back when it is dropped.
+pub(crate) struct Region {
     block: DmaBlock,
     allocator: Arc<dyn DmaAllocator>,
 }
@@ -90,12 +104,50 @@ unsafe impl Send for Region {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Region {}
 
+impl Region {
+    pub(crate) fn new(allocator: &Arc<dyn DmaAllocator>, layout: Layout) -> Result<Self, DmaError> {
+        if layout.size() == 0 {
+            return Err(DmaError::BadSize);
+        }
+        Ok(Self {
+            block: allocator.allocate(layout)?,
+            allocator: Arc::clone(allocator),
+        })
+    }
+
+    /// Where the processor finds the first byte, as long as the region lives.
+    pub(crate) fn ptr(&self) -> NonNull<u8> {
+        self.block.ptr
+    }
+
+    /// Where the device finds it.
+    pub(crate) fn addr(&self) -> DmaAddr {
+        self.block.addr
+    }
+
+    /// The same, if the address is the platform's.
+    pub(crate) fn platform_addr(&self) -> Option<DmaAddr> {
+        (!self.allocator.is_placed()).then_some(self.block.addr)
+    }
+
+    /// The size and alignment that were asked for.
+    pub(crate) fn layout(&self) -> Layout {
+        self.block.layout
+    }
+}
+
 impl Drop for Region {
     fn drop(&mut self) {
         // SAFETY: the block came from this allocator, and the last buffer that named a part of it is
         // gone. A queue leaks the buffers that its device may still hold.
         unsafe { self.allocator.deallocate(self.block) };
     }
+}
+
+/// `len` bytes, aligned to 16 bytes or to the page size from one page up.
+pub(crate) fn layout(len: usize) -> Result<Layout, DmaError> {
+    let align = if len < PAGE { 16 } else { PAGE };
+    Layout::from_size_align(len, align).map_err(|_| DmaError::BadSize)
 }
 
 /// An owned, exclusive piece of memory that a device can reach.
@@ -120,9 +172,7 @@ impl DmaBuffer {
     /// # Errors
     /// [`DmaError`], if the size is zero or above `u32::MAX`, or memory is short.
     pub fn new(allocator: &Arc<dyn DmaAllocator>, len: usize) -> Result<Self, DmaError> {
-        const PAGE: usize = 4096;
-        let align = if len < PAGE { 16 } else { PAGE };
-        Self::with_alignment(allocator, len, align)
+        Self::with_layout(allocator, layout(len)?)
     }
 
     /// Takes `len` zeroed bytes whose address is a multiple of `align`, a power of two.
@@ -135,20 +185,17 @@ impl DmaBuffer {
         align: usize,
     ) -> Result<Self, DmaError> {
         let layout = Layout::from_size_align(len, align).map_err(|_| DmaError::BadSize)?;
-        let len = u32::try_from(len).map_err(|_| DmaError::BadSize)?;
-        if len == 0 {
-            return Err(DmaError::BadSize);
-        }
-        let block = allocator.allocate(layout)?;
-        let region = Arc::new(Region {
-            block,
-            allocator: Arc::clone(allocator),
-        });
+        Self::with_layout(allocator, layout)
+    }
+
+    fn with_layout(allocator: &Arc<dyn DmaAllocator>, layout: Layout) -> Result<Self, DmaError> {
+        let len = u32::try_from(layout.size()).map_err(|_| DmaError::BadSize)?;
+        let region = Region::new(allocator, layout)?;
         Ok(Self {
-            ptr: block.ptr,
-            addr: block.addr,
+            ptr: region.ptr(),
+            addr: region.addr(),
             len,
-            region,
+            region: Arc::new(region),
         })
     }
 
@@ -207,6 +254,11 @@ impl DmaBuffer {
     /// Where the processor finds the first byte, for ring memory that both sides use at once.
     pub(crate) fn ptr(&self) -> NonNull<u8> {
         self.ptr
+    }
+
+    /// The allocation that the buffer is a part of.
+    pub(crate) fn region(&self) -> &Arc<Region> {
+        &self.region
     }
 
     /// The length in bytes, which always fits a descriptor.

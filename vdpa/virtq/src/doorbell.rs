@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::ptr::NonNull;
 
-use crate::Event;
+use crate::{DoorbellSwitch, Event};
 
 /// What a notification register takes (VIRTIO 1.2, 4.1.5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,15 +24,22 @@ pub struct Doorbell(Kind);
 
 #[derive(Clone)]
 enum Kind {
+    Fixed(Target),
+    Switched(Arc<DoorbellSwitch>),
+}
+
+/// What a doorbell rings in the end.
+#[derive(Clone)]
+pub(crate) enum Target {
     Register16 { register: NonNull<u16>, index: u16 },
     Register32 { register: NonNull<u32>, index: u16 },
     Event(Arc<Event>),
 }
 
 // SAFETY: the register accepts a store from any processor at any time (see `register16`).
-unsafe impl Send for Doorbell {}
+unsafe impl Send for Target {}
 // SAFETY: as for `Send`; ringing never reads or writes memory.
-unsafe impl Sync for Doorbell {}
+unsafe impl Sync for Target {}
 
 impl Doorbell {
     /// A doorbell that stores the queue's index into a device register (VIRTIO 1.2, 4.1.5.2).
@@ -42,7 +49,7 @@ impl Doorbell {
     /// clone of it lives, and a store of `index` to it must have no effect on memory safety.
     #[must_use]
     pub unsafe fn register16(register: NonNull<u16>, index: u16) -> Self {
-        Self(Kind::Register16 { register, index })
+        Self(Kind::Fixed(Target::Register16 { register, index }))
     }
 
     /// A doorbell that stores the queue's index and where its driver stands into a device register, as
@@ -52,29 +59,81 @@ impl Doorbell {
     /// As for [`Doorbell::register16`], whatever the place is.
     #[must_use]
     pub unsafe fn register32(register: NonNull<u32>, index: u16) -> Self {
-        Self(Kind::Register32 { register, index })
+        Self(Kind::Fixed(Target::Register32 { register, index }))
     }
 
     /// A doorbell that raises an event.
     #[must_use]
     pub fn event(event: Arc<Event>) -> Self {
-        Self(Kind::Event(event))
+        Self(Kind::Fixed(Target::Event(event)))
+    }
+
+    /// A doorbell that rings what the switch is set to.
+    #[must_use]
+    pub fn switched(switch: &Arc<DoorbellSwitch>) -> Self {
+        Self(Kind::Switched(Arc::clone(switch)))
+    }
+
+    /// What it rings now.
+    #[inline]
+    pub(crate) fn target(&self) -> &Target {
+        match &self.0 {
+            Kind::Fixed(target) => target,
+            Kind::Switched(switch) => switch.target(),
+        }
     }
 
     /// Rings. `place` is the queue's [`place`](crate::Queue::place).
     #[inline]
     pub fn ring(&self, place: u16) {
-        match &self.0 {
-            Kind::Register16 { register, index } => {
+        self.target().ring(place);
+    }
+}
+
+impl Target {
+    #[inline]
+    pub(crate) fn ring(&self, place: u16) {
+        match self {
+            Self::Register16 { register, index } => {
                 // SAFETY: whoever made the doorbell vouches for the register.
                 unsafe { register.as_ptr().write_volatile(*index) };
             }
-            Kind::Register32 { register, index } => {
+            Self::Register32 { register, index } => {
                 let value = u32::from(*index) | u32::from(place) << 16;
                 // SAFETY: whoever made the doorbell vouches for the register.
                 unsafe { register.as_ptr().write_volatile(value) };
             }
-            Kind::Event(event) => event.raise(),
+            Self::Event(event) => event.raise(),
+        }
+    }
+}
+
+impl PartialEq for Target {
+    fn eq(&self, other: &Self) -> bool {
+        use Target::{Event, Register16, Register32};
+        match (self, other) {
+            (
+                Register16 {
+                    register: a,
+                    index: i,
+                },
+                Register16 {
+                    register: b,
+                    index: j,
+                },
+            ) => a == b && i == j,
+            (
+                Register32 {
+                    register: a,
+                    index: i,
+                },
+                Register32 {
+                    register: b,
+                    index: j,
+                },
+            ) => a == b && i == j,
+            (Event(a), Event(b)) => Arc::ptr_eq(a, b),
+            _ => false,
         }
     }
 }
@@ -82,11 +141,18 @@ impl Doorbell {
 impl fmt::Debug for Doorbell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::Register16 { register, index } => write!(f, "Doorbell({register:p} <- {index})"),
-            Kind::Register32 { register, index } => {
-                write!(f, "Doorbell({register:p} <- {index} and place)")
-            }
-            Kind::Event(_) => write!(f, "Doorbell(event)"),
+            Kind::Fixed(target) => write!(f, "Doorbell({target:?})"),
+            Kind::Switched(switch) => write!(f, "Doorbell(switched to {:?})", switch.target()),
+        }
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Register16 { register, index } => write!(f, "{register:p} <- {index}"),
+            Self::Register32 { register, index } => write!(f, "{register:p} <- {index} and place"),
+            Self::Event(_) => write!(f, "event"),
         }
     }
 }

@@ -46,24 +46,33 @@ extern crate alloc;
 #[cfg(any(test, feature = "testing"))]
 extern crate std;
 
+mod arena;
+mod copy;
 pub mod device;
 mod dma;
 mod doorbell;
+mod doorbell_switch;
 mod driver;
 mod event;
 mod format;
 mod handshake;
+mod placed;
+mod shared;
 mod statistics;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use arena::{Arena, ArenaError};
 pub use dma::{DmaAddr, DmaAllocator, DmaBlock, DmaBuffer, DmaError};
 pub use doorbell::{Doorbell, NotifyFormat};
+pub use doorbell_switch::DoorbellSwitch;
 pub use driver::{
-    AddError, AddReason, Broken, Chain, CreateError, DeviceHold, Notify, Pending, Queue,
-    QueueConfig, Readable, RequestError, RequestReason, Requests, Segment, StillHeld, Submit,
-    Token, Used, Writable,
+    AddError, AddReason, Broken, Chain, CreateError, DeviceHold, Exchange, Notify, Pending, Queue,
+    QueueConfig, Readable, RequestError, RequestReason, Requests, RewindError, Segment, StillHeld,
+    Submit, Token, Used, UsedWatch, Writable,
 };
 pub use event::Event;
 pub use format::{RingAddresses, RingFeatures, RingState};
+pub use placed::{PlacedDma, Placement};
+pub use shared::{OutOfBounds, SharedMemory};
 pub use statistics::{Snapshot, Statistics};

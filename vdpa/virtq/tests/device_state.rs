@@ -102,3 +102,74 @@ fn serve_one(
     queue.publish().expect("the ring is there");
     driver.take(world).expect("a chain was completed");
 }
+
+/// What a device has taken and cannot finish goes back into the ring, and another one takes it.
+#[test]
+fn chains_that_are_put_back_are_taken_again_here_or_elsewhere() {
+    for features in [SPLIT, PACKED] {
+        let in_order = RingFeatures {
+            in_order: true,
+            ..features
+        };
+        for (world, features) in World::both().into_iter().zip([features, in_order]) {
+            let mut driver = Driver::new(&world, 8, features);
+            let mut queue = device(&driver, &world);
+            let buffers = [Buffer::with(&world, b"ab"), Buffer::room(&world, 2)];
+            for _ in 0..20 {
+                let ids = [(); 3].map(|()| driver.send(&world, &buffers));
+                let first = pop(&mut queue);
+                queue.complete(first, 1).unwrap();
+                assert!(queue.notify());
+                assert_eq!(driver.take(&world), Some((ids[0], 1)));
+                let (state, counters) = (queue.state(), queue.counters());
+
+                let (second, third) = (pop(&mut queue), pop(&mut queue));
+                let second = queue.put_back(second).unwrap_err();
+                assert_eq!((second.id(), queue.in_flight()), (ids[1], 2));
+                assert_eq!(queue.is_pending(), Ok(false));
+                queue.put_back(third).unwrap();
+                queue.put_back(second).unwrap();
+                assert_eq!((queue.state(), queue.counters()), (state, counters));
+                assert_eq!(queue.is_pending(), Ok(true));
+                assert_eq!(pop(&mut queue).id(), ids[1]);
+
+                // That one stays with the old queue, as if its device had been reset.
+                let state = state.unwrap();
+                let config = DeviceConfig {
+                    state,
+                    ..config(&driver)
+                };
+                queue = DeviceQueue::new(&config, world.memory()).unwrap();
+                for id in [ids[1], ids[2]] {
+                    let chain = pop(&mut queue);
+                    assert_eq!(
+                        (chain.id(), &pull_all(&queue, &chain)[..]),
+                        (id, &b"ab"[..])
+                    );
+                    queue.complete(chain, 2).unwrap();
+                }
+                let _ = queue.notify();
+                assert_eq!(driver.take(&world), Some((ids[1], 2)));
+                assert_eq!(driver.take(&world), Some((ids[2], 2)));
+            }
+        }
+    }
+}
+
+#[test]
+fn only_the_last_chain_of_this_queue_is_put_back() {
+    let world = World::direct();
+    let (mut driver, mut other) = (Driver::new(&world, 4, SPLIT), Driver::new(&world, 4, SPLIT));
+    let (mut queue, mut stranger) = (device(&driver, &world), device(&other, &world));
+    let buffer = [Buffer::room(&world, 1)];
+    for driver in [&mut driver, &mut other] {
+        driver.send(&world, &buffer);
+        driver.send(&world, &buffer);
+    }
+    let chain = stranger.put_back(pop(&mut queue)).unwrap_err();
+    // The one taken after it has been completed, so its place in the ring is not the last.
+    let later = pop(&mut queue);
+    queue.complete(later, 0).unwrap();
+    let chain = queue.put_back(chain).unwrap_err();
+    queue.complete(chain, 0).unwrap();
+}

@@ -102,6 +102,7 @@ enum Step {
     Add { rooms: usize },
     Publish,
     Pop,
+    PutBack,
     Complete { which: usize },
     Notify,
     Take { wait: bool },
@@ -113,6 +114,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (0usize..=4).prop_map(|rooms| Step::Add { rooms }),
         3 => Just(Step::Publish),
         5 => Just(Step::Pop),
+        2 => Just(Step::PutBack),
         5 => any::<usize>().prop_map(|which| Step::Complete { which }),
         3 => Just(Step::Notify),
         3 => any::<bool>().prop_map(|wait| Step::Take { wait }),
@@ -153,6 +155,8 @@ proptest! {
         let mut serial = 0u32;
         let (mut added, mut published) = (VecDeque::new(), VecDeque::new());
         let mut held: Vec<(Taken, u32)> = Vec::new();
+        // What was taken and not put back, completed or not.
+        let mut taken = Vec::new();
         // What the device has answered, by number, and how many of them the driver has been shown.
         let mut answers = BTreeMap::new();
         let mut completed = 0;
@@ -193,6 +197,21 @@ proptest! {
                         let number = u32::from_le_bytes(number);
                         prop_assert_eq!(Some(number), published.pop_front());
                         held.push((chain, number));
+                        taken.push(number);
+                    }
+                }
+                Step::PutBack => {
+                    let Some((chain, number)) = held.pop() else { continue };
+                    let result = device.put_back(chain);
+                    // Nothing was completed that was taken later.
+                    prop_assert_eq!(result.is_ok(), taken.last() == Some(&number));
+                    match result {
+                        Ok(()) => {
+                            taken.pop();
+                            published.push_front(number);
+                            prop_assert_eq!(device.is_pending(), Ok(true));
+                        }
+                        Err(chain) => held.push((chain, number)),
                     }
                 }
                 Step::Complete { which } if !held.is_empty() => {

@@ -52,6 +52,10 @@ pub enum Contender {
     SplitBoxed,
     SplitIndirectBoxed,
     PackedBoxed,
+    /// Ours, split, and every buffer is found on the host.
+    SplitInPlace,
+    /// The same, through a translation cache.
+    SplitTranslated,
     /// Another crate.
     Theirs,
     /// Another crate, with indirect tables.
@@ -133,8 +137,15 @@ impl Contender {
         self == self.counterpart()
     }
 
-    pub fn is_ours(self) -> bool {
-        !self.is_counterpart() && !matches!(self, Self::Theirs | Self::TheirsIndirect)
+    /// Whether it does what the other crate does.
+    pub fn is_compared(self) -> bool {
+        let others = [
+            Self::SplitInPlace,
+            Self::SplitTranslated,
+            Self::Theirs,
+            Self::TheirsIndirect,
+        ];
+        !self.is_counterpart() && !others.contains(&self)
     }
 
     /// Its name among those of the same side.
@@ -148,6 +159,8 @@ impl Contender {
             (Self::SplitBoxed, _) => "virtq split, boxed",
             (Self::SplitIndirectBoxed, _) => "virtq indirect, boxed",
             (Self::PackedBoxed, _) => "virtq packed, boxed",
+            (Self::SplitInPlace, _) => "virtq split, in place",
+            (Self::SplitTranslated, _) => "virtq split, translated",
             (Self::Theirs, Side::Driver) => "virtio-drivers",
             (Self::TheirsIndirect, Side::Driver) => "virtio-drivers indirect",
             (Self::Theirs | Self::TheirsIndirect, Side::Device) => "virtio-queue",

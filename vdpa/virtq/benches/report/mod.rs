@@ -53,7 +53,7 @@ pub fn print(unit: &str, figures: &[Figure]) {
                 .map_or(f64::NAN, |other| other.cost)
         };
         let net = |contender: Contender| of(contender) - of(contender.counterpart());
-        let ratio = if figure.contender.is_ours() {
+        let ratio = if figure.contender.is_compared() {
             format!("{:.2}", net(figure.contender) / net(Contender::Theirs))
         } else {
             "-".into()

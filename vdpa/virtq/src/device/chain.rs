@@ -38,6 +38,8 @@ pub(super) struct Body {
     writable_len: u64,
     /// The queue it belongs to.
     pub(super) owner: u32,
+    /// How many chains that queue has taken with this one.
+    pub(super) serial: u64,
     /// When it was taken, for a queue that completes in order.
     pub(super) turn: u16,
 }
@@ -90,6 +92,7 @@ impl Chain {
                 readable_len: 0,
                 writable_len: 0,
                 owner,
+                serial: 0,
                 turn: 0,
             }),
         }

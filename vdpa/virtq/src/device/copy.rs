@@ -1,13 +1,12 @@
 //! Payload: copied out of and into a chain through the translation, or used in place.
 
-use core::ptr;
 use core::slice;
-use core::sync::atomic::{Ordering, compiler_fence};
 
 use super::chain::Chain;
 use super::dirty::DirtyLog;
 use super::memory::{Access, Fault, Memory, Piece};
 use super::queue::DeviceQueue;
+use crate::copy::{copy_in, copy_out};
 use crate::{DmaAddr, Segment};
 
 /// A copy that ended at memory which cannot be reached. The queue goes on: how a device answers a
@@ -133,11 +132,9 @@ impl<'a, M: Memory> Pieces<'a, M> {
             let piece = piece.map_err(|fault| TransferError { done, fault })?;
             let to = &mut bytes[done..][..piece.len as usize];
             // SAFETY: the piece is valid for reads of its length, and apart from memory of Rust.
-            unsafe { ptr::copy_nonoverlapping(piece.ptr.as_ptr(), to.as_mut_ptr(), to.len()) };
+            unsafe { copy_out(piece.ptr, to) };
             done += to.len();
         }
-        // The driver may change its memory now; the caller's copy must not be read from there again.
-        compiler_fence(Ordering::Acquire);
         Ok(done)
     }
 
@@ -149,7 +146,7 @@ impl<'a, M: Memory> Pieces<'a, M> {
             let piece = piece.map_err(|fault| TransferError { done, fault })?;
             let from = &bytes[done..][..piece.len as usize];
             // SAFETY: the piece is valid for writes of its length, and apart from memory of Rust.
-            unsafe { ptr::copy_nonoverlapping(from.as_ptr(), piece.ptr.as_ptr(), from.len()) };
+            unsafe { copy_in(piece.ptr, from) };
             log.written(piece.addr, piece.len);
             done += from.len();
         }

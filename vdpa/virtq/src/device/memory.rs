@@ -58,7 +58,8 @@ pub unsafe trait Memory {
     fn translate(&self, addr: DmaAddr, len: u32, access: Access) -> Result<Piece, Fault>;
 
     /// A number that grows whenever a mapping is changed or withdrawn, so that what was translated
-    /// before must be translated anew. It is read at the start of each operation on a queue.
+    /// before must be translated anew; memory that was kept for it may go with this call. It is read at
+    /// the start of each operation on a ring.
     #[inline]
     fn generation(&self) -> u64 {
         0

@@ -24,6 +24,7 @@ mod pool;
 mod queue;
 mod ring;
 mod split;
+mod tlb;
 mod translated;
 
 pub use chain::Chain;
@@ -34,4 +35,5 @@ pub use dirty::DirtyLog;
 pub use error::{Broken, CompleteError, PopError};
 pub use memory::{Access, Fault, Memory, Piece};
 pub use queue::{Counters, DeviceQueue};
+pub use tlb::{DeviceTlb, Lookup, Mapped};
 pub use translated::{Translate, Translated, Translation};

@@ -31,6 +31,11 @@ impl Order {
         turn
     }
 
+    /// The chain that was taken last is back in the ring.
+    pub(super) fn recall(&mut self, turn: u16) {
+        self.issued = turn;
+    }
+
     /// The chain of this turn is done.
     #[inline]
     pub(super) fn finish(&mut self, turn: u16, completion: Completion) {

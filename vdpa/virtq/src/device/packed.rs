@@ -130,6 +130,12 @@ impl PackedRing {
         Err(Broken::Overrun)
     }
 
+    pub(super) fn put_back(&mut self, descriptors: u16) {
+        // What was used since lies before them: the driver's descriptors are still there.
+        self.avail = self.avail.before(descriptors, self.size);
+        self.in_flight -= descriptors;
+    }
+
     #[inline]
     pub(super) fn is_pending<M: Memory>(&mut self, memory: &M) -> Result<bool, Broken> {
         let offset = 16 * u32::from(self.avail.index) + FLAGS;
@@ -298,6 +304,17 @@ impl Place {
                 index: index - size,
                 wrap: !self.wrap,
             }
+        }
+    }
+
+    /// The place `count` descriptors before; `count` is at most the ring's size.
+    fn before(self, count: u16, size: u16) -> Self {
+        match self.index.checked_sub(count) {
+            Some(index) => Self { index, ..self },
+            None => Self {
+                index: self.index + size - count,
+                wrap: !self.wrap,
+            },
         }
     }
 

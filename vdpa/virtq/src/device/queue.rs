@@ -20,7 +20,7 @@ static OWNERS: AtomicU32 = AtomicU32::new(0);
 /// What a device side has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Chains taken from the driver, malformed ones too.
+    /// Chains taken from the driver and not put back, malformed ones too.
     pub popped: u64,
     /// Chains given back to it.
     pub completed: u64,
@@ -128,7 +128,7 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
         if let Some(broken) = self.broken {
             return Err(PopError::Broken(broken));
         }
-        self.follow_memory();
+        self.refresh();
         let Some(mut chain) = self.pool.take() else {
             return self.pop_nowhere();
         };
@@ -147,6 +147,37 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
                 Err(self.break_off(broken))
             }
         }
+    }
+
+    /// Puts the chain that was taken last back, as if it had not been taken: it is the next one to take, and
+    /// [`state`](Self::state) does not count it. The one taken before it may follow, and so on.
+    ///
+    /// # Errors
+    /// The chain, if another one was taken after it, or it is not of this queue, or the queue is broken.
+    pub fn put_back(&mut self, chain: Chain) -> Result<(), Chain> {
+        let is_last = chain.body.owner == self.owner && chain.body.serial == self.counters.popped;
+        if self.broken.is_some() || !is_last {
+            return Err(chain);
+        }
+        self.ring.put_back(chain.descriptors());
+        if let Some(order) = &mut self.order {
+            order.recall(chain.body.turn);
+        }
+        self.held.remove(chain.id());
+        self.in_flight -= 1;
+        self.counters.popped -= 1;
+        self.pool.give(chain);
+        Ok(())
+    }
+
+    /// Whether the driver offers a chain, as far as one can see without taking it.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn is_pending(&mut self) -> Result<bool, Broken> {
+        self.check()?;
+        let pending = self.ring.is_pending(&self.host.memory);
+        pending.inspect_err(|&broken| self.broken = Some(broken))
     }
 
     /// The chain that broke the queue, if it was possible to tell its id. It has no segments; a device that
@@ -168,7 +199,7 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
         if chain.body.owner != self.owner {
             return Err(CompleteError::Foreign);
         }
-        self.follow_memory();
+        self.refresh();
         let room = u32::try_from(chain.writable_len()).unwrap_or(u32::MAX);
         let completion = Completion {
             id: chain.id(),
@@ -194,7 +225,7 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
     /// [`Broken::RingFault`], if the ring cannot be reached.
     #[inline]
     pub fn publish(&mut self) -> Result<(), Broken> {
-        self.follow_memory();
+        self.refresh();
         self.ring
             .publish(&self.host)
             .inspect_err(|&broken| self.broken = Some(broken))
@@ -253,19 +284,21 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
         result.inspect_err(|&broken| self.broken = Some(broken))
     }
 
-    fn check(&mut self) -> Result<(), Broken> {
-        self.follow_memory();
-        self.broken.map_or(Ok(()), Err)
-    }
-
-    /// Forgets the ring's translation if it may have changed.
+    /// Drops what is known of the memory if a mapping has changed. Every operation on the ring begins with
+    /// it; a worker that waits meanwhile calls it when it is told that a mapping was withdrawn, so that nothing
+    /// keeps the memory from being used otherwise.
     #[inline]
-    fn follow_memory(&mut self) {
+    pub fn refresh(&mut self) {
         let generation = self.host.memory.generation();
         if generation != self.generation {
             self.ring.forget();
             self.generation = generation;
         }
+    }
+
+    fn check(&mut self) -> Result<(), Broken> {
+        self.refresh();
+        self.broken.map_or(Ok(()), Err)
     }
 
     /// Notes that a chain is in the device's hands. False if it already was.
@@ -279,6 +312,7 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
         }
         self.in_flight += 1;
         self.counters.popped += 1;
+        chain.body.serial = self.counters.popped;
         true
     }
 

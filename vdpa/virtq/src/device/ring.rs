@@ -77,6 +77,14 @@ impl Ring {
         }
     }
 
+    /// Makes the chain that was taken last, of so many descriptors, the next one to take.
+    pub(super) fn put_back(&mut self, descriptors: u16) {
+        match self {
+            Self::Split(ring) => ring.put_back(),
+            Self::Packed(ring) => ring.put_back(descriptors),
+        }
+    }
+
     /// Gives a chain back, not yet for the driver to see.
     #[inline]
     pub(super) fn complete<M: Memory, L: DirtyLog>(

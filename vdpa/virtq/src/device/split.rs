@@ -90,6 +90,10 @@ impl SplitRing {
         Ok(true)
     }
 
+    pub(super) fn put_back(&mut self) {
+        self.next_avail = self.next_avail.wrapping_sub(1);
+    }
+
     #[inline]
     pub(super) fn is_pending<M: Memory>(&mut self, memory: &M) -> Result<bool, Broken> {
         if self.avail_index != self.next_avail {

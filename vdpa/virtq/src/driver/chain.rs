@@ -89,3 +89,30 @@ unsafe impl Chain for Writable {
         core::iter::once(Segment::of(&self.0))
     }
 }
+
+/// A chain of at most one buffer that the device reads and at most one that it writes: a request and its
+/// answer. One of the two must be there.
+#[derive(Debug)]
+pub struct Exchange {
+    /// What the device reads.
+    pub request: Option<Readable>,
+    /// What it writes.
+    pub answer: Option<Writable>,
+}
+
+// SAFETY: the segments are those of the two chains that the value owns, each in a buffer of its own.
+unsafe impl Chain for Exchange {
+    const MAX_SEGMENTS: u16 = 2;
+
+    fn readable(&self) -> impl ExactSizeIterator<Item = Segment> {
+        let segment = self.request.as_ref();
+        segment
+            .map(|request| Segment::prefix(&request.buffer, request.len))
+            .into_iter()
+    }
+
+    fn writable(&self) -> impl ExactSizeIterator<Item = Segment> {
+        let segment = self.answer.as_ref();
+        segment.map(|answer| Segment::of(&answer.0)).into_iter()
+    }
+}

@@ -26,6 +26,18 @@ pub enum CreateError {
 #[error("the device may still touch the queue's memory")]
 pub struct StillHeld;
 
+/// Why a queue could not be rewound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RewindError {
+    /// A split ring in order starts with the first descriptor (VIRTIO 1.2, 2.7.5.2), and those in flight
+    /// lie elsewhere.
+    #[error("a split ring in order cannot start again with chains in it")]
+    InOrder,
+    /// The queue is broken.
+    #[error(transparent)]
+    Broken(#[from] Broken),
+}
+
 /// A chain that could not be added, and why.
 pub struct AddError<T> {
     /// The chain, untouched.

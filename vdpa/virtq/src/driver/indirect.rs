@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use super::memory::RingMemory;
-use super::plan::flagged;
+use super::plan::describe;
 use super::{Chain, DeviceHold, Segment};
 use crate::format::{DESCRIPTOR, F_WRITE};
 use crate::{DmaAllocator, DmaError};
@@ -47,17 +47,16 @@ impl IndirectTables {
     pub(super) fn write<T: Chain>(&self, index: u16, chain: &T, segments: u16) -> Segment {
         assert!(segments <= self.table_len, "the plan has compared them");
         let start = usize::from(index) * usize::from(self.table_len) * DESCRIPTOR;
-        let mut offset = start;
-        for ((segment, flags), next) in flagged(chain, segments).zip(1u16..) {
+        let (mut offset, mut next) = (start, 1u16);
+        describe(chain, segments, |segment, flags| {
             let rest = match self.format {
                 Format::Split => u64::from(flags) << 32 | u64::from(next) << 48,
                 Format::Packed => u64::from(flags & F_WRITE) << 48,
             };
-            self.memory.store64(offset, segment.addr.0);
-            self.memory
-                .store64(offset + 8, u64::from(segment.len) | rest);
+            self.memory.store_descriptor(offset, segment, rest);
             offset += DESCRIPTOR;
-        }
+            next += 1;
+        });
         Segment {
             addr: self.memory.addr(start),
             len: u32::from(segments) * 16,

@@ -7,7 +7,8 @@ use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use super::DeviceHold;
+use super::{DeviceHold, Segment, UsedWatch};
+use crate::format::DESCRIPTOR;
 use crate::{DmaAddr, DmaAllocator, DmaBuffer, DmaError};
 
 /// Memory that a device may touch at any time, until its hold is released.
@@ -35,6 +36,14 @@ impl RingMemory {
         self.buffer.addr().offset(offset)
     }
 
+    /// A watch on the index at `offset`, for others.
+    pub(super) fn watch(&self, offset: usize) -> UsedWatch {
+        UsedWatch::new(
+            self.cell(offset, 2).cast(),
+            Arc::clone(self.buffer.region()),
+        )
+    }
+
     #[inline]
     pub(super) fn load16(&self, offset: usize, ordering: Ordering) -> u16 {
         u16::from_le(self.u16(offset).load(ordering))
@@ -57,10 +66,22 @@ impl RingMemory {
 
     #[inline]
     pub(super) fn store64(&self, offset: usize, value: u64) {
+        let cell = self.cell(offset, 8).cast();
         // SAFETY: `cell` gives an aligned field inside the allocation that `self` owns; all access to
         // it, the device's too, is atomic.
-        let cell = unsafe { AtomicU64::from_ptr(self.cell(offset, 8).cast().as_ptr()) };
+        let cell = unsafe { AtomicU64::from_ptr(cell.as_ptr()) };
         cell.store(value.to_le(), Ordering::Relaxed);
+    }
+
+    /// Writes a descriptor: the segment, and the `rest` above its length.
+    #[inline]
+    pub(super) fn store_descriptor(&self, offset: usize, segment: Segment, rest: u64) {
+        let halves = self.cell(offset, DESCRIPTOR).cast::<[AtomicU64; 2]>();
+        // SAFETY: as for `store64`; the descriptor lies inside the allocation as a whole.
+        let [addr, len_and_rest] = unsafe { halves.as_ref() };
+        addr.store(segment.addr.0.to_le(), Ordering::Relaxed);
+        let rest = u64::from(segment.len) | rest;
+        len_and_rest.store(rest.to_le(), Ordering::Relaxed);
     }
 
     fn u16(&self, offset: usize) -> &AtomicU16 {

@@ -11,9 +11,11 @@ mod queue;
 mod requests;
 mod ring;
 mod split;
+mod used_watch;
 
-pub use chain::{Chain, Readable, Segment, Writable};
-pub use error::{AddError, AddReason, Broken, CreateError, StillHeld};
+pub use chain::{Chain, Exchange, Readable, Segment, Writable};
+pub use error::{AddError, AddReason, Broken, CreateError, RewindError, StillHeld};
 pub use hold::DeviceHold;
 pub use queue::{Notify, Pending, Queue, QueueConfig, Token, Used};
 pub use requests::{RequestError, RequestReason, Requests, Submit};
+pub use used_watch::UsedWatch;

@@ -87,6 +87,11 @@ impl PackedRing {
             *next = if id == self.size { 0 } else { id };
         }
         self.free_id = 0;
+        self.rewind(index, wrap);
+    }
+
+    /// Goes to `index` and `wrap` with an empty ring. Chains keep their ids.
+    pub(super) fn rewind(&mut self, index: u16, wrap: bool) {
         self.avail = Place { index, wrap };
         self.used = self.avail;
         (self.unpublished, self.gate) = (0, None);
@@ -119,25 +124,31 @@ impl PackedRing {
     pub(super) fn add<T: Chain>(&mut self, chain: &T, plan: &Plan) -> u16 {
         let id = self.free_id;
         self.free_id = self.next[usize::from(id)];
+        self.put(id, chain, plan);
+        id
+    }
+
+    /// Writes a chain into the next descriptors.
+    #[inline]
+    pub(super) fn put<T: Chain>(&mut self, id: u16, chain: &T, plan: &Plan) {
         match &self.tables {
             Some(tables) if plan.is_indirect() => {
                 let table = tables.write(id, chain, plan.segments);
-                self.put(table, id, F_INDIRECT);
+                self.put_segment(table, id, F_INDIRECT);
             }
             _ => {
                 for (segment, flags) in flagged(chain, plan.segments) {
-                    self.put(segment, id, flags);
+                    self.put_segment(segment, id, flags);
                 }
             }
         }
         self.unpublished += plan.descriptors;
-        id
     }
 
     /// Writes the next descriptor. The first since the last publication stays closed to the device, and
     /// with it everything behind, because the device takes them in order.
     #[inline]
-    fn put(&mut self, segment: Segment, id: u16, flags: u16) {
+    fn put_segment(&mut self, segment: Segment, id: u16, flags: u16) {
         let Place { index, wrap } = self.avail;
         let open = flags | available_in(wrap);
         if self.gate.is_some() {
@@ -152,9 +163,8 @@ impl PackedRing {
     #[inline]
     fn write(&self, index: u16, segment: Segment, id: u16, flags: u16) {
         let offset = usize::from(index) * DESCRIPTOR;
-        let rest = u64::from(segment.len) | u64::from(id) << 32 | u64::from(flags) << 48;
-        self.memory.store64(offset, segment.addr.0);
-        self.memory.store64(offset + 8, rest);
+        let rest = u64::from(id) << 32 | u64::from(flags) << 48;
+        self.memory.store_descriptor(offset, segment, rest);
     }
 
     /// Writes a descriptor and leaves its flags as they are, closed to both sides since the last lap: the

@@ -61,6 +61,26 @@ pub(super) fn flagged<T: Chain>(chain: &T, segments: u16) -> impl Iterator<Item 
         })
 }
 
+/// Calls `write` with what [`flagged`] returns, in one plain loop for each kind of segment: faster, if `write`
+/// is so short that there may be two copies of it.
+#[inline]
+pub(super) fn describe<T: Chain>(chain: &T, segments: u16, mut write: impl FnMut(Segment, u16)) {
+    let mut left = segments;
+    let mut describe = |segment, flags| {
+        // A chain that has become longer since it was looked at is not written any further.
+        let Some(after) = left.checked_sub(1) else {
+            return;
+        };
+        left = after;
+        let next = if left > 0 { F_NEXT } else { 0 };
+        write(segment, flags | next);
+    };
+    chain.readable().for_each(|segment| describe(segment, 0));
+    chain
+        .writable()
+        .for_each(|segment| describe(segment, F_WRITE));
+}
+
 /// The length of some segments together.
 #[inline]
 fn total(segments: impl Iterator<Item = Segment>) -> Result<u64, AddReason> {

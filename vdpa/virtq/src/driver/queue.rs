@@ -7,6 +7,8 @@
 //!
 //! Source: VIRTIO 1.2, 2.7.13 and 2.8.21 (supplying buffers), 2.7.14 and 2.8.22 (receiving used buffers).
 
+mod rewind;
+
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -16,7 +18,7 @@ use core::mem;
 use super::error::{AddError, AddReason, Broken, CreateError, StillHeld};
 use super::plan::Plan;
 use super::ring::{Claim, Ring, RingConfig};
-use super::{Chain, DeviceHold};
+use super::{Chain, DeviceHold, UsedWatch};
 use crate::format::{RingAddresses, RingFeatures, RingState, SIZE_MAX};
 use crate::{DmaAllocator, Statistics};
 
@@ -101,6 +103,8 @@ pub struct Queue<T: Chain> {
     /// Chains published and not yet taken back.
     in_flight: u16,
     order: Order,
+    /// Used chains that a rewind has found and nobody has taken yet.
+    set_aside: VecDeque<Used<T>>,
     broken: Option<Broken>,
     hold: Arc<DeviceHold>,
     statistics: Arc<Statistics>,
@@ -196,6 +200,7 @@ impl<T: Chain> Queue<T> {
             published: 0,
             in_flight: 0,
             order,
+            set_aside: VecDeque::new(),
             broken: None,
             hold: Arc::clone(hold),
             statistics: Arc::default(),
@@ -299,7 +304,13 @@ impl<T: Chain> Queue<T> {
     #[must_use]
     pub fn has_used(&self) -> bool {
         let in_batch = matches!(self.order, Order::Same { batch: Some(_), .. });
-        in_batch || self.ring.has_used()
+        in_batch || !self.set_aside.is_empty() || self.ring.has_used()
+    }
+
+    /// A look at the used index from outside of the queue; `None` for a packed ring, which has none.
+    #[must_use]
+    pub fn used_watch(&self) -> Option<UsedWatch> {
+        self.ring.used_watch()
     }
 
     /// Takes back the next chain that the device has used.
@@ -312,14 +323,10 @@ impl<T: Chain> Queue<T> {
         if let Some(broken) = self.broken {
             return Err(broken);
         }
-        match self.next_used() {
-            Ok(Some((id, written))) => Ok(Some(self.finish(id, written))),
-            Ok(None) => Ok(None),
-            Err(broken) => {
-                self.broken = Some(broken);
-                Err(broken)
-            }
+        if !self.set_aside.is_empty() {
+            return Ok(self.take_set_aside());
         }
+        self.take_from_ring()
     }
 
     /// Asks for an interrupt at the next used chain, and says whether one is there already.
@@ -353,6 +360,7 @@ impl<T: Chain> Queue<T> {
             return Err(StillHeld);
         }
         while self.reclaim().is_some() {}
+        self.set_aside.clear();
         self.ring.restart();
         if let Order::Same { waiting, batch } = &mut self.order {
             waiting.clear();
@@ -363,6 +371,23 @@ impl<T: Chain> Queue<T> {
         self.in_flight = 0;
         self.broken = None;
         Ok(())
+    }
+
+    #[cold]
+    fn take_set_aside(&mut self) -> Option<Used<T>> {
+        self.set_aside.pop_front()
+    }
+
+    #[inline]
+    fn take_from_ring(&mut self) -> Result<Option<Used<T>>, Broken> {
+        match self.next_used() {
+            Ok(Some((id, written))) => Ok(Some(self.finish(id, written))),
+            Ok(None) => Ok(None),
+            Err(broken) => {
+                self.broken = Some(broken);
+                Err(broken)
+            }
+        }
     }
 
     /// Checks a chain against the limits and decides how it will lie in the ring.

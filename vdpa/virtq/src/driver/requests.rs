@@ -16,7 +16,7 @@ use core::task::{Context, Poll, Waker};
 use atomic_waker::AtomicWaker;
 use spin::Mutex;
 
-use super::{AddReason, Broken, Chain, Notify, Pending, Queue, Used};
+use super::{AddReason, Broken, Chain, Notify, Pending, Queue, RewindError, Used};
 use crate::{Doorbell, Event, Statistics};
 
 /// A queue whose every chain is a future.
@@ -159,6 +159,16 @@ impl<T: Chain> Requests<T> {
                 Some(Pending::No) => poll_fn(|cx| self.poll_event(event, cx)).await,
             }
         }
+    }
+
+    /// Starts the queue again while the device is at rest, as [`Queue::rewind`] does.
+    ///
+    /// # Errors
+    /// [`RewindError`].
+    pub fn rewind(&self) -> Result<(), RewindError> {
+        // Whoever waits for what has been used hears of it now, before its id can be taken again.
+        self.complete();
+        self.inner.lock().queue.rewind()
     }
 
     /// Ends every request, present and future, with [`RequestReason::Stopped`].

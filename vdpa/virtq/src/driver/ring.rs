@@ -7,7 +7,7 @@ use super::indirect::{Format, IndirectTables};
 use super::packed::PackedRing;
 use super::plan::Plan;
 use super::split::SplitRing;
-use super::{Chain, DeviceHold};
+use super::{Chain, DeviceHold, UsedWatch};
 use crate::format::{RingAddresses, RingFeatures, RingState};
 use crate::{DmaAllocator, DmaError};
 
@@ -72,6 +72,24 @@ impl Ring {
         }
     }
 
+    /// Goes to the start with nothing in the ring. Chains keep their ids.
+    pub(super) fn rewind(&mut self) {
+        match self {
+            Self::Split(ring) => ring.rewind(0),
+            Self::Packed(ring) => ring.rewind(0, true),
+        }
+    }
+
+    /// Adds a chain again by the id that it has had since it was added.
+    pub(super) fn put_back<T: Chain>(&mut self, id: u16, chain: &T, plan: &Plan) {
+        match self {
+            Self::Split(ring) => {
+                ring.put(id, chain, plan);
+            }
+            Self::Packed(ring) => ring.put(id, chain, plan),
+        }
+    }
+
     pub(super) fn addresses(&self) -> RingAddresses {
         match self {
             Self::Split(ring) => ring.addresses(),
@@ -114,6 +132,13 @@ impl Ring {
         match self {
             Self::Split(ring) => ring.has_used(),
             Self::Packed(ring) => ring.has_used(),
+        }
+    }
+
+    pub(super) fn used_watch(&self) -> Option<UsedWatch> {
+        match self {
+            Self::Split(ring) => Some(ring.used_watch()),
+            Self::Packed(_) => None,
         }
     }
 

@@ -11,9 +11,9 @@ use core::sync::atomic::Ordering;
 use super::error::Broken;
 use super::indirect::{Format, IndirectTables};
 use super::memory::RingMemory;
-use super::plan::{Plan, flagged};
+use super::plan::{Plan, describe};
 use super::ring::{Claim, RingConfig};
-use super::{Chain, DeviceHold};
+use super::{Chain, DeviceHold, UsedWatch};
 use crate::format::{
     AVAIL_F_NO_INTERRUPT, DESCRIPTOR, F_INDIRECT, RingAddresses, RingState, USED_F_NO_NOTIFY,
     crossed,
@@ -78,6 +78,11 @@ impl SplitRing {
             *next = place & self.mask;
         }
         self.free_head = 0;
+        self.rewind(index);
+    }
+
+    /// Goes to `index` with empty rings. Chains keep their descriptors.
+    pub(super) fn rewind(&mut self, index: u16) {
         (self.added, self.published, self.last_used) = (index, index, index);
         self.memory
             .store16(self.avail + 2, index, Ordering::Relaxed);
@@ -107,6 +112,16 @@ impl SplitRing {
     #[inline]
     pub(super) fn add<T: Chain>(&mut self, chain: &T, plan: &Plan) -> u16 {
         let head = self.free_head;
+        let tail = self.put(head, chain, plan);
+        self.tail[usize::from(head)] = tail;
+        self.free_head = self.next[usize::from(tail)];
+        head
+    }
+
+    /// Writes a chain from the descriptor `head` on into those that follow it in the list, and names it in the
+    /// next entry of the available ring. Returns its last descriptor.
+    #[inline]
+    pub(super) fn put<T: Chain>(&mut self, head: u16, chain: &T, plan: &Plan) -> u16 {
         let tail = match &self.tables {
             Some(tables) if plan.is_indirect() => {
                 let table = tables.write(head, chain, plan.segments);
@@ -115,31 +130,28 @@ impl SplitRing {
             }
             _ => self.write_direct(head, chain, plan.segments),
         };
-        self.tail[usize::from(head)] = tail;
-        self.free_head = self.next[usize::from(tail)];
         let place = self.avail + 4 + 2 * usize::from(self.added & self.mask);
         self.memory.store16(place, head, Ordering::Relaxed);
         self.added = self.added.wrapping_add(1);
-        head
+        tail
     }
 
     #[inline]
     fn write_direct<T: Chain>(&self, head: u16, chain: &T, segments: u16) -> u16 {
         let (mut index, mut tail) = (head, head);
-        for (segment, flags) in flagged(chain, segments) {
+        describe(chain, segments, |segment, flags| {
             let next = self.next[usize::from(index)];
             self.write(index, segment, flags, next);
             (tail, index) = (index, next);
-        }
+        });
         tail
     }
 
     #[inline]
     fn write(&self, index: u16, segment: Segment, flags: u16, next: u16) {
         let offset = usize::from(index) * DESCRIPTOR;
-        let rest = u64::from(segment.len) | u64::from(flags) << 32 | u64::from(next) << 48;
-        self.memory.store64(offset, segment.addr.0);
-        self.memory.store64(offset + 8, rest);
+        let rest = u64::from(flags) << 32 | u64::from(next) << 48;
+        self.memory.store_descriptor(offset, segment, rest);
     }
 
     /// Shows the device what was added, and says whether it wants to be notified.
@@ -226,6 +238,10 @@ impl SplitRing {
             self.memory
                 .store16(self.avail, AVAIL_F_NO_INTERRUPT, Ordering::Relaxed);
         }
+    }
+
+    pub(super) fn used_watch(&self) -> UsedWatch {
+        self.memory.watch(self.used + 2)
     }
 
     #[inline]

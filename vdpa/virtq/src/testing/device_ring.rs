@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{HeapDma, Request};
-use crate::{DmaAddr, RingAddresses, RingFeatures, Segment};
+use crate::{DmaAddr, RingAddresses, RingFeatures, RingState, Segment};
 
 /// A device that serves one split queue in [`HeapDma`].
 ///
@@ -53,6 +53,13 @@ impl DeviceRing {
             used,
             signalled,
         }
+    }
+
+    /// Where a device goes on that puts back what it has taken and not returned, if it has returned chains in
+    /// the order in which it took them.
+    #[must_use]
+    pub fn state(&self) -> RingState {
+        RingState::Split { index: self.used }
     }
 
     /// Takes the next chain, if the driver has published one, and asks to be notified of the one after.

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{HeapDma, Request};
-use crate::{DmaAddr, RingAddresses, RingFeatures, Segment};
+use crate::{DmaAddr, RingAddresses, RingFeatures, RingState, Segment};
 
 /// A device that serves one packed queue in [`HeapDma`].
 ///
@@ -51,6 +51,14 @@ impl PackedDevice {
             used: place,
             signalled: place,
         }
+    }
+
+    /// Where a device goes on that puts back what it has taken and not returned, if it has returned chains in
+    /// the order in which it took them.
+    #[must_use]
+    pub fn state(&self) -> RingState {
+        let (index, wrap) = self.used;
+        RingState::Packed { index, wrap }
     }
 
     /// Takes the next chain, if the driver has published one, and asks to be notified of the one after.

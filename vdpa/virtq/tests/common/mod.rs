@@ -128,6 +128,16 @@ impl Device {
         }
     }
 
+    /// A device side that begins with the first entry, whatever the queue has been through.
+    pub fn start(queue: &Queue<Message>, features: RingFeatures, setup: &Setup) -> Self {
+        let (dma, addresses, size) = (&setup.dma, queue.addresses(), queue.size());
+        if features.packed {
+            Self::Packed(PackedDevice::new(dma, addresses, size, features))
+        } else {
+            Self::Split(DeviceRing::new(dma, addresses, size, features))
+        }
+    }
+
     pub fn pop(&mut self) -> Option<Request> {
         match self {
             Self::Split(device) => device.pop(),

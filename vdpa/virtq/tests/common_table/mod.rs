@@ -1,0 +1,75 @@
+//! What the tests of translated memory share: a table of mappings, as an IOTLB has them.
+#![allow(
+    clippy::allow_attributes,
+    dead_code,
+    reason = "each test file uses a part of it"
+)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use virtq::device::{Access, Fault, Lookup, Mapped};
+use virtq::{DmaAddr, SharedMemory};
+
+/// Mappings that a test may change, as an IOTLB has them.
+#[derive(Default)]
+pub struct Table {
+    mappings: Mutex<Vec<Mapped>>,
+    generation: AtomicU64,
+    lookups: AtomicU64,
+}
+
+impl Table {
+    pub fn map(&self, mapped: Mapped) {
+        self.mappings.lock().unwrap().push(mapped);
+    }
+
+    pub fn unmap(&self, first: u64) {
+        let mut mappings = self.mappings.lock().unwrap();
+        mappings.retain(|mapped| mapped.first.0 != first);
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Unmaps everything and tells nobody.
+    pub fn forget(&self) {
+        self.mappings.lock().unwrap().clear();
+    }
+
+    /// How often it was asked.
+    pub fn lookups(&self) -> u64 {
+        self.lookups.load(Ordering::Relaxed)
+    }
+}
+
+impl Lookup for Table {
+    fn lookup(&self, addr: DmaAddr, access: Access) -> Result<Mapped, Fault> {
+        self.lookups.fetch_add(1, Ordering::Relaxed);
+        let mappings = self.mappings.lock().unwrap();
+        let mapped = mappings
+            .iter()
+            .find(|mapped| mapped.first <= addr && addr <= mapped.last)
+            .ok_or(Fault::NoMapping)?;
+        let permitted = match access {
+            Access::Read => mapped.readable,
+            Access::Write => mapped.writable,
+        };
+        permitted.then(|| mapped.clone()).ok_or(Fault::Permission)
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+}
+
+/// The whole of a memory, for all access.
+pub fn mapped(first: u64, memory: SharedMemory) -> Mapped {
+    Mapped {
+        first: DmaAddr(first),
+        last: DmaAddr(first + (memory.len() - 1)),
+        readable: true,
+        writable: true,
+        memory,
+        offset: 0,
+    }
+}

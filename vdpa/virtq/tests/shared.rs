@@ -1,0 +1,76 @@
+//! Memory that several parties reach by handles.
+
+use std::sync::Arc;
+
+use virtq::testing::HeapDma;
+use virtq::{Arena, DmaAddr, DmaAllocator, DmaError, OutOfBounds, SharedMemory};
+
+fn source() -> (Arc<HeapDma>, Arc<dyn DmaAllocator>) {
+    let heap = HeapDma::new();
+    let dma = Arc::clone(&heap) as Arc<dyn DmaAllocator>;
+    (heap, dma)
+}
+
+#[test]
+fn clones_reach_the_same_bytes_and_others_do_not() {
+    let (heap, dma) = source();
+    let memory = SharedMemory::new(&dma, 100).unwrap();
+    let (clone, other) = (memory.clone(), SharedMemory::new(&dma, 100).unwrap());
+    memory.write(95, b"hello").unwrap();
+    let mut bytes = [1; 7];
+    clone.read(93, &mut bytes).unwrap();
+    assert_eq!(&bytes, b"\0\0hello");
+    // So does a device, at the platform's address.
+    let addr = memory.platform_addr().expect("straight from the heap");
+    heap.read(addr.offset(95), &mut bytes[..5]).unwrap();
+    assert_eq!(&bytes[..5], b"hello");
+    assert!(clone.is_same(&memory) && !other.is_same(&memory));
+}
+
+/// Otherwise safe code could make up an address that an IOMMU is then told.
+#[test]
+fn only_memory_of_the_platform_has_an_address_for_all_devices() {
+    let (_, dma) = source();
+    let memory = SharedMemory::new(&dma, 4096).unwrap();
+    assert_eq!(memory.platform_addr(), Some(memory.addr()));
+    let arena = Arena::new(memory, DmaAddr(0x1000)).unwrap() as Arc<dyn DmaAllocator>;
+    let part = SharedMemory::new(&arena, 64).unwrap();
+    assert_eq!((part.addr(), part.platform_addr()), (DmaAddr(0x1000), None));
+}
+
+#[test]
+fn memory_goes_back_with_its_last_share() {
+    let (heap, dma) = source();
+    let memory = SharedMemory::new(&dma, 8192).unwrap();
+    assert_eq!((memory.len(), memory.align()), (8192, 4096));
+    let clone = memory.clone();
+    drop(memory);
+    assert_eq!(heap.outstanding(), 8192);
+    assert_eq!(clone.write(8191, &[1]), Ok(()));
+    drop(clone);
+    assert_eq!(heap.outstanding(), 0);
+}
+
+#[test]
+fn nothing_outside_is_copied() {
+    let (_, dma) = source();
+    let memory = SharedMemory::new(&dma, 16).unwrap();
+    for (offset, len) in [(0, 17), (16, 1), (9, 8), (u64::MAX, 1), (u64::MAX - 1, 2)] {
+        assert_eq!(memory.write(offset, &vec![7; len]), Err(OutOfBounds));
+        assert_eq!(memory.read(offset, &mut vec![0; len]), Err(OutOfBounds));
+    }
+    let mut bytes = [1; 16];
+    memory.read(0, &mut bytes).unwrap();
+    assert_eq!(bytes, [0; 16], "a copy that fails copies nothing");
+    assert_eq!(memory.read(16, &mut []), Ok(()));
+    assert_eq!(memory.read(17, &mut []), Err(OutOfBounds));
+}
+
+#[test]
+fn sizes_that_cannot_exist_are_refused() {
+    let dma = HeapDma::limited(4096) as Arc<dyn DmaAllocator>;
+    let error = |len| SharedMemory::new(&dma, len).unwrap_err();
+    assert_eq!(error(0), DmaError::BadSize);
+    assert_eq!(error(usize::MAX), DmaError::BadSize);
+    assert_eq!(error(4097), DmaError::OutOfMemory);
+}
