@@ -1,0 +1,179 @@
+//! Who translates a device's addresses, and how it learns what is mapped.
+
+use alloc::sync::Arc;
+
+use virtq::DmaAddr;
+
+use crate::dma::{Addressing, IsolationUnit, Owner, Trust};
+use crate::iotlb::{Iotlb, IovaRange, Permission};
+use crate::ops::{Backing, DmaModel, OpError};
+use crate::platform::IommuDomain;
+use crate::{Platform, VdpaOps};
+
+use super::AttachError;
+
+/// Who translates.
+pub(super) enum Route {
+    /// The device.
+    Device,
+    /// The platform's IOMMU.
+    Domain(Arc<dyn IommuDomain>),
+    /// Nobody: the device uses the platform's addresses.
+    Identity,
+}
+
+/// Where a device that translates learns of changes.
+pub(super) enum Told<'a> {
+    /// From its operations, about one of its address spaces.
+    Device {
+        /// The operations.
+        ops: &'a dyn VdpaOps,
+        /// The address space.
+        space: u16,
+    },
+    /// The device is gone.
+    Nobody,
+}
+
+/// What has changed in a table.
+#[derive(Clone, Copy)]
+pub(super) enum Change<'a> {
+    Map(IovaRange, Permission, &'a Backing),
+    Unmap(IovaRange),
+}
+
+impl Route {
+    /// The way of a device that does not translate.
+    pub(super) fn through_platform(
+        platform: &dyn Platform,
+        unit: &IsolationUnit,
+        owner: Owner,
+        trust: Trust,
+    ) -> Result<Self, AttachError> {
+        if owner == Owner::Kernel {
+            return Ok(Self::Identity);
+        }
+        match (platform.isolate(unit), trust) {
+            (Some(domain), _) => {
+                domain.enter().map_err(AttachError::Device)?;
+                Ok(Self::Domain(domain))
+            }
+            (None, Trust::UnsafeNoIommu) => Ok(Self::Identity),
+            (None, Trust::Isolated) => Err(AttachError::NoIsolation),
+        }
+    }
+
+    pub(super) fn addressing(&self) -> Addressing {
+        match self {
+            Self::Device | Self::Domain(_) => Addressing::Translated,
+            Self::Identity => Addressing::Platform,
+        }
+    }
+
+    pub(super) fn iova_range(&self, ops: &dyn VdpaOps) -> IovaRange {
+        match self {
+            Self::Device => ops.iova_range(),
+            Self::Domain(domain) => domain.iova_range(),
+            Self::Identity => IovaRange::ALL,
+        }
+    }
+
+    /// Whether memory can be mapped there at all.
+    pub(super) fn check(&self, range: IovaRange, backing: &Backing) -> Result<(), OpError> {
+        let end = u128::from(backing.offset) + range.len();
+        if end > u128::from(backing.memory.len()) {
+            return Err(OpError::OutOfRange);
+        }
+        match self {
+            Self::Identity if platform_addr(backing)?.0 != range.first() => Err(OpError::Invalid),
+            Self::Device | Self::Domain(_) | Self::Identity => Ok(()),
+        }
+    }
+
+    /// Tells of a change, after which `table` is what is mapped.
+    pub(super) fn tell(
+        &self,
+        told: &Told<'_>,
+        change: Change<'_>,
+        table: &Iotlb<Backing>,
+    ) -> Result<(), OpError> {
+        match (self, change) {
+            (Self::Device, change) => told.tell(change, table),
+            (Self::Domain(domain), Change::Map(range, permission, backing)) => {
+                domain.map(range, permission, platform_addr(backing)?)
+            }
+            (Self::Domain(domain), Change::Unmap(range)) => domain.unmap(range),
+            (Self::Identity, _) => Ok(()),
+        }
+    }
+
+    /// Takes everything away.
+    pub(super) fn reset(&self, told: &Told<'_>) -> Result<(), OpError> {
+        match self {
+            Self::Device => told.reset(),
+            Self::Domain(domain) => domain.unmap(domain.iova_range()),
+            Self::Identity => Ok(()),
+        }
+    }
+}
+
+impl Told<'_> {
+    /// Whether the device takes its address space as a whole.
+    pub(super) fn takes_whole(&self) -> bool {
+        match self {
+            Self::Device { ops, .. } => matches!(ops.dma_model(), DmaModel::Whole(_)),
+            Self::Nobody => false,
+        }
+    }
+
+    /// Gives the device its address space, if it takes it as a whole.
+    pub(super) fn give(&self, table: &Iotlb<Backing>) -> Result<(), OpError> {
+        match self {
+            Self::Device { ops, space } => match ops.dma_model() {
+                DmaModel::Whole(map) => unless_gone(map.set_map(*space, table)),
+                DmaModel::Incremental(_) | DmaModel::Platform => Ok(()),
+            },
+            Self::Nobody => Ok(()),
+        }
+    }
+
+    /// Empties the address space.
+    pub(super) fn reset(&self) -> Result<(), OpError> {
+        match self {
+            Self::Device { ops, space } => unless_gone(ops.reset_map(*space)),
+            Self::Nobody => Ok(()),
+        }
+    }
+
+    fn tell(&self, change: Change<'_>, table: &Iotlb<Backing>) -> Result<(), OpError> {
+        let Self::Device { ops, space } = *self else {
+            return Ok(());
+        };
+        match (ops.dma_model(), change) {
+            (DmaModel::Incremental(map), Change::Map(range, permission, backing)) => {
+                map.map(space, range, permission, backing.clone())
+            }
+            (DmaModel::Incremental(map), Change::Unmap(range)) => {
+                unless_gone(map.unmap(space, range))
+            }
+            (DmaModel::Whole(map), Change::Map(..)) => map.set_map(space, table),
+            (DmaModel::Whole(map), Change::Unmap(_)) => unless_gone(map.set_map(space, table)),
+            (DmaModel::Platform, _) => Ok(()),
+        }
+    }
+}
+
+/// What is gone uses no memory.
+fn unless_gone(result: Result<(), OpError>) -> Result<(), OpError> {
+    match result {
+        Err(OpError::Gone) => Ok(()),
+        result => result,
+    }
+}
+
+/// Where the platform's devices find the memory, which lies inside its allocation. What an arena hands out is at
+/// addresses of anybody's choosing, with which no hardware must be told to translate.
+fn platform_addr(backing: &Backing) -> Result<DmaAddr, OpError> {
+    let start = backing.memory.platform_addr().ok_or(OpError::Invalid)?;
+    Ok(DmaAddr(start.0.wrapping_add(backing.offset)))
+}

@@ -1,0 +1,125 @@
+//! Who may let a device reach which memory, and at which addresses.
+//!
+//! Whoever wants to use a device takes an [`Attachment`]: the right to change what the device can reach,
+//! which changes hands only while the device is as a reset has left it. What stands between the device and
+//! the memory (a translation of its own, the platform's IOMMU, or nothing) is an [`Isolation`], and
+//! the attachment hides which: the same calls serve all three.
+//!
+//! Kernel drivers do not map; they allocate from a [`DmaSpace`], which can be moved from device to device.
+//! Software devices keep what was mapped for them in an [`AddressSpace`].
+
+mod address_space;
+mod iova;
+mod space;
+mod unit;
+
+use crate::iotlb::{IovaRange, MapError, Permission, Target};
+use crate::ops::{Backing, OpError};
+
+pub use crate::device::{AttachError, Attachment};
+
+pub use self::address_space::AddressSpace;
+pub use self::space::DmaSpace;
+pub(crate) use self::unit::Claim;
+pub use self::unit::IsolationUnit;
+
+/// Whose a device's address spaces are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The kernel, which trusts its own drivers.
+    Kernel,
+    /// One client, who is trusted with nothing but the memory that it has mapped.
+    Client,
+}
+
+/// What keeps a device away from memory that was not mapped for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// The device, which translates its addresses itself.
+    OnChip,
+    /// The platform's IOMMU.
+    Iommu,
+    /// Nothing: it reaches all memory.
+    None,
+}
+
+/// Whether a client may own a device that nothing keeps away from foreign memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// It may not.
+    Isolated,
+    /// It may, and could read and overwrite all memory through the device.
+    UnsafeNoIommu,
+}
+
+/// Which addresses a device uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addressing {
+    /// Any, which are translated.
+    Translated,
+    /// Those of the platform: memory can be mapped only where it lies.
+    Platform,
+}
+
+/// An address space that memory can be mapped in: of a device, or of a client's device.
+///
+/// Calls come from where memory is allocated, so they do not wait.
+pub trait MapTarget: Send + Sync {
+    /// Which addresses it takes.
+    fn addressing(&self) -> Addressing;
+
+    /// The addresses that it has.
+    fn iova_range(&self) -> IovaRange;
+
+    /// Lets the device reach memory at `range`.
+    ///
+    /// # Errors
+    /// As for [`Attachment::map`]: nothing has changed.
+    fn map(
+        &self,
+        range: IovaRange,
+        permission: Permission,
+        backing: Backing,
+    ) -> Result<(), OpError>;
+
+    /// Takes a range away from the device.
+    ///
+    /// # Errors
+    /// As for [`Attachment::unmap`]: nothing has changed.
+    fn unmap(&self, range: IovaRange) -> Result<(), OpError>;
+
+    /// Several changes follow, which may be told to the device together.
+    ///
+    /// # Errors
+    /// As for [`Attachment::begin_batch`].
+    fn begin_batch(&self) -> Result<(), OpError> {
+        Ok(())
+    }
+
+    /// The changes since [`begin_batch`](Self::begin_batch) are complete.
+    ///
+    /// # Errors
+    /// As for [`Attachment::end_batch`]: all that had not been told has been taken back.
+    fn end_batch(&self) -> Result<(), OpError> {
+        Ok(())
+    }
+}
+
+impl Target for Backing {
+    fn advance(&self, by: u64) -> Self {
+        Self {
+            memory: self.memory.clone(),
+            offset: self.offset.saturating_add(by),
+        }
+    }
+}
+
+impl From<MapError> for OpError {
+    fn from(error: MapError) -> Self {
+        match error {
+            MapError::Overlap => Self::Overlap,
+            MapError::NoPermission => Self::Invalid,
+            MapError::Full(_) => Self::OutOfResources,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What an IOMMU can tell apart, and whose it is.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use spin::Mutex;
+
+use crate::Node;
+
+use super::Owner;
+
+/// The devices whose DMA requests look alike: those of one requester id and PASID.
+///
+/// It belongs to the kernel, to one client or to nobody. Devices that translate themselves do not need
+/// it to tell them apart; all others of one unit have the same owner.
+#[derive(Debug)]
+pub struct IsolationUnit {
+    node: Arc<Node>,
+    requester_id: Option<u32>,
+    pasid: Option<u32>,
+    tenants: Mutex<Option<Tenants>>,
+    foreign_maps: AtomicU64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Tenants {
+    owner: Owner,
+    count: usize,
+}
+
+impl IsolationUnit {
+    /// The unit of the requests that `node` issues, with its PCI requester id (the segment in the upper half,
+    /// bus, device and function in the lower) and its PASID, where it has them.
+    ///
+    /// All devices that share both must share the unit.
+    #[must_use]
+    pub fn new(node: &Arc<Node>, requester_id: Option<u32>, pasid: Option<u32>) -> Arc<Self> {
+        Arc::new(Self {
+            node: Arc::clone(node),
+            requester_id,
+            pasid,
+            tenants: Mutex::new(None),
+            foreign_maps: AtomicU64::new(0),
+        })
+    }
+
+    /// Who issues the requests.
+    #[must_use]
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// The PCI segment (upper half) and requester id (lower half).
+    #[must_use]
+    pub fn requester_id(&self) -> Option<u32> {
+        self.requester_id
+    }
+
+    /// The process address space id.
+    #[must_use]
+    pub fn pasid(&self) -> Option<u32> {
+        self.pasid
+    }
+
+    /// Whose the unit is, as far as the platform translates for it.
+    #[must_use]
+    pub fn owner(&self) -> Option<Owner> {
+        self.tenants.lock().map(|tenants| tenants.owner)
+    }
+
+    /// How often somebody wanted to map memory who did not own the device any more.
+    #[must_use]
+    pub fn foreign_maps(&self) -> u64 {
+        self.foreign_maps.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_foreign_map(&self) {
+        self.foreign_maps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes the unit, or a share of it if the kernel has it and wants it, until the claim is dropped.
+    pub(crate) fn claim(self: &Arc<Self>, owner: Owner) -> Result<Claim, Owner> {
+        let mut tenants = self.tenants.lock();
+        let count = match *tenants {
+            None => 0,
+            Some(Tenants {
+                owner: Owner::Kernel,
+                count,
+            }) if owner == Owner::Kernel => count,
+            Some(other) => return Err(other.owner),
+        };
+        *tenants = Some(Tenants {
+            owner,
+            count: count + 1,
+        });
+        Ok(Claim(Arc::clone(self)))
+    }
+}
+
+/// A share of an isolation unit.
+#[derive(Debug)]
+pub(crate) struct Claim(Arc<IsolationUnit>);
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut tenants = self.0.tenants.lock();
+        *tenants = tenants.and_then(|tenants| {
+            let count = tenants.count - 1;
+            (count > 0).then_some(Tenants { count, ..tenants })
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_is_shared_by_the_kernel_with_itself_alone() {
+        let unit = IsolationUnit::new(&Node::root("pci0000:00:04.0"), Some(0x20), None);
+        let first = unit.claim(Owner::Kernel).unwrap();
+        let second = unit.claim(Owner::Kernel).unwrap();
+        drop(first);
+        assert_eq!(unit.claim(Owner::Client).unwrap_err(), Owner::Kernel);
+        drop(second);
+        let client = unit.claim(Owner::Client).unwrap();
+        assert_eq!(unit.claim(Owner::Client).unwrap_err(), Owner::Client);
+        assert_eq!(unit.owner(), Some(Owner::Client));
+        drop(client);
+        assert_eq!(unit.owner(), None);
+    }
+}

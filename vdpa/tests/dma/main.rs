@@ -1,0 +1,13 @@
+//! Who may let a device reach which memory: attachments, isolation units, memory that moves, address spaces.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod address_space;
+mod batches;
+mod changes;
+mod dma_space;
+mod faults;
+mod lifetime;
+mod ownership;
+mod property;
+mod world;
