@@ -7,29 +7,36 @@
 //! The bus is for devices with a virtio data path only; its drivers turn a device into something
 //! that others can use ([`virtio_vdpa`](crate::virtio_vdpa)). One driver holds a device at a time.
 
+mod attachment;
 mod config_space;
+mod motion;
 mod on_bus;
 mod queues;
 mod registry;
 mod session;
+mod spaces;
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use spin::Mutex;
 use virtio::DeviceStatus;
-use virtq::DmaAllocator;
 
 use crate::bus::Bus;
+use crate::dma::IsolationUnit;
 use crate::ids::IdGuard;
-use crate::ops::{DmaModel, OpError, VdpaOps};
+use crate::mgmt::Creator;
+use crate::ops::{OpError, VdpaOps};
 use crate::wait::Turn;
 use crate::{Features, Node, Platform};
 
+pub use self::attachment::{AttachError, Attachment};
 pub use self::registry::{RegisterError, Removal, Removed};
 
+use self::attachment::Tenancy;
 use self::session::Session;
 
 /// The bus of vDPA devices.
@@ -52,11 +59,13 @@ pub struct VdpaDeviceConfig {
     /// Below whom it hangs in the device tree.
     pub parent: Arc<Node>,
     /// Who issues its DMA requests, which may be somebody else than the parent.
-    pub dma_device: Arc<Node>,
+    pub dma: Arc<IsolationUnit>,
     /// The kernel's services.
     pub platform: Arc<dyn Platform>,
     /// What it is made of.
     pub kind: DeviceKind,
+    /// What it is called; without a name of its own it is the next `vdpaN`.
+    pub name: Option<String>,
 }
 
 /// One row of the id table of a driver on the vDPA bus.
@@ -75,12 +84,14 @@ pub struct VdpaDevice {
     // Fields are dropped in this order: the parent's data is freed before the id can be used again.
     ops: Box<dyn VdpaOps>,
     config: VdpaDeviceConfig,
+    creator: Option<Creator>,
     node: Arc<Node>,
     presence: AtomicU8,
     workers_stopped: AtomicBool,
     /// One task at a time changes the state of the device.
     turn: Turn,
     session: Mutex<Session>,
+    tenancy: Tenancy,
     counters: Counters,
     _id: IdGuard,
 }
@@ -113,7 +124,7 @@ impl VdpaDevice {
     /// Who issues its DMA requests.
     #[must_use]
     pub fn dma_device(&self) -> &Arc<Node> {
-        &self.config.dma_device
+        self.config.dma.node()
     }
 
     /// The kernel's services.
@@ -122,18 +133,15 @@ impl VdpaDevice {
         &self.config.platform
     }
 
-    /// Where memory that the device can reach comes from.
-    #[must_use]
-    pub fn dma(&self) -> Arc<dyn DmaAllocator> {
-        match self.ops.dma_model() {
-            DmaModel::Platform => self.config.platform.dma(),
-        }
-    }
-
     /// What it is made of.
     #[must_use]
     pub fn kind(&self) -> DeviceKind {
         self.config.kind
+    }
+
+    /// The management device that has made it on demand.
+    pub(crate) fn creator(&self) -> Option<&Creator> {
+        self.creator.as_ref()
     }
 
     /// The virtio device type (VIRTIO 1.2, section 5).
@@ -211,18 +219,25 @@ impl VdpaDevice {
         let before = {
             let mut session = self.session.lock();
             session.check_status(status)?;
-            session.touch();
+            session.ask_status(status);
             session.status()
         };
-        self.ops.set_status(status).await?;
-        let added = status.difference(before);
+        let result = self.write_status(before, status).await;
+        // If this future is dropped before, whatever the status asked for stays ruled out.
+        let outcome = if result.is_ok() { status } else { before };
+        self.session.lock().set_status(outcome);
+        result
+    }
+
+    async fn write_status(&self, before: DeviceStatus, to: DeviceStatus) -> Result<(), OpError> {
+        self.ops.set_status(to).await?;
+        let added = to.difference(before);
         // VIRTIO 1.2, 3.1.1, step 6.
         if added.contains(DeviceStatus::FEATURES_OK)
             && !self.ops.status()?.contains(DeviceStatus::FEATURES_OK)
         {
             return Err(OpError::FeaturesRefused);
         }
-        self.session.lock().set_status(status);
         Ok(())
     }
 
@@ -251,9 +266,15 @@ impl VdpaDevice {
     async fn reset_in_turn(&self) -> Result<(), OpError> {
         let result = self.ops.reset().await;
         match result {
-            Ok(()) => self.check_all_down(),
+            Ok(()) => {
+                self.check_all_down();
+                self.tenancy.at_rest(self);
+            }
             // Hardware that does not answer any more uses no memory either.
-            Err(OpError::Gone) => drop(self.session.lock().restart()),
+            Err(OpError::Gone) => {
+                self.session.lock().restart();
+                self.tenancy.at_rest(self);
+            }
             Err(error) => {
                 if error == OpError::Timeout {
                     self.counters.reset_timeouts.fetch_add(1, Ordering::Relaxed);
@@ -305,7 +326,9 @@ impl VdpaDevice {
         self.ops.set_config_callback(None);
         if gone {
             self.session.lock().restart();
+            self.tenancy.at_rest(self);
         } else if self.is_lost() || self.reset_in_turn().await.is_err() {
+            self.tenancy.abandon();
             let leaked = self.session.lock().abandon_queues();
             self.counters
                 .leaked_queues

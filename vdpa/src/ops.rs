@@ -7,13 +7,18 @@
 //! Operations that may wait for the device are futures with a deadline of the parent's choosing.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
 use core::future::ready;
 
+use bitflags::bitflags;
+
 use virtio::DeviceStatus;
-use virtq::{DmaAddr, Doorbell, RingState};
+use virtq::{DmaAddr, Doorbell, RingState, SharedMemory};
 
 use crate::features::Features;
-use crate::platform::{BoxFuture, Callback};
+use crate::iotlb::{Iotlb, IovaRange, Permission};
+use crate::platform::{BoxFuture, Callback, InterruptMessage, PhysAddr};
 
 /// Why an operation of a device failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +35,12 @@ pub enum OpError {
     /// The value is not one the device can take.
     #[error("the device cannot take this value")]
     Invalid,
+    /// Somebody else owns the device's address space.
+    #[error("somebody else owns the device's address space")]
+    NotOwner,
+    /// The address range overlaps one that is mapped.
+    #[error("the address range overlaps one that is mapped")]
+    Overlap,
     /// The operation is not allowed in the device's present state.
     #[error("not allowed in the device's present state")]
     WrongState,
@@ -97,12 +108,100 @@ impl From<RingState> for QueueState {
     }
 }
 
-/// Who translates the addresses that the device uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DmaModel {
-    /// The platform: its IOMMU, or nobody. Memory comes from [`Platform::dma`](crate::Platform::dma).
-    Platform,
+/// Memory behind a mapping: where in which allocation it starts.
+#[derive(Clone, Debug)]
+pub struct Backing {
+    /// The allocation, which lives at least as long as the mapping.
+    pub memory: SharedMemory,
+    /// Where the mapping starts in it, in bytes.
+    pub offset: u64,
 }
+
+/// Who translates the addresses that the device uses.
+#[derive(Clone, Copy)]
+pub enum DmaModel<'a> {
+    /// The platform: its IOMMU, or nobody. The device uses the platform's addresses.
+    Platform,
+    /// The device, which is told of each change.
+    Incremental(&'a dyn IncrementalMap),
+    /// The device, which is given each address space as a whole.
+    Whole(&'a dyn WholeMap),
+}
+
+impl fmt::Debug for DmaModel<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Platform => "Platform",
+            Self::Incremental(_) => "Incremental",
+            Self::Whole(_) => "Whole",
+        })
+    }
+}
+
+/// The translation of a device that takes changes one by one.
+///
+/// Changes are plain calls, because memory is allocated where nobody can wait; a device that needs time
+/// queues them. [`settle`](VdpaOps::settle) waits until they hold.
+pub trait IncrementalMap: Send + Sync {
+    /// Lets the device reach `backing` at `range` in an address space. The range lies inside
+    /// [`VdpaOps::iova_range`] and inside the memory, and overlaps no other of the address space.
+    ///
+    /// # Errors
+    /// [`OpError::OutOfResources`], if the device can hold no more mappings: nothing has changed.
+    fn map(
+        &self,
+        space: u16,
+        range: IovaRange,
+        permission: Permission,
+        backing: Backing,
+    ) -> Result<(), OpError>;
+
+    /// Takes a range away from the device. Mappings that reach beyond it keep the rest.
+    ///
+    /// # Errors
+    /// [`OpError::OutOfResources`], if a mapping would have to be split and there is no room: nothing has
+    /// changed.
+    fn unmap(&self, space: u16, range: IovaRange) -> Result<(), OpError>;
+}
+
+/// The translation of a device that takes an address space as a whole. As for [`IncrementalMap`], the
+/// call may return before the change holds.
+pub trait WholeMap: Send + Sync {
+    /// Replaces everything that is mapped in an address space.
+    ///
+    /// # Errors
+    /// [`OpError::OutOfResources`], if the device cannot hold so many mappings: nothing has changed.
+    fn set_map(&self, space: u16, table: &Iotlb<Backing>) -> Result<(), OpError>;
+}
+
+/// The page of a doorbell, for a client that rings it without a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotificationArea {
+    /// Where the doorbell lies.
+    pub base: PhysAddr,
+    /// How many bytes around it hold nothing but the doorbells of this queue.
+    pub len: u64,
+}
+
+bitflags! {
+    /// What a device can do beyond the virtio specification, as the backend features of vhost.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Abilities: u32 {
+        /// [`VdpaOps::suspend`].
+        const SUSPEND = 1 << 0;
+        /// [`VdpaOps::resume`].
+        const RESUME = 1 << 1;
+        /// A queue may be made ready after `DRIVER_OK`.
+        const ENABLE_AFTER_DRIVER_OK = 1 << 2;
+        /// Ring state can be read back while the device is suspended or its queue is stopped.
+        const QUEUE_STATE = 1 << 3;
+        /// What is mapped survives a reset.
+        const PERSISTENT_MAPS = 1 << 4;
+    }
+}
+
+/// A counter of a queue: what it counts, in the vocabulary of the vendor, and how much.
+pub type VendorCounter = (&'static str, u64);
 
 /// The operations of one vDPA device.
 pub trait VdpaOps: Send + Sync {
@@ -113,8 +212,81 @@ pub trait VdpaOps: Send + Sync {
     fn vendor_id(&self) -> u32;
 
     /// Who translates the device's addresses.
-    fn dma_model(&self) -> DmaModel {
+    fn dma_model(&self) -> DmaModel<'_> {
         DmaModel::Platform
+    }
+
+    /// What the device can do beyond the virtio specification.
+    fn abilities(&self) -> Abilities {
+        Abilities::empty()
+    }
+
+    /// The addresses that the device can use, where it translates them itself.
+    fn iova_range(&self) -> IovaRange {
+        IovaRange::ALL
+    }
+
+    /// How many address spaces there are; more than one only where the device translates itself.
+    fn address_space_count(&self) -> u16 {
+        1
+    }
+
+    /// How many groups of queues there are. The queues of a group share an address space.
+    fn group_count(&self) -> u16 {
+        1
+    }
+
+    /// The group that a queue belongs to.
+    fn queue_group(&self, _queue: u16) -> u16 {
+        0
+    }
+
+    /// The group whose address space the rings of a queue are in, if it may differ from that of the buffers.
+    fn descriptor_group(&self, _queue: u16) -> Option<u16> {
+        None
+    }
+
+    /// Puts a group into an address space. A reset puts all of them into address space 0.
+    ///
+    /// # Errors
+    /// [`OpError::Unsupported`], if there is only one.
+    fn set_group_address_space(&self, _group: u16, _space: u16) -> Result<(), OpError> {
+        Err(OpError::Unsupported)
+    }
+
+    /// Takes away everything that is mapped in an address space, where the device translates itself.
+    ///
+    /// # Errors
+    /// [`OpError::Gone`].
+    fn reset_map(&self, _space: u16) -> Result<(), OpError> {
+        Ok(())
+    }
+
+    /// Waits until every earlier change of an address space holds: afterwards the device uses no memory
+    /// that was taken away before.
+    ///
+    /// # Errors
+    /// [`OpError::Timeout`], if the device may still use such memory.
+    fn settle(&self, _space: u16) -> BoxFuture<'_, Result<(), OpError>> {
+        Box::pin(ready(Ok(())))
+    }
+
+    /// Stops the device without forgetting anything: it takes no further descriptor, finishes those that
+    /// it has taken or puts them back, and answers everything else. What is kicked meanwhile is looked at on
+    /// [`resume`](Self::resume).
+    ///
+    /// # Errors
+    /// [`OpError::Unsupported`]; [`OpError::Timeout`], if the device does not come to rest.
+    fn suspend(&self) -> BoxFuture<'_, Result<(), OpError>> {
+        Box::pin(ready(Err(OpError::Unsupported)))
+    }
+
+    /// Lets a suspended device go on.
+    ///
+    /// # Errors
+    /// [`OpError::Unsupported`].
+    fn resume(&self) -> BoxFuture<'_, Result<(), OpError>> {
+        Box::pin(ready(Err(OpError::Unsupported)))
     }
 
     /// The features that the device offers.
@@ -177,13 +349,14 @@ pub trait VdpaOps: Send + Sync {
     /// [`OpError::Invalid`], if the device cannot reach the addresses.
     fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError>;
 
-    /// Sets where the queue starts, before it is made ready.
+    /// Sets where the queue starts, before it is made ready, or where it goes on, while the device is suspended.
     ///
     /// # Errors
     /// [`OpError::Unsupported`], if the hardware can only start afresh and `state` is not the start.
     fn set_queue_state(&self, queue: u16, state: QueueState) -> Result<(), OpError>;
 
-    /// Where the queue stands, once it has been stopped.
+    /// Where the queue stands, once it has been stopped or the device is suspended; before it has been ready,
+    /// where it starts.
     ///
     /// # Errors
     /// [`OpError::Unsupported`], if the hardware does not tell.
@@ -192,7 +365,8 @@ pub trait VdpaOps: Send + Sync {
     /// What to call when the queue has used buffers; `None` for a queue that is polled.
     fn set_queue_callback(&self, queue: u16, callback: Option<Callback>);
 
-    /// Starts or stops the queue.
+    /// Starts or stops the queue. One that is started again goes on where it stood, if the device has
+    /// [`Abilities::QUEUE_STATE`], and from the start otherwise; its size and its place are as before.
     ///
     /// # Errors
     /// [`OpError::Unsupported`], if the hardware can stop a queue by reset alone.
@@ -209,6 +383,26 @@ pub trait VdpaOps: Send + Sync {
     /// # Errors
     /// [`OpError::Broken`], if the device has no usable notification register for it.
     fn doorbell(&self, queue: u16) -> Result<Doorbell, OpError>;
+
+    /// Where the doorbell of a queue lies, if a client may be given it: nothing but doorbells of this queue
+    /// lie in that area, and a 16-bit store of the queue's index rings it.
+    fn notification_area(&self, _queue: u16) -> Option<NotificationArea> {
+        None
+    }
+
+    /// The message that the device sends for this queue alone, if there is one. It does not change between
+    /// `DRIVER_OK` and the next reset.
+    fn queue_interrupt(&self, _queue: u16) -> Option<InterruptMessage> {
+        None
+    }
+
+    /// What the device has counted for a queue since it was made.
+    ///
+    /// # Errors
+    /// [`OpError::Unsupported`], if it does not count.
+    fn queue_statistics(&self, _queue: u16) -> Result<Vec<VendorCounter>, OpError> {
+        Err(OpError::Unsupported)
+    }
 
     /// What to call when the configuration space has changed.
     fn set_config_callback(&self, callback: Option<Callback>);

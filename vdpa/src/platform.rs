@@ -5,17 +5,85 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::fmt::Debug;
+use core::fmt::{self, Debug};
 use core::pin::Pin;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
-use virtq::{DmaAllocator, Doorbell, NotifyFormat};
+use virtq::{DmaAddr, DmaAllocator, Doorbell, Event, NotifyFormat};
+
+use crate::dma::IsolationUnit;
+use crate::iotlb::{IovaRange, Permission};
+use crate::ops::OpError;
 
 /// A future on the heap, for operations that may wait behind a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What is called when an interrupt arrives. It runs in interrupt context: it may only wake.
-pub type Callback = Arc<dyn Fn() + Send + Sync>;
+/// What to do when an interrupt arrives. It runs in interrupt context: it may only wake.
+///
+/// Of an [`event`](Self::event) the handler of the vector knows that it is one: it raises it in straight
+/// code, without a function in between.
+#[derive(Clone)]
+pub struct Callback {
+    action: Action,
+    calls: Option<Arc<AtomicU64>>,
+}
+
+#[derive(Clone)]
+enum Action {
+    Raise(Arc<Event>),
+    Call(Arc<dyn Fn() + Send + Sync>),
+}
+
+impl Callback {
+    /// Calls a function.
+    #[must_use]
+    pub fn new(function: impl Fn() + Send + Sync + 'static) -> Self {
+        Self {
+            action: Action::Call(Arc::new(function)),
+            calls: None,
+        }
+    }
+
+    /// Raises an event.
+    #[must_use]
+    pub fn event(event: Arc<Event>) -> Self {
+        Self {
+            action: Action::Raise(event),
+            calls: None,
+        }
+    }
+
+    /// The same, which adds to `calls` each time it is done.
+    #[must_use]
+    pub fn counted(&self, calls: &Arc<AtomicU64>) -> Self {
+        Self {
+            action: self.action.clone(),
+            calls: Some(Arc::clone(calls)),
+        }
+    }
+
+    /// Does it.
+    #[inline]
+    pub fn call(&self) {
+        if let Some(calls) = &self.calls {
+            calls.fetch_add(1, Ordering::Relaxed);
+        }
+        match &self.action {
+            Action::Raise(event) => event.raise(),
+            Action::Call(function) => function(),
+        }
+    }
+}
+
+impl Debug for Callback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.action {
+            Action::Raise(_) => "Callback(event)",
+            Action::Call(_) => "Callback(function)",
+        })
+    }
+}
 
 /// An address on the processor's memory bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +93,12 @@ pub struct PhysAddr(pub u64);
 pub trait Platform: Debug + Send + Sync {
     /// Memory that devices behind this platform can reach.
     fn dma(&self) -> Arc<dyn DmaAllocator>;
+
+    /// An empty address space of its own for an isolation unit, if an IOMMU stands before it. Asking changes
+    /// nothing: the unit is in the domain from [`IommuDomain::enter`] until the domain is dropped.
+    fn isolate(&self, _unit: &IsolationUnit) -> Option<Arc<dyn IommuDomain>> {
+        None
+    }
 
     /// Maps `len` bytes of device registers, uncached. The mapping lives as long as the returned value.
     ///
@@ -46,6 +120,34 @@ pub trait Platform: Debug + Send + Sync {
 
     /// Runs a task until it ends. `name` is for people.
     fn spawn(&self, name: &str, task: BoxFuture<'static, ()>);
+}
+
+/// An address space of an isolation unit, kept by an IOMMU. Once entered it is the only memory that the unit
+/// reaches; afterwards the unit is as it was before.
+pub trait IommuDomain: Send + Sync {
+    /// The addresses that the IOMMU translates.
+    fn iova_range(&self) -> IovaRange;
+
+    /// Puts the unit into the domain.
+    ///
+    /// # Errors
+    /// [`OpError::OutOfResources`], if the IOMMU has no room for it: nothing has changed.
+    fn enter(&self) -> Result<(), OpError>;
+
+    /// Lets the unit reach the platform's memory at `addr` under `range`, which overlaps no other.
+    ///
+    /// # Errors
+    /// [`OpError::Invalid`], if either does not consist of whole pages; [`OpError::OutOfResources`]: nothing
+    /// has changed.
+    fn map(&self, range: IovaRange, permission: Permission, addr: DmaAddr) -> Result<(), OpError>;
+
+    /// Takes a range away; afterwards the unit uses none of its memory. Mappings that reach beyond it keep
+    /// the rest.
+    ///
+    /// # Errors
+    /// [`OpError::Invalid`], if a mapping would be cut inside a page; [`OpError::OutOfResources`],
+    /// if it cannot be cut; [`OpError::Timeout`], if the IOMMU does not answer: nothing has changed.
+    fn unmap(&self, range: IovaRange) -> Result<(), OpError>;
 }
 
 /// A mapped range of device registers. Offsets are in bytes and must be aligned to the access.

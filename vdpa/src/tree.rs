@@ -20,7 +20,7 @@ use crate::power::Managed;
 /// and they have not been detached.
 pub struct Node {
     name: String,
-    parent: Option<Arc<Self>>,
+    parent: Mutex<Option<Arc<Self>>>,
     state: Mutex<State>,
 }
 
@@ -70,7 +70,7 @@ impl Node {
     pub fn root(name: &str) -> Arc<Self> {
         Arc::new(Self {
             name: name.to_owned(),
-            parent: None,
+            parent: Mutex::new(None),
             state: Mutex::default(),
         })
     }
@@ -78,23 +78,31 @@ impl Node {
     /// A new last child of `parent`.
     #[must_use]
     pub fn child(parent: &Arc<Self>, name: &str) -> Arc<Self> {
-        let parent_ref = Some(Arc::clone(parent));
-        let node = Self {
+        let node = Arc::new(Self {
             name: name.to_owned(),
-            parent: parent_ref,
+            parent: Mutex::new(Some(Arc::clone(parent))),
             state: Mutex::default(),
-        };
-        let node = Arc::new(node);
+        });
+        node.join(parent);
+        node
+    }
+
+    /// Moves the node, and what is below it, to the end of another parent's list.
+    pub(crate) fn hang_below(self: &Arc<Self>, parent: &Arc<Self>) {
+        self.detach();
+        *self.parent.lock() = Some(Arc::clone(parent));
+        self.join(parent);
+    }
+
+    fn join(self: &Arc<Self>, parent: &Self) {
         let mut state = parent.state.lock();
         state.children.retain(|child| child.strong_count() > 0);
-        state.children.push(Arc::downgrade(&node));
-        drop(state);
-        node
+        state.children.push(Arc::downgrade(self));
     }
 
     /// Takes the node, and what is below it, out of its parent's list. It keeps its own chain.
     pub(crate) fn detach(&self) {
-        if let Some(parent) = &self.parent {
+        if let Some(parent) = self.parent() {
             let mut state = parent.state.lock();
             state
                 .children
@@ -110,8 +118,8 @@ impl Node {
 
     /// The node above; `None` for the root.
     #[must_use]
-    pub fn parent(&self) -> Option<&Arc<Self>> {
-        self.parent.as_ref()
+    pub fn parent(&self) -> Option<Arc<Self>> {
+        self.parent.lock().clone()
     }
 
     /// The nodes below, as they are now, in the order of their creation.
@@ -128,9 +136,8 @@ impl Node {
     /// The way from the root to this node, both included.
     #[must_use]
     pub fn chain(self: &Arc<Self>) -> Vec<Arc<Self>> {
-        let mut chain: Vec<_> = core::iter::successors(Some(self), |node| node.parent.as_ref())
-            .cloned()
-            .collect();
+        let mut chain: Vec<_> =
+            core::iter::successors(Some(Arc::clone(self)), |node| node.parent()).collect();
         chain.reverse();
         chain
     }
@@ -139,7 +146,7 @@ impl Node {
     #[must_use]
     pub fn path(self: &Arc<Self>) -> String {
         let mut path = String::new();
-        for node in self.chain().iter().filter(|node| node.parent.is_some()) {
+        for node in self.chain().iter().filter(|node| node.parent().is_some()) {
             if !path.is_empty() {
                 path.push_str(" -> ");
             }
@@ -220,6 +227,18 @@ mod tests {
         assert_eq!(second.path(), "b");
         drop(third);
         assert!(root.children().is_empty());
+    }
+
+    #[test]
+    fn a_node_that_hangs_elsewhere_takes_what_is_below_it_along() {
+        let root = Node::root("root");
+        let (old, new) = (Node::child(&root, "vdpa0"), Node::child(&root, "vdpa1"));
+        let virtio = Node::child(&old, "virtio0");
+        let net = Node::child(&virtio, "net0");
+        virtio.hang_below(&new);
+        assert_eq!(net.path(), "vdpa1 -> virtio0 -> net0");
+        assert!(old.children().is_empty());
+        assert!(Arc::ptr_eq(&new.children()[0], &virtio));
     }
 
     #[test]

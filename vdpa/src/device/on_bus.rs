@@ -75,6 +75,17 @@ impl Inspect for Inspector {
             ("vendor", format!("{:#06x}", device.vendor_id())),
             ("kind", format!("{:?}", device.kind())),
             ("dma device", String::from(device.dma_device().name())),
+            ("isolation", format!("{:?}", device.isolation())),
+            (
+                "owner",
+                device
+                    .owner()
+                    .map_or_else(|| String::from("nobody"), |owner| format!("{owner:?}")),
+            ),
+            (
+                "foreign maps",
+                format!("{}", device.config.dma.foreign_maps()),
+            ),
             ("queues", format!("{}", device.queue_count())),
             (
                 "offered features",
@@ -84,6 +95,13 @@ impl Inspect for Inspector {
             ("queues left ready", count(&device.counters.left_ready)),
             ("queues leaked", count(&device.counters.leaked_queues)),
         ]);
+        if let Some(id) = device.config.dma.requester_id() {
+            facts.push(("requester id", format!("{id:#06x}")));
+        }
+        let counted = counted(&device);
+        if !counted.is_empty() {
+            facts.push(("counted", counted));
+        }
         if let Ok(generation) = device.config_generation() {
             facts.push(("configuration generation", format!("{generation}")));
         }
@@ -98,4 +116,17 @@ impl Inspect for Inspector {
             queues: Vec::new(),
         }
     }
+}
+
+/// What the device has counted for its queues, as far as it is not nothing.
+fn counted(device: &VdpaDevice) -> String {
+    let mut counted = String::new();
+    for queue in 0..device.queue_count() {
+        let counters = device.queue_statistics(queue).unwrap_or_default();
+        for (name, count) in counters.into_iter().filter(|counter| counter.1 > 0) {
+            let comma = if counted.is_empty() { "" } else { ", " };
+            counted.push_str(&format!("{comma}queue {queue} {name} {count}"));
+        }
+    }
+    counted
 }

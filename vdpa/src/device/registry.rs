@@ -2,18 +2,22 @@
 
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use spin::Mutex;
 
 use crate::Node;
 use crate::bus::AddError;
-use crate::ids::OutOfIds;
+use crate::ids::{IdGuard, OutOfIds};
+use crate::mgmt::Creator;
 use crate::ops::VdpaOps;
 use crate::virtio::type_name;
 use crate::wait::Turn;
 
+use super::attachment::Tenancy;
 use super::on_bus::Inspector;
 use super::session::Session;
 use super::{Counters, VdpaBus, VdpaDevice, VdpaDeviceConfig, presence};
@@ -63,21 +67,43 @@ impl VdpaBus {
         ops: Box<dyn VdpaOps>,
         config: VdpaDeviceConfig,
     ) -> Result<Arc<VdpaDevice>, RegisterError> {
+        self.put_up(ops, config, None).await
+    }
+
+    /// As [`register`](Self::register), for a management device that makes devices on demand.
+    pub(crate) async fn register_for(
+        self: &Arc<Self>,
+        ops: Box<dyn VdpaOps>,
+        config: VdpaDeviceConfig,
+        creator: Creator,
+    ) -> Result<Arc<VdpaDevice>, RegisterError> {
+        self.put_up(ops, config, Some(creator)).await
+    }
+
+    async fn put_up(
+        self: &Arc<Self>,
+        ops: Box<dyn VdpaOps>,
+        config: VdpaDeviceConfig,
+        creator: Option<Creator>,
+    ) -> Result<Arc<VdpaDevice>, RegisterError> {
         let queues = ops.queue_count();
         let smallest = ops.queue_size_min();
+        let abilities = ops.abilities();
         if (0..queues).any(|queue| ops.queue_size_max(queue) < smallest) {
             return Err(RegisterError::BadQueueSize);
         }
-        let id = self.allocate_id()?;
-        let node = Node::child(&config.parent, &format!("vdpa{}", id.number()));
+        let (id, automatic) = self.next_name()?;
+        let node = Node::child(&config.parent, config.name.as_ref().unwrap_or(&automatic));
         let device = Arc::new(VdpaDevice {
             ops,
             config,
+            creator,
             node,
             presence: AtomicU8::new(presence::PRESENT),
             workers_stopped: AtomicBool::new(false),
             turn: Turn::default(),
-            session: Mutex::new(Session::new(queues)),
+            session: Mutex::new(Session::new(queues, abilities)),
+            tenancy: Tenancy::default(),
             counters: Counters::default(),
             _id: id,
         });
@@ -93,6 +119,20 @@ impl VdpaBus {
         );
         self.add_device(Arc::clone(&device)).await?;
         Ok(device)
+    }
+
+    /// A number, and the name that comes with it unless a device has been given that very name.
+    fn next_name(&self) -> Result<(IdGuard, String), OutOfIds> {
+        let devices = self.devices();
+        let mut passed_over = Vec::new();
+        loop {
+            let id = self.allocate_id()?;
+            let name = format!("vdpa{}", id.number());
+            if devices.iter().all(|device| device.node.name() != name) {
+                return Ok((id, name));
+            }
+            passed_over.push(id);
+        }
     }
 
     /// Takes a device off the bus: its operations fail, its driver lets go, its queues stop, it is reset,

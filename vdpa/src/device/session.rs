@@ -1,6 +1,8 @@
 //! What a consumer has done with a device since its last reset, and what it may do next.
 //!
-//! Source: VIRTIO 1.2, 2.1 (status), 2.2 (features), 3.1.1 (initialisation).
+//! Source: VIRTIO 1.2, 2.1 (status), 2.2 (features), 2.6.1 (reset of one queue), 3.1.1 (initialisation).
+
+mod queue;
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -8,9 +10,14 @@ use alloc::vec::Vec;
 use virtio::DeviceStatus;
 
 use crate::Features;
-use crate::ops::OpError;
+use crate::ops::{Abilities, OpError, QueueState};
 
-/// The bits that a driver sets. `DEVICE_NEEDS_RESET` is the device's.
+use self::queue::QueueSetup;
+
+pub(super) use self::queue::Ready;
+
+/// The bits that a driver sets. `DEVICE_NEEDS_RESET` is the device's, and `SUSPEND` has operations of
+/// its own.
 const DRIVERS_BITS: DeviceStatus = DeviceStatus::ACKNOWLEDGE
     .union(DeviceStatus::DRIVER)
     .union(DeviceStatus::FEATURES_OK)
@@ -20,29 +27,39 @@ const DRIVERS_BITS: DeviceStatus = DeviceStatus::ACKNOWLEDGE
 /// The state of a device between two resets.
 #[derive(Debug)]
 pub(super) struct Session {
+    abilities: Abilities,
+    /// What the device has.
     status: DeviceStatus,
+    /// What it has or is about to get.
+    asked: DeviceStatus,
     features: Features,
     queues: Vec<QueueSetup>,
+    motion: Motion,
     /// Something has been written to the device.
     touched: bool,
     /// The device did not come out of a reset; what it does now is unknown.
     lost: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct QueueSetup {
-    size: Option<u16>,
-    has_address: bool,
-    /// The device may be using the queue.
-    ready: bool,
+/// Whether a device that has been started goes on with its queues.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Motion {
+    #[default]
+    Running,
+    Suspended,
+    /// On the way from one to the other, or nobody has waited for the end of it.
+    Unknown,
 }
 
 impl Session {
-    pub(super) fn new(queues: u16) -> Self {
+    pub(super) fn new(queues: u16, abilities: Abilities) -> Self {
         Self {
+            abilities,
             status: DeviceStatus::empty(),
+            asked: DeviceStatus::empty(),
             features: Features::EMPTY,
             queues: vec![QueueSetup::default(); usize::from(queues)],
+            motion: Motion::Running,
             touched: false,
             lost: false,
         }
@@ -53,7 +70,9 @@ impl Session {
         let ready = self.ready_queues();
         self.queues.fill(QueueSetup::default());
         self.status = DeviceStatus::empty();
+        self.asked = DeviceStatus::empty();
         self.features = Features::EMPTY;
+        self.motion = Motion::Running;
         self.touched = false;
         self.lost = false;
         ready
@@ -72,8 +91,8 @@ impl Session {
     /// Gives up the queues that a lost device may be using, and returns how many they are.
     pub(super) fn abandon_queues(&mut self) -> u64 {
         let mut abandoned = 0;
-        for queue in self.queues.iter_mut().filter(|queue| queue.ready) {
-            queue.ready = false;
+        for queue in self.queues.iter_mut().filter(|queue| queue.is_ready()) {
+            queue.set_ready(Ready::No);
             abandoned += 1;
         }
         abandoned
@@ -93,19 +112,34 @@ impl Session {
         self.status
     }
 
+    /// The device is about to get this status: what it rules out is ruled out from now on.
+    pub(super) fn ask_status(&mut self, status: DeviceStatus) {
+        self.touch();
+        self.asked |= status;
+    }
+
     pub(super) fn set_status(&mut self, status: DeviceStatus) {
         self.status = status;
+        self.asked = status;
     }
 
     pub(super) fn set_features(&mut self, features: Features) {
         self.features = features;
     }
 
+    pub(super) fn motion(&self) -> Motion {
+        self.motion
+    }
+
+    pub(super) fn set_motion(&mut self, motion: Motion) {
+        self.motion = motion;
+    }
+
     /// The queues that the device may be using.
     pub(super) fn ready_queues(&self) -> Vec<u16> {
         (0..)
             .zip(&self.queues)
-            .filter(|(_, queue)| queue.ready)
+            .filter(|(_, queue)| queue.is_ready())
             .map(|(index, _)| index)
             .collect()
     }
@@ -115,7 +149,7 @@ impl Session {
         offered: Features,
         wanted: Features,
     ) -> Result<(), OpError> {
-        if self.lost || self.status.contains(DeviceStatus::FEATURES_OK) {
+        if self.lost || self.asked.contains(DeviceStatus::FEATURES_OK) {
             return Err(OpError::WrongState);
         }
         if offered.contains(wanted) {
@@ -138,36 +172,52 @@ impl Session {
         }
     }
 
+    /// Whether groups may change their address spaces now: until the device starts.
+    pub(super) fn check_group_move(&self) -> Result<(), OpError> {
+        only_if(!self.lost && !self.asked.contains(DeviceStatus::DRIVER_OK))
+    }
+
+    /// Whether the device may be suspended or resumed now: once it has been started.
+    pub(super) fn check_motion(&self) -> Result<(), OpError> {
+        let started = self.status.contains(DeviceStatus::DRIVER_OK);
+        only_if(!self.lost && started && !self.asked.contains(DeviceStatus::FAILED))
+    }
+
     /// Whether the queue exists.
     pub(super) fn check_queue(&self, queue: u16) -> Result<(), OpError> {
-        if usize::from(queue) < self.queues.len() {
-            Ok(())
-        } else {
-            Err(OpError::OutOfRange)
-        }
+        self.queue(queue).map(|_| ())
     }
 
-    /// Whether the queue may be set up now: between `FEATURES_OK` and `DRIVER_OK`, and not ready.
+    /// Whether the queue may be set up now: between `FEATURES_OK` and `DRIVER_OK` or later where the device
+    /// can do that, and not ready.
     pub(super) fn check_set_up(&self, queue: u16) -> Result<(), OpError> {
-        let setup = self
-            .queues
-            .get(usize::from(queue))
-            .ok_or(OpError::OutOfRange)?;
-        let time = self.status.contains(DeviceStatus::FEATURES_OK)
-            && !self
-                .status
-                .intersects(DeviceStatus::DRIVER_OK.union(DeviceStatus::FAILED));
-        if time && !setup.ready && !self.lost {
-            Ok(())
-        } else {
-            Err(OpError::WrongState)
-        }
+        let setup = self.queue(queue)?;
+        let late =
+            self.abilities.contains(Abilities::ENABLE_AFTER_DRIVER_OK) || setup.was_stopped_alone();
+        let started = self.asked.contains(DeviceStatus::DRIVER_OK);
+        only_if(
+            self.is_usable()
+                && !setup.is_ready()
+                && (!started || (late && self.motion == Motion::Running)),
+        )
     }
 
-    /// Whether a queue can have this size (VIRTIO 1.2, 2.7: a split queue's is a power of two).
+    /// Whether the place and the state of the queue may be changed now: while it may be set up, and while the
+    /// device is suspended.
+    pub(super) fn check_move(&self, queue: u16) -> Result<(), OpError> {
+        let suspended = self.is_usable() && self.motion == Motion::Suspended;
+        self.check_set_up(queue)
+            .or_else(|error| self.queue(queue).and(suspended.then_some(()).ok_or(error)))
+    }
+
+    /// Whether a queue can have this size (VIRTIO 1.2, 2.7: a split queue's is a power of two; 2.8.10.1: a
+    /// packed queue's is at most 2^15).
     pub(super) fn check_size(&self, size: u16, smallest: u16, largest: u16) -> Result<(), OpError> {
-        let packed = self.features.contains(virtio::F::RING_PACKED);
-        let shape = size.is_power_of_two() || (packed && size > 0);
+        let shape = if self.is_packed() {
+            (1..=1 << 15).contains(&size)
+        } else {
+            size.is_power_of_two()
+        };
         if shape && (smallest..=largest).contains(&size) {
             Ok(())
         } else {
@@ -175,30 +225,73 @@ impl Session {
         }
     }
 
-    /// Whether the queue may be made ready now: set up completely.
-    pub(super) fn check_start(&self, queue: u16) -> Result<(), OpError> {
-        self.check_set_up(queue)?;
-        let setup = self
-            .queues
-            .get(usize::from(queue))
-            .ok_or(OpError::OutOfRange)?;
-        if setup.size.is_some() && setup.has_address {
+    /// Whether a queue can start there: the state is one of the format that was agreed on, and lies in the queue.
+    pub(super) fn check_state(&self, queue: u16, state: QueueState) -> Result<(), OpError> {
+        let fits = match state {
+            QueueState::Split { .. } => !self.is_packed(),
+            QueueState::Packed { .. } => self.is_packed(),
+        };
+        if fits && self.queue(queue)?.can_start_at(state) {
             Ok(())
         } else {
-            Err(OpError::WrongState)
+            Err(OpError::Invalid)
         }
     }
 
+    /// Whether the state of the queue stands still: the queue is not ready, or the device is suspended.
+    pub(super) fn check_still(&self, queue: u16) -> Result<(), OpError> {
+        let still = !self.queue(queue)?.is_ready() || self.motion == Motion::Suspended;
+        only_if(!self.lost && still)
+    }
+
+    /// Whether the queue may be made ready now: set up completely.
+    pub(super) fn check_start(&self, queue: u16) -> Result<(), OpError> {
+        self.check_set_up(queue)?;
+        self.queue(queue)?.check_complete()
+    }
+
+    /// Whether the queue has to be stopped to stand still.
+    pub(super) fn check_stop(&self, queue: u16) -> Result<bool, OpError> {
+        let ready = self.queue(queue)?.is_ready();
+        only_if(!self.lost).map(|()| ready)
+    }
+
+    /// The size that the queue has been given.
+    pub(super) fn size(&self, queue: u16) -> Result<Option<u16>, OpError> {
+        Ok(self.queue(queue)?.size())
+    }
+
     pub(super) fn set_size(&mut self, queue: u16, size: u16) {
-        self.edit(queue, |setup| setup.size = Some(size));
+        self.edit(queue, |setup| setup.set_size(size));
     }
 
     pub(super) fn set_has_address(&mut self, queue: u16) {
-        self.edit(queue, |setup| setup.has_address = true);
+        self.edit(queue, QueueSetup::set_has_address);
     }
 
-    pub(super) fn set_ready(&mut self, queue: u16, ready: bool) {
-        self.edit(queue, |setup| setup.ready = ready);
+    pub(super) fn set_state(&mut self, queue: u16, state: QueueState) {
+        self.edit(queue, |setup| setup.set_state(state));
+    }
+
+    pub(super) fn set_ready(&mut self, queue: u16, ready: Ready) {
+        self.edit(queue, |setup| setup.set_ready(ready));
+    }
+
+    fn is_packed(&self) -> bool {
+        self.features.contains(virtio::F::RING_PACKED)
+    }
+
+    /// Whether the features have been agreed on and nobody has given up.
+    fn is_usable(&self) -> bool {
+        self.status.contains(DeviceStatus::FEATURES_OK)
+            && !self.asked.contains(DeviceStatus::FAILED)
+            && !self.lost
+    }
+
+    fn queue(&self, queue: u16) -> Result<&QueueSetup, OpError> {
+        self.queues
+            .get(usize::from(queue))
+            .ok_or(OpError::OutOfRange)
     }
 
     fn edit(&mut self, queue: u16, change: impl FnOnce(&mut QueueSetup)) {
@@ -206,4 +299,9 @@ impl Session {
             change(setup);
         }
     }
+}
+
+/// What the rules of the present state allow.
+fn only_if(allowed: bool) -> Result<(), OpError> {
+    allowed.then_some(()).ok_or(OpError::WrongState)
 }

@@ -1,6 +1,9 @@
 //! A vDPA device whose queues a test serves and whose faults a test chooses.
 
+mod maps;
 mod ops;
+mod ring;
+mod traits;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -16,18 +19,25 @@ use virtq::{Event, RingAddresses};
 
 use crate::Features;
 use crate::VdpaOps;
-use crate::ops::{OpError, QueueAddress};
+use crate::iotlb::{IovaRange, Permission};
+use crate::ops::{OpError, QueueAddress, QueueState};
 use crate::platform::{Callback, Platform};
 use crate::virtio::ring_features;
 
 use super::FakePlatform;
 
+use self::maps::Maps;
 use self::ops::Ops;
+use self::ring::Ring;
+
+pub use self::traits::{Traits, Translation};
 
 /// The test's end of a vDPA device. The bus's end is [`FakeParent::ops`].
 pub struct FakeParent {
     platform: Arc<FakePlatform>,
     device_type: u32,
+    traits: Traits,
+    maps: Maps,
     state: Mutex<State>,
 }
 
@@ -50,7 +60,11 @@ struct State {
     config: Vec<u8>,
     generation: u32,
     config_callback: Option<Callback>,
-    queues: Vec<QueueState>,
+    queues: Vec<Queue>,
+    suspended: bool,
+    slow: bool,
+    /// The address space of each group that is not in the first one.
+    group_spaces: Vec<(u16, u16)>,
     resets: Resets,
     fault: Option<Fault>,
     log: Vec<String>,
@@ -59,13 +73,17 @@ struct State {
 }
 
 #[derive(Default)]
-struct QueueState {
+struct Queue {
     size_max: u16,
     size: u16,
     address: Option<QueueAddress>,
+    /// Where it starts, or where it stood when it was stopped.
+    state: Option<QueueState>,
     callback: Option<Callback>,
-    ring: Option<DeviceRing>,
+    ring: Option<Ring>,
     kick: Arc<Event>,
+    completed: u64,
+    interrupts: u64,
 }
 
 /// Which fallible operation fails, counted from 0, and how.
@@ -85,9 +103,23 @@ impl FakeParent {
         sizes: &[u16],
         config: &[u8],
     ) -> Arc<Self> {
-        let queues = sizes.iter().map(|&size_max| QueueState {
+        let traits = Traits::default();
+        Self::with_traits(platform, device_type, features, sizes, config, traits)
+    }
+
+    /// As [`new`](Self::new), with more to choose.
+    #[must_use]
+    pub fn with_traits(
+        platform: &Arc<FakePlatform>,
+        device_type: u32,
+        features: impl Into<Features>,
+        sizes: &[u16],
+        config: &[u8],
+        traits: Traits,
+    ) -> Arc<Self> {
+        let queues = sizes.iter().map(|&size_max| Queue {
             size_max,
-            ..QueueState::default()
+            ..Queue::default()
         });
         let state = State {
             offered: features.into() | virtio::F::VERSION_1.into(),
@@ -98,6 +130,8 @@ impl FakeParent {
         Arc::new(Self {
             platform: Arc::clone(platform),
             device_type,
+            maps: Maps::new(traits.spaces),
+            traits,
             state: Mutex::new(state),
         })
     }
@@ -132,15 +166,35 @@ impl FakeParent {
         Arc::clone(&self.state.lock().queues[usize::from(queue)].kick)
     }
 
+    /// Whether the device has been suspended.
+    #[must_use]
+    pub fn is_suspended(&self) -> bool {
+        self.state.lock().suspended
+    }
+
+    /// The address space that a group has been put into.
+    #[must_use]
+    pub fn group_space(&self, group: u16) -> u16 {
+        let state = self.state.lock();
+        let moved = state.group_spaces.iter().find(|moved| moved.0 == group);
+        moved.map_or(0, |moved| moved.1)
+    }
+
+    /// What the device may reach in an address space: the ranges, in order, and how.
+    #[must_use]
+    pub fn mapped(&self, space: u16) -> Vec<(IovaRange, Permission)> {
+        self.maps.list(space)
+    }
+
     /// Takes the next chain that the driver has made available in the queue.
     pub fn pop(&self, queue: u16) -> Option<Request> {
-        self.with_ring(queue, DeviceRing::pop).flatten()
+        self.with_any_ring(queue, Ring::pop).flatten()
     }
 
     /// What the driver lets the device read.
     #[must_use]
     pub fn read(&self, queue: u16, request: &Request) -> Vec<u8> {
-        self.with_ring(queue, |ring| ring.read(request))
+        self.with_any_ring(queue, |ring| ring.read(request))
             .unwrap_or_default()
     }
 
@@ -150,21 +204,30 @@ impl FakeParent {
     /// # Panics
     /// If there is no room for the bytes.
     pub fn complete(&self, queue: u16, request: &Request, bytes: &[u8]) {
-        let written = u32::try_from(bytes.len()).expect("a test's answer is short");
-        let wanted = self.with_ring(queue, |ring| {
-            ring.write(request, 0, bytes);
-            ring.complete(u32::from(request.head), written);
+        let wanted = self.with_any_ring(queue, |ring| {
+            ring.complete(request, bytes);
             ring.wants_interrupt()
         });
+        if wanted.is_some() {
+            self.state.lock().queues[usize::from(queue)].completed += 1;
+        }
         if wanted == Some(true) {
             self.interrupt(queue);
         }
     }
 
-    /// Does something with the device side of a queue; `None`, unless the device may use it.
+    /// Does something with the device side of a split queue; `None`, unless the device may use it.
     pub fn with_ring<R>(&self, queue: u16, act: impl FnOnce(&mut DeviceRing) -> R) -> Option<R> {
+        let act = |ring: &mut Ring| match ring {
+            Ring::Split(ring) => Some(act(ring)),
+            Ring::Packed(_) => None,
+        };
+        self.with_any_ring(queue, act).flatten()
+    }
+
+    fn with_any_ring<R>(&self, queue: u16, act: impl FnOnce(&mut Ring) -> R) -> Option<R> {
         let mut state = self.state.lock();
-        if !state.status.contains(DeviceStatus::DRIVER_OK) {
+        if state.suspended || !state.status.contains(DeviceStatus::DRIVER_OK) {
             return None;
         }
         state.queues[usize::from(queue)].ring.as_mut().map(act)
@@ -172,11 +235,14 @@ impl FakeParent {
 
     /// Raises the interrupt of a queue, wanted or not.
     pub fn interrupt(&self, queue: u16) {
-        let callback = self.state.lock().queues[usize::from(queue)]
-            .callback
-            .clone();
+        let callback = {
+            let mut state = self.state.lock();
+            let queue = &mut state.queues[usize::from(queue)];
+            queue.interrupts += 1;
+            queue.callback.clone()
+        };
         if let Some(callback) = callback {
-            callback();
+            callback.call();
         }
     }
 
@@ -202,6 +268,11 @@ impl FakeParent {
     /// Chooses what the device does when it is told to reset.
     pub fn set_resets(&self, resets: Resets) {
         self.state.lock().resets = resets;
+    }
+
+    /// From now on the device takes a millisecond for whatever may take time.
+    pub fn be_slow(&self) {
+        self.state.lock().slow = true;
     }
 
     /// From now on the device does not keep `FEATURES_OK`.
@@ -238,7 +309,7 @@ impl FakeParent {
     fn interrupt_config(&self) {
         let callback = self.state.lock().config_callback.clone();
         if let Some(callback) = callback {
-            callback();
+            callback.call();
         }
     }
 
@@ -264,6 +335,16 @@ impl FakeParent {
         }
     }
 
+    /// As [`step`](Self::step), for what may take time.
+    async fn slow_step(&self, what: impl fmt::Display) -> Result<(), OpError> {
+        let slow = self.state.lock().slow;
+        if slow {
+            let time = core::time::Duration::from_millis(1);
+            self.platform.sleep(time).await;
+        }
+        self.step(what)
+    }
+
     async fn wait_in_vain(&self) {
         self.platform
             .sleep(core::time::Duration::from_secs(1))
@@ -277,7 +358,7 @@ impl State {
     }
 
     /// The device side of a queue that has been set up.
-    fn ring(&self, heap: &Arc<HeapDma>, queue: u16) -> Option<DeviceRing> {
+    fn ring(&self, heap: &Arc<HeapDma>, queue: u16) -> Option<Ring> {
         let setup = &self.queues[usize::from(queue)];
         let address = setup.address?;
         let addresses = RingAddresses {
@@ -286,7 +367,31 @@ impl State {
             device: address.device,
         };
         let features = ring_features(self.accepted);
-        Some(DeviceRing::new(heap, addresses, setup.size, features))
+        Some(Ring::new(
+            heap,
+            addresses,
+            setup.size,
+            features,
+            setup.state,
+        ))
+    }
+
+    /// Everything that the driver has set is forgotten; what has been counted is not.
+    fn reset(&mut self) {
+        self.status = DeviceStatus::empty();
+        self.accepted = Features::EMPTY;
+        self.config_callback = None;
+        self.suspended = false;
+        self.group_spaces.clear();
+        for queue in &mut self.queues {
+            *queue = Queue {
+                size_max: queue.size_max,
+                kick: Arc::clone(&queue.kick),
+                completed: queue.completed,
+                interrupts: queue.interrupts,
+                ..Queue::default()
+            };
+        }
     }
 }
 

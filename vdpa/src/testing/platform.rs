@@ -19,15 +19,19 @@ use virtq::DmaAllocator;
 use virtq::testing::HeapDma;
 
 use crate::Platform;
+use crate::dma::IsolationUnit;
 use crate::platform::{
-    BoxFuture, Callback, InterruptMessage, InterruptVector, MapError, Mmio, NoVector, PhysAddr,
+    BoxFuture, Callback, InterruptMessage, InterruptVector, IommuDomain, MapError, Mmio, NoVector,
+    PhysAddr,
 };
 
+use super::iommu::FakeIommu;
 use super::mmio::Window;
 
 /// A [`Platform`] for tests.
 pub struct FakePlatform {
     heap: Arc<HeapDma>,
+    iommu: Option<Arc<FakeIommu>>,
     mmio: Mutex<Vec<(PhysAddr, Arc<dyn Mmio>)>>,
     vectors: Arc<Vectors>,
     clock: Arc<Mutex<Clock>>,
@@ -75,8 +79,19 @@ impl FakePlatform {
     /// A platform with this memory, for instance [`HeapDma::limited`].
     #[must_use]
     pub fn with_heap(heap: Arc<HeapDma>) -> Arc<Self> {
+        Self::with_parts(heap, None)
+    }
+
+    /// A platform with an IOMMU.
+    #[must_use]
+    pub fn with_iommu(iommu: &Arc<FakeIommu>) -> Arc<Self> {
+        Self::with_parts(HeapDma::new(), Some(Arc::clone(iommu)))
+    }
+
+    fn with_parts(heap: Arc<HeapDma>, iommu: Option<Arc<FakeIommu>>) -> Arc<Self> {
         Arc::new(Self {
             heap,
+            iommu,
             mmio: Mutex::default(),
             vectors: Arc::new(Vectors {
                 limit: Mutex::new(usize::MAX),
@@ -113,7 +128,7 @@ impl FakePlatform {
     pub fn fire(&self, message: InterruptMessage) {
         let handler = self.vectors.taken.lock().get(&message.data).cloned();
         if let Some(handler) = handler {
-            handler();
+            handler.call();
         }
     }
 
@@ -197,6 +212,10 @@ impl FakePlatform {
 impl Platform for FakePlatform {
     fn dma(&self) -> Arc<dyn DmaAllocator> {
         Arc::clone(&self.heap) as Arc<dyn DmaAllocator>
+    }
+
+    fn isolate(&self, unit: &IsolationUnit) -> Option<Arc<dyn IommuDomain>> {
+        self.iommu.as_ref()?.domain(unit)
     }
 
     fn map_mmio(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Mmio>, MapError> {

@@ -24,7 +24,7 @@ fn parent_and_dma_device_are_kept_apart() {
     let w = World::new();
     w.platform.block_on(async {
         let device = w.register().await;
-        assert!(Arc::ptr_eq(device.node().parent().unwrap(), &w.function));
+        assert!(Arc::ptr_eq(&device.node().parent().unwrap(), &w.function));
         assert!(Arc::ptr_eq(device.dma_device(), &w.root));
     });
 }
@@ -131,4 +131,34 @@ fn every_step_of_a_probe_that_fails_leaves_the_world_as_it_was() {
             return;
         }
     }
+}
+
+#[test]
+fn a_name_of_its_own_is_used_once_and_passed_over_by_the_others() {
+    let w = World::new();
+    let named = |name: &str| vdpa::device::VdpaDeviceConfig {
+        name: Some(name.to_owned()),
+        ..w.config()
+    };
+    w.platform.block_on(async {
+        let first = w
+            .bus
+            .register(w.parent.ops(), named("vdpa1"))
+            .await
+            .unwrap();
+        assert_eq!(first.node().name(), "vdpa1");
+        let second = w.register().await;
+        // Number 0 is the first device's, although it does not show.
+        assert_eq!(second.node().name(), "vdpa2");
+        let again = w.bus.register(w.parent.ops(), named("vdpa1")).await;
+        assert_eq!(again.unwrap_err(), RegisterError::Bus(AddError::NameTaken));
+        let nameless = w.bus.register(w.parent.ops(), named("")).await;
+        assert_eq!(nameless.unwrap_err(), RegisterError::Bus(AddError::BadName));
+        w.unregister(&first).await;
+        drop(first);
+        let names = [w.register().await, w.register().await];
+        let names = names.each_ref().map(|device| device.node().name());
+        assert_eq!(names, ["vdpa0", "vdpa1"]);
+    });
+    assert_eq!(w.function.children().len(), 3);
 }

@@ -1,137 +1,86 @@
-//! Random operations against a model of the rules of VIRTIO 1.2, sections 2.1, 2.2 and 3.1.1.
+//! Random operations, some of which the parent fails, against the model of what is allowed.
 //!
-//! The model knows what must be refused. Whatever it allows must succeed, and the device must be where
-//! the model is after every step.
+//! After every step the answer, what the parent was asked for, and where the device is are those of the model.
 
 use proptest::prelude::*;
 use virtio::DeviceStatus;
 
 use vdpa::Features;
 use vdpa::device::VdpaDevice;
-use vdpa::ops::OpError;
+use vdpa::ops::{Abilities, OpError, QueueState};
+use vdpa::testing::{FakeParent, Traits, Translation};
 
-use crate::world::{World, somewhere};
-
-const ACKNOWLEDGE: u8 = 1;
-const DRIVER: u8 = 2;
-const DRIVER_OK: u8 = 4;
-const FEATURES_OK: u8 = 8;
-const FAILED: u8 = 128;
-
-/// VERSION_1, MAC and STATUS: what the device offers.
-const OFFERED: u64 = 1 << 32 | 1 << 5 | 1 << 16;
-
-#[derive(Clone, Debug)]
-enum Op {
-    SetStatus(u8),
-    SetFeatures(u64),
-    SetSize(u16, u16),
-    SetAddress(u16),
-    SetCallback(u16),
-    Start(u16),
-    Reset,
-}
+use crate::model::{
+    ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, GROUPS, Model, Motion, OFFERED, Op, SIZE_MAX,
+    SPACES, VERSION_1, packed,
+};
+use crate::world::{NET, World, somewhere};
 
 fn op() -> impl Strategy<Value = Op> {
-    let queue = || 0..4u16;
+    let queue = || prop_oneof![8 => 0..2u16, 1 => 2..4u16];
+    let agreed = ACKNOWLEDGE | DRIVER | FEATURES_OK;
     // Mostly values on the way to a running device, so that the later states are reached.
     let status = prop_oneof![
-        Just(ACKNOWLEDGE),
-        Just(ACKNOWLEDGE | DRIVER),
-        Just(ACKNOWLEDGE | DRIVER | FEATURES_OK),
-        Just(ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK),
-        any::<u8>(),
+        1 => Just(ACKNOWLEDGE),
+        2 => Just(ACKNOWLEDGE | DRIVER),
+        4 => Just(agreed),
+        6 => Just(agreed | DRIVER_OK),
+        2 => any::<u8>(),
     ];
-    let features = prop_oneof![Just(OFFERED), Just(1 << 32), any::<u64>()];
+    let features = prop_oneof![Just(OFFERED), Just(VERSION_1), any::<u64>()];
     let size = prop_oneof![Just(2u16), Just(16), Just(64), any::<u16>()];
+    let state = prop_oneof![
+        any::<u16>().prop_map(|avail_index| QueueState::Split { avail_index }),
+        Just(QueueState::Split { avail_index: 0 }),
+        (0..SIZE_MAX + 2, any::<bool>()).prop_map(|(index, wrap)| packed(index, wrap)),
+        Just(packed(0, true)),
+    ];
     prop_oneof![
-        6 => status.prop_map(Op::SetStatus),
+        8 => status.prop_map(Op::SetStatus),
         1 => features.prop_map(Op::SetFeatures),
-        3 => (queue(), size).prop_map(|(queue, size)| Op::SetSize(queue, size)),
-        3 => queue().prop_map(Op::SetAddress),
+        4 => (queue(), size).prop_map(|(queue, size)| Op::SetSize(queue, size)),
+        4 => queue().prop_map(Op::SetAddress),
+        3 => (queue(), state).prop_map(|(queue, state)| Op::SetState(queue, state)),
+        2 => queue().prop_map(Op::State),
         1 => queue().prop_map(Op::SetCallback),
-        3 => queue().prop_map(Op::Start),
+        4 => queue().prop_map(Op::Start),
+        2 => queue().prop_map(Op::Stop),
+        1 => (0..=GROUPS, 0..=SPACES).prop_map(|(group, space)| Op::SetGroup(group, space)),
+        1 => queue().prop_map(Op::Statistics),
+        3 => Just(Op::Suspend),
+        3 => Just(Op::Resume),
         1 => Just(Op::Reset),
     ]
 }
 
-#[derive(Clone, Debug, Default)]
-struct Model {
-    status: u8,
-    features: u64,
-    queues: [Queue; 2],
+/// The way to a device that runs with its first queue.
+fn bring_up(features: u64) -> Vec<Op> {
+    let agreed = ACKNOWLEDGE | DRIVER | FEATURES_OK;
+    vec![
+        Op::SetStatus(ACKNOWLEDGE | DRIVER),
+        Op::SetFeatures(features),
+        Op::SetStatus(agreed),
+        Op::SetSize(0, SIZE_MAX),
+        Op::SetAddress(0),
+        Op::Start(0),
+        Op::SetStatus(agreed | DRIVER_OK),
+    ]
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Queue {
-    size: u16,
-    addressed: bool,
-    ready: bool,
+/// Nothing, or a part of that way, split or packed.
+fn beginning() -> impl Strategy<Value = Vec<Op>> {
+    let features = prop_oneof![Just(OFFERED), Just(VERSION_1)];
+    (features, 0..=7usize).prop_map(|(features, steps)| {
+        let mut ops = bring_up(features);
+        // More often than not all of it.
+        ops.truncate(if steps < 3 { steps } else { ops.len() });
+        ops
+    })
 }
 
-impl Model {
-    /// What the rules say about the operation; if they allow it, it happens.
-    fn apply(&mut self, op: &Op) -> Result<(), OpError> {
-        match *op {
-            Op::Reset => *self = Self::default(),
-            Op::SetStatus(status) => {
-                let settable = ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK | FAILED;
-                if status == 0 || status & !settable != 0 || self.status & !status != 0 {
-                    return Err(OpError::Invalid);
-                }
-                if status & DRIVER_OK != 0 && self.status & FEATURES_OK == 0 {
-                    return Err(OpError::WrongState);
-                }
-                self.status = status;
-            }
-            Op::SetFeatures(features) => {
-                if self.status & FEATURES_OK != 0 {
-                    return Err(OpError::WrongState);
-                }
-                if features & !OFFERED != 0 {
-                    return Err(OpError::Invalid);
-                }
-                self.features = features;
-            }
-            Op::SetSize(queue, size) => {
-                let queue = self.set_up(queue)?;
-                if !(2..=64).contains(&size) || size.count_ones() != 1 {
-                    return Err(OpError::Invalid);
-                }
-                queue.size = size;
-            }
-            Op::SetAddress(queue) => self.set_up(queue)?.addressed = true,
-            Op::SetCallback(queue) => {
-                self.set_up(queue)?;
-            }
-            Op::Start(queue) => {
-                let queue = self.set_up(queue)?;
-                if queue.size == 0 || !queue.addressed {
-                    return Err(OpError::WrongState);
-                }
-                queue.ready = true;
-            }
-        }
-        Ok(())
-    }
-
-    /// A queue is set up between `FEATURES_OK` and `DRIVER_OK`, as long as it is not ready.
-    fn set_up(&mut self, queue: u16) -> Result<&mut Queue, OpError> {
-        let queue = self
-            .queues
-            .get_mut(usize::from(queue))
-            .ok_or(OpError::OutOfRange)?;
-        let time = self.status & FEATURES_OK != 0 && self.status & (DRIVER_OK | FAILED) == 0;
-        if time && !queue.ready {
-            Ok(queue)
-        } else {
-            Err(OpError::WrongState)
-        }
-    }
-}
-
-async fn apply(device: &VdpaDevice, op: &Op) -> Result<(), OpError> {
-    match *op {
+async fn apply(device: &VdpaDevice, op: &Op) -> Result<Option<QueueState>, OpError> {
+    let done = match *op {
+        Op::State(queue) => return device.queue_state(queue).map(Some),
         Op::Reset => device.reset().await,
         Op::SetStatus(status) => {
             device
@@ -141,31 +90,73 @@ async fn apply(device: &VdpaDevice, op: &Op) -> Result<(), OpError> {
         Op::SetFeatures(bits) => device.set_driver_features(Features::from_bits(bits)),
         Op::SetSize(queue, size) => device.set_queue_size(queue, size),
         Op::SetAddress(queue) => device.set_queue_address(queue, somewhere()),
+        Op::SetState(queue, state) => device.set_queue_state(queue, state),
         Op::SetCallback(queue) => device.set_queue_callback(queue, None),
         Op::Start(queue) => device.start_queue(queue).await,
-    }
+        Op::Stop(queue) => device.stop_queue(queue).await,
+        Op::SetGroup(group, space) => device.set_group_space(group, space),
+        Op::Statistics(queue) => device.queue_statistics(queue).map(|_| ()),
+        Op::Suspend => device.suspend().await,
+        Op::Resume => device.resume().await,
+    };
+    done.map(|()| None)
+}
+
+/// A device with two groups of a queue each, and three address spaces.
+fn world(abilities: Abilities) -> World {
+    let mut w = World::new();
+    let traits = Traits {
+        abilities,
+        translation: Translation::Incremental,
+        spaces: SPACES,
+        groups: vec![0, 1],
+        group_count: GROUPS,
+        ..Traits::default()
+    };
+    let sizes = [SIZE_MAX; 2];
+    let features = Features::from_bits(OFFERED);
+    w.parent = FakeParent::with_traits(&w.platform, NET, features, &sizes, &[], traits);
+    w
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_device_follows_the_specification_through_any_sequence(
-        ops in prop::collection::vec(op(), 1..60),
+    fn the_device_follows_the_rules_through_any_sequence(
+        abilities in (0..16u32).prop_map(Abilities::from_bits_truncate),
+        beginning in beginning(),
+        steps in prop::collection::vec((op(), prop::bool::weighted(0.05)), 1..80),
     ) {
-        let w = World::new();
+        let w = world(abilities);
         let device = w.platform.block_on(w.register());
-        let mut model = Model::default();
-        for op in ops {
+        let mut model = Model::new(abilities);
+        w.parent.take_log();
+        let beginning = beginning.into_iter().map(|op| (op, false));
+        for (op, fault) in beginning.chain(steps) {
             let before = model.clone();
+            if fault {
+                model.fault = true;
+                w.parent.fail_after(0, OpError::Timeout);
+            }
             let expected = model.apply(&op);
-            let answer = w.platform.block_on(apply(&device, &op));
-            prop_assert_eq!(answer, expected, "{:?} in {:?}", op, before);
+            let result = w.platform.block_on(apply(&device, &op));
+            let log = w.parent.take_log();
+            prop_assert_eq!(result, expected.result, "{:?} in {:?}", op, before);
+            prop_assert_eq!(log, Vec::from_iter(expected.log), "{:?} in {:?}", op, before);
+            // A fault that nothing has run into does not wait for the next step.
+            (model.fault, _) = (false, w.parent.take_fault());
+
             prop_assert_eq!(w.parent.status().bits(), model.status, "{:?} in {:?}", op, before);
             prop_assert_eq!(w.parent.accepted().bits(), model.features);
             for (index, queue) in (0..).zip(&model.queues) {
                 prop_assert_eq!(w.parent.is_ready(index), queue.ready, "{:?} in {:?}", op, before);
             }
+            for (group, space) in (0..).zip(model.spaces) {
+                prop_assert_eq!(w.parent.group_space(group), space, "{:?} in {:?}", op, before);
+            }
+            let suspended = model.motion == Motion::Suspended;
+            prop_assert_eq!(device.is_suspended(), Ok(suspended), "{:?} in {:?}", op, before);
         }
     }
 }

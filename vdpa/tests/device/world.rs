@@ -7,8 +7,9 @@ use virtio::DeviceStatus;
 use vdpa::Node;
 use vdpa::bus::{Bound, Driver, ProbeError};
 use vdpa::device::{DeviceKind, Removal, Removed, VdpaBus, VdpaDevice, VdpaDeviceConfig, VdpaId};
+use vdpa::dma::IsolationUnit;
 use vdpa::ops::{OpError, QueueAddress};
-use vdpa::platform::BoxFuture;
+use vdpa::platform::{BoxFuture, Callback};
 use vdpa::testing::{FakeParent, FakePlatform};
 use virtq::DmaAddr;
 
@@ -43,9 +44,10 @@ impl World {
     pub fn config(&self) -> VdpaDeviceConfig {
         VdpaDeviceConfig {
             parent: Arc::clone(&self.function),
-            dma_device: Arc::clone(&self.root),
+            dma: IsolationUnit::new(&self.root, None, None),
             platform: Arc::clone(&self.platform) as Arc<dyn vdpa::Platform>,
             kind: DeviceKind::Pf,
+            name: None,
         }
     }
 
@@ -74,11 +76,11 @@ pub async fn negotiate(device: &VdpaDevice) -> Result<(), OpError> {
 /// Takes the device as far as `DRIVER_OK`, with its first queue ready.
 pub async fn start(device: &VdpaDevice) -> Result<(), OpError> {
     negotiate(device).await?;
-    device.set_queue_callback(0, Some(Arc::new(|| ())))?;
+    device.set_queue_callback(0, Some(Callback::new(|| ())))?;
     device.set_queue_size(0, 64)?;
     device.set_queue_address(0, somewhere())?;
     device.start_queue(0).await?;
-    device.set_config_callback(Some(Arc::new(|| ())))?;
+    device.set_config_callback(Some(Callback::new(|| ())))?;
     device.set_status(agreed() | DeviceStatus::DRIVER_OK).await
 }
 

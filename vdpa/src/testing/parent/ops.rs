@@ -4,18 +4,35 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
 
+use alloc::vec::Vec;
+
 use virtio::DeviceStatus;
 use virtq::{Doorbell, RingState};
 
 use crate::Features;
-use crate::ops::{OpError, QueueAddress, QueueState, VdpaOps};
-use crate::platform::{BoxFuture, Callback};
+use crate::iotlb::{Iotlb, IovaRange, Permission};
+use crate::ops::{
+    Abilities, Backing, DmaModel, IncrementalMap, NotificationArea, OpError, QueueAddress,
+    QueueState, VdpaOps, VendorCounter, WholeMap,
+};
+use crate::platform::{BoxFuture, Callback, PhysAddr};
 use crate::virtio::ring_features;
 
-use super::{FakeParent, Resets};
+use super::ring::Ring;
+use super::{FakeParent, Resets, Translation};
 
 /// The operations. Dropping them is the parent's `free`.
 pub(super) struct Ops(pub(super) Arc<FakeParent>);
+
+impl Ops {
+    fn tells_state(&self) -> bool {
+        self.0.traits.abilities.contains(Abilities::QUEUE_STATE)
+    }
+
+    fn start(&self) -> QueueState {
+        RingState::start(ring_features(self.0.accepted())).into()
+    }
+}
 
 impl Drop for Ops {
     fn drop(&mut self) {
@@ -29,6 +46,37 @@ impl Drop for Ops {
     }
 }
 
+impl IncrementalMap for Ops {
+    fn map(
+        &self,
+        space: u16,
+        range: IovaRange,
+        permission: Permission,
+        backing: Backing,
+    ) -> Result<(), OpError> {
+        let (first, last) = (range.first(), range.last());
+        self.0
+            .step(format!("map({space}, {first:#x}..={last:#x})"))?;
+        self.0.maps.map(space, range, permission, backing)
+    }
+
+    fn unmap(&self, space: u16, range: IovaRange) -> Result<(), OpError> {
+        let (first, last) = (range.first(), range.last());
+        self.0
+            .step(format!("unmap({space}, {first:#x}..={last:#x})"))?;
+        self.0.maps.unmap(space, range)
+    }
+}
+
+impl WholeMap for Ops {
+    fn set_map(&self, space: u16, table: &Iotlb<Backing>) -> Result<(), OpError> {
+        self.0
+            .step(format!("set_map({space}, {} mappings)", table.len()))?;
+        self.0.maps.replace(space, table);
+        Ok(())
+    }
+}
+
 impl VdpaOps for Ops {
     fn device_id(&self) -> u32 {
         self.0.device_type
@@ -36,6 +84,97 @@ impl VdpaOps for Ops {
 
     fn vendor_id(&self) -> u32 {
         0xfa4e
+    }
+
+    fn dma_model(&self) -> DmaModel<'_> {
+        match self.0.traits.translation {
+            Translation::Platform => DmaModel::Platform,
+            Translation::Incremental => DmaModel::Incremental(self),
+            Translation::Whole => DmaModel::Whole(self),
+        }
+    }
+
+    fn abilities(&self) -> Abilities {
+        self.0.traits.abilities
+    }
+
+    fn iova_range(&self) -> IovaRange {
+        self.0.traits.iova_range
+    }
+
+    fn address_space_count(&self) -> u16 {
+        self.0.traits.spaces
+    }
+
+    fn group_count(&self) -> u16 {
+        self.0.traits.group_count
+    }
+
+    fn queue_group(&self, queue: u16) -> u16 {
+        let groups = &self.0.traits.groups;
+        groups.get(usize::from(queue)).copied().unwrap_or(0)
+    }
+
+    fn descriptor_group(&self, _queue: u16) -> Option<u16> {
+        self.0.traits.descriptor_group
+    }
+
+    fn set_group_address_space(&self, group: u16, space: u16) -> Result<(), OpError> {
+        self.0
+            .step(format!("set_group_address_space({group}, {space})"))?;
+        if self.0.traits.spaces == 1 {
+            return Err(OpError::Unsupported);
+        }
+        let moved = &mut self.0.state.lock().group_spaces;
+        moved.retain(|moved| moved.0 != group);
+        moved.push((group, space));
+        Ok(())
+    }
+
+    fn reset_map(&self, space: u16) -> Result<(), OpError> {
+        self.0.step(format!("reset_map({space})"))?;
+        self.0.maps.clear(space);
+        Ok(())
+    }
+
+    fn settle(&self, space: u16) -> BoxFuture<'_, Result<(), OpError>> {
+        Box::pin(async move { self.0.slow_step(format!("settle({space})")).await })
+    }
+
+    /// What the test has popped and not completed is put back.
+    fn suspend(&self) -> BoxFuture<'_, Result<(), OpError>> {
+        Box::pin(async move {
+            self.0.slow_step("suspend").await?;
+            let mut state = self.0.state.lock();
+            state.suspended = true;
+            for queue in &mut state.queues {
+                if let Some(ring) = &queue.ring {
+                    queue.state = Some(ring.state());
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn resume(&self) -> BoxFuture<'_, Result<(), OpError>> {
+        Box::pin(async move {
+            self.0.slow_step("resume").await?;
+            let mut state = self.0.state.lock();
+            if !core::mem::take(&mut state.suspended) {
+                return Ok(());
+            }
+            for index in (0..).take(state.queues.len()) {
+                if state.queues[usize::from(index)].ring.is_some() {
+                    let ring = state.ring(self.0.heap(), index);
+                    state.queues[usize::from(index)].ring = ring;
+                }
+            }
+            // What was kicked meanwhile is looked at.
+            for queue in state.queues.iter().filter(|queue| queue.ring.is_some()) {
+                queue.kick.raise();
+            }
+            Ok(())
+        })
     }
 
     fn device_features(&self) -> Features {
@@ -58,7 +197,8 @@ impl VdpaOps for Ops {
 
     fn set_status(&self, status: DeviceStatus) -> BoxFuture<'_, Result<(), OpError>> {
         Box::pin(async move {
-            self.0.step(format!("set_status({:#x})", status.bits()))?;
+            let what = format!("set_status({:#x})", status.bits());
+            self.0.slow_step(what).await?;
             let mut state = self.0.state.lock();
             state.status = status;
             if state.refuses_features {
@@ -70,17 +210,14 @@ impl VdpaOps for Ops {
 
     fn reset(&self) -> BoxFuture<'_, Result<(), OpError>> {
         Box::pin(async move {
-            self.0.step("reset")?;
+            self.0.slow_step("reset").await?;
             if self.0.state.lock().resets == Resets::Never {
                 self.0.wait_in_vain().await;
                 return Err(OpError::Timeout);
             }
-            let mut state = self.0.state.lock();
-            state.status = DeviceStatus::empty();
-            state.accepted = Features::EMPTY;
-            state.config_callback = None;
-            for queue in &mut state.queues {
-                (queue.size, queue.address, queue.ring, queue.callback) = (0, None, None, None);
+            self.0.state.lock().reset();
+            if !self.0.traits.abilities.contains(Abilities::PERSISTENT_MAPS) {
+                self.0.maps.clear_all();
             }
             Ok(())
         })
@@ -120,16 +257,23 @@ impl VdpaOps for Ops {
 
     fn set_queue_state(&self, queue: u16, state: QueueState) -> Result<(), OpError> {
         self.0.step(format!("set_queue_state({queue})"))?;
-        let features = ring_features(self.0.state.lock().accepted);
-        if state == RingState::start(features).into() {
-            Ok(())
-        } else {
-            Err(OpError::Unsupported)
+        let start = self.start();
+        if !self.tells_state() && state != start {
+            return Err(OpError::Unsupported);
         }
+        self.0.state.lock().queues[usize::from(queue)].state = Some(state);
+        Ok(())
     }
 
-    fn queue_state(&self, _queue: u16) -> Result<QueueState, OpError> {
-        Err(OpError::Unsupported)
+    fn queue_state(&self, queue: u16) -> Result<QueueState, OpError> {
+        self.0.step(format!("queue_state({queue})"))?;
+        if !self.tells_state() {
+            return Err(OpError::Unsupported);
+        }
+        let start = self.start();
+        Ok(self.0.state.lock().queues[usize::from(queue)]
+            .state
+            .unwrap_or(start))
     }
 
     fn set_queue_callback(&self, queue: u16, callback: Option<Callback>) {
@@ -142,7 +286,8 @@ impl VdpaOps for Ops {
 
     fn set_queue_ready(&self, queue: u16, ready: bool) -> BoxFuture<'_, Result<(), OpError>> {
         Box::pin(async move {
-            self.0.step(format!("set_queue_ready({queue}, {ready})"))?;
+            let what = format!("set_queue_ready({queue}, {ready})");
+            self.0.slow_step(what).await?;
             let mut state = self.0.state.lock();
             if !ready && state.resets == Resets::Never {
                 return Err(OpError::Unsupported);
@@ -152,7 +297,13 @@ impl VdpaOps for Ops {
             } else {
                 None
             };
-            state.queues[usize::from(queue)].ring = ring;
+            let tells_state = self.tells_state();
+            let queue = &mut state.queues[usize::from(queue)];
+            if !ready {
+                let stood = queue.ring.as_ref().map(Ring::state);
+                queue.state = stood.or(queue.state).filter(|_| tells_state);
+            }
+            queue.ring = ring;
             Ok(())
         })
     }
@@ -164,6 +315,25 @@ impl VdpaOps for Ops {
     fn doorbell(&self, queue: u16) -> Result<Doorbell, OpError> {
         self.0.step(format!("doorbell({queue})"))?;
         Ok(Doorbell::event(self.0.kick(queue)))
+    }
+
+    fn notification_area(&self, queue: u16) -> Option<NotificationArea> {
+        let NotificationArea {
+            base: PhysAddr(first),
+            len,
+        } = self.0.traits.doorbells?;
+        let base = PhysAddr(first + u64::from(queue) * len);
+        Some(NotificationArea { base, len })
+    }
+
+    fn queue_statistics(&self, queue: u16) -> Result<Vec<VendorCounter>, OpError> {
+        self.0.step(format!("queue_statistics({queue})"))?;
+        let state = self.0.state.lock();
+        let queue = &state.queues[usize::from(queue)];
+        Ok(Vec::from([
+            ("completed", queue.completed),
+            ("interrupts", queue.interrupts),
+        ]))
     }
 
     fn set_config_callback(&self, callback: Option<Callback>) {

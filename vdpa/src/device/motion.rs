@@ -1,0 +1,58 @@
+//! Stopping a device without forgetting anything, and letting it go on.
+
+use crate::ops::{Abilities, OpError};
+
+use super::VdpaDevice;
+use super::session::Motion;
+
+impl VdpaDevice {
+    /// Stops the device and waits until it touches no queue any more: it has finished the descriptors that
+    /// it had taken, or put them back. Everything that has been set stays. Suspended twice, it stays suspended.
+    ///
+    /// # Errors
+    /// [`OpError::WrongState`], if it has not been started; [`OpError::Unsupported`], if it can only be stopped by
+    /// a reset; [`OpError::Timeout`], if it does not come to rest.
+    pub async fn suspend(&self) -> Result<(), OpError> {
+        self.change(Abilities::SUSPEND, Motion::Suspended).await
+    }
+
+    /// Lets a suspended device go on, also with what it has been notified of meanwhile.
+    ///
+    /// # Errors
+    /// As for [`suspend`](Self::suspend).
+    pub async fn resume(&self) -> Result<(), OpError> {
+        self.change(Abilities::RESUME, Motion::Running).await
+    }
+
+    /// Whether the device has been suspended. A reset ends that.
+    ///
+    /// # Errors
+    /// [`OpError::Gone`].
+    pub fn is_suspended(&self) -> Result<bool, OpError> {
+        self.present()?;
+        Ok(self.session.lock().motion() == Motion::Suspended)
+    }
+
+    async fn change(&self, ability: Abilities, to: Motion) -> Result<(), OpError> {
+        let _turn = self.turn.take().await;
+        self.present()?;
+        if !self.abilities().contains(ability) {
+            return Err(OpError::Unsupported);
+        }
+        {
+            let mut session = self.session.lock();
+            session.check_motion()?;
+            if session.motion() == to {
+                return Ok(());
+            }
+            // If the device does not answer or this future is dropped, nobody knows.
+            session.set_motion(Motion::Unknown);
+        }
+        match to {
+            Motion::Suspended => self.ops.suspend().await?,
+            _ => self.ops.resume().await?,
+        }
+        self.session.lock().set_motion(to);
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! What is not allowed while something else is under way, and what is known when nobody has waited for its end.
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use virtio::DeviceStatus;
+
+use vdpa::device::VdpaDevice;
+use vdpa::ops::OpError;
+
+use crate::world::{World, agreed, negotiate, somewhere, start};
+
+/// Begins something that the device takes its time for.
+fn begin<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let mut future = Box::pin(future);
+    let first = pin!(&mut future).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(first, Poll::Pending), "it takes no time");
+    future
+}
+
+fn running() -> DeviceStatus {
+    agreed() | DeviceStatus::DRIVER_OK
+}
+
+#[test]
+fn no_queue_is_set_up_while_the_device_starts() {
+    let w = World::new();
+    let device = w.platform.block_on(w.register());
+    w.platform.block_on(negotiate(&device)).unwrap();
+    w.parent.be_slow();
+    let starting = begin(device.set_status(running()));
+    let refused = Err(OpError::WrongState);
+    assert_eq!(device.set_queue_size(0, 16), refused);
+    assert_eq!(device.set_queue_address(0, somewhere()), refused);
+    assert_eq!(device.set_group_space(0, 0), refused);
+    // Even if nobody waits for the end: the device may have started.
+    drop(starting);
+    assert_eq!(device.set_queue_size(0, 16), refused);
+    w.platform.block_on(device.reset()).unwrap();
+    w.platform.block_on(start(&device)).unwrap();
+}
+
+#[test]
+fn features_are_fixed_while_they_are_agreed_on() {
+    let w = World::new();
+    let device = w.platform.block_on(w.register());
+    w.parent.be_slow();
+    let agreeing = begin(device.set_status(agreed()));
+    let features = virtio::F::VERSION_1.into();
+    let refused = Err(OpError::WrongState);
+    assert_eq!(device.set_driver_features(features), refused);
+    w.platform.block_on(agreeing).unwrap();
+    assert_eq!(device.set_driver_features(features), refused);
+}
+
+#[test]
+fn a_device_that_is_stopping_is_not_suspended_yet() {
+    let w = World::new();
+    let device = w.platform.block_on(w.register());
+    w.platform.block_on(start(&device)).unwrap();
+    w.parent.be_slow();
+    let stopping = begin(device.suspend());
+    assert_still_running(&device);
+    drop(stopping);
+    assert_still_running(&device);
+    // It can be told again, either way.
+    w.platform.block_on(device.suspend()).unwrap();
+    assert_eq!(device.is_suspended(), Ok(true));
+    assert_eq!(device.set_queue_address(0, somewhere()), Ok(()));
+    drop(begin(device.resume()));
+    assert_still_running(&device);
+    w.platform.block_on(device.resume()).unwrap();
+    assert!(!w.parent.is_suspended());
+}
+
+fn assert_still_running(device: &VdpaDevice) {
+    let refused = Err(OpError::WrongState);
+    assert_eq!(device.is_suspended(), Ok(false));
+    assert_eq!(device.set_queue_address(0, somewhere()), refused);
+    assert_eq!(device.queue_state(0).map(drop), refused);
+}
