@@ -1,0 +1,65 @@
+//! The task that plays a device's DMA engine.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::future::poll_fn;
+use core::task::Poll;
+use core::time::Duration;
+
+use super::device::Device;
+use super::engine::Next;
+use super::model::Model;
+
+/// The longest sleep at once: a platform's clock need not know the end of time.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// Serves the device's queues until it is told to stop.
+pub(super) async fn work<M: Model>(device: Arc<Device<M>>) {
+    // Room for every queue and the configuration, so that no turn allocates.
+    let mut signals = Vec::with_capacity(usize::from(device.shape.queues) + 1);
+    while !device.is_stopping() {
+        match device.turn(&mut signals) {
+            Next::Yield => yield_now().await,
+            Next::Wait => wait(&device).await,
+            Next::WaitUntil(time) => wait_until(&device, time).await,
+        }
+    }
+    device.end();
+}
+
+/// Waits until the device is rung, and hears it.
+async fn wait<M: Model>(device: &Device<M>) {
+    loop {
+        device.bell.event().wait().await;
+        if device.bell.is_inside() || !device.faults.takes_kick() {
+            return;
+        }
+    }
+}
+
+/// As [`wait`], but not beyond a time; the next turn finds out whether it has come.
+async fn wait_until<M: Model>(device: &Device<M>, time: Duration) {
+    let left = time.saturating_sub(device.platform.now());
+    let mut sleep = device.platform.sleep(left.min(SLEEP_MAX));
+    poll_fn(|cx| {
+        if device.bell.event().poll_wait(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        sleep.as_mut().poll(cx)
+    })
+    .await;
+}
+
+/// Lets every other task that can run go first.
+pub(super) async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
