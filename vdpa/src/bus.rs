@@ -13,6 +13,7 @@ mod binding;
 mod contract;
 mod matching;
 mod slot;
+mod transfer;
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -25,6 +26,7 @@ use spin::Mutex;
 use crate::ids::{IdAllocator, IdGuard, OutOfIds};
 
 pub use self::contract::{Bound, BusDevice, Driver, Exactness, ProbeError};
+pub(crate) use self::transfer::CarryError;
 
 use self::slot::Slot;
 

@@ -1,19 +1,26 @@
 //! The virtio bus, and a virtio device as its driver sees it.
 //!
 //! A driver negotiates features, creates queues, starts the device, and resets it before it lets
-//! its queues go. It knows neither the transport nor who made the device.
+//! its queues go. It knows neither the [`Transport`] nor who made the device, and both can change
+//! while it works ([`VirtioDevice::move_to`]).
 //!
 //! Source: VIRTIO 1.2, sections 2.1, 2.2 and 3.
 
 mod bring_up;
+mod fixed;
 mod inspect;
 mod monitor;
+mod moving;
+mod power;
 mod queue;
+mod rest;
+mod rewind;
+mod transport;
 
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -21,22 +28,27 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use spin::Mutex;
 use virtq::{DeviceHold, DmaAllocator, Event};
 
-use crate::bus::{Bus, BusDevice};
-use crate::device::VdpaDevice;
-use crate::ids::IdGuard;
-use crate::ops::OpError;
+use crate::bus::{AddError, Bus, BusDevice};
+use crate::dma::DmaSpace;
+use crate::ids::{IdGuard, OutOfIds};
+use crate::ops::{OpError, QueueState};
 use crate::platform::BoxFuture;
+use crate::wait::Turn;
 use crate::{Features, Node, Platform};
 
-#[cfg(feature = "testing")]
-pub(crate) use self::queue::ring_features;
+pub use self::moving::MoveError;
 pub use self::queue::{Completion, VirtQueue};
+pub use self::rewind::Rewind;
+pub use self::transport::Transport;
 
 pub(crate) use self::inspect::type_name;
+pub(crate) use self::queue::ring_features;
 
+use self::fixed::FixedConfig;
 use self::inspect::Inspector;
 use self::monitor::Monitor;
 use self::queue::QueueEntry;
+use self::rewind::Rewinding;
 
 /// The bus of virtio devices.
 pub type VirtioBus = Bus<VirtioDevice>;
@@ -48,12 +60,36 @@ pub struct VirtioId {
     pub device_type: virtio::Id,
 }
 
+/// Why a virtio device cannot be made of what a transport leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CreateError {
+    /// The device type is 0.
+    #[error("its virtio device type is 0")]
+    NoType,
+    /// The specification knows no such device type.
+    #[error("its virtio device type is unknown")]
+    UnknownType,
+    /// Every number is taken.
+    #[error(transparent)]
+    OutOfIds(#[from] OutOfIds),
+    /// The bus does not take it.
+    #[error(transparent)]
+    Bus(#[from] AddError),
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] OpError),
+}
+
 /// A virtio device on the virtio bus.
 ///
 /// Whoever holds a reference keeps the object, not the device: after the device has left the bus,
 /// every operation answers [`OpError::Gone`] and every event has been raised.
 pub struct VirtioDevice {
-    vdpa: Arc<VdpaDevice>,
+    /// The way to the device. It changes when the device is moved.
+    transport: Mutex<Arc<dyn Transport>>,
+    /// The memory of the queues and buffers.
+    memory: Memory,
+    platform: Arc<dyn Platform>,
     node: Arc<Node>,
     device_type: virtio::Id,
     /// Whether the device may touch the memory of its queues.
@@ -62,15 +98,30 @@ pub struct VirtioDevice {
     condition: AtomicU8,
     /// How often the device has broken.
     failures: AtomicU64,
+    /// One task at a time takes the device up or brings it to rest.
+    turn: Turn,
     state: Mutex<State>,
+    rewinding: Rewinding,
+    bus: Weak<VirtioBus>,
     _id: IdGuard,
 }
 
 #[derive(Default)]
 struct State {
     features: Features,
+    fixed: FixedConfig,
     queues: Vec<QueueEntry>,
     monitor: Option<Arc<Monitor>>,
+    /// Where the queues go on, while the device is suspended.
+    resting: Option<Vec<QueueState>>,
+}
+
+/// Memory for the queues and buffers of one device.
+pub(crate) struct Memory {
+    /// What is mapped for the device.
+    pub(crate) space: Arc<DmaSpace>,
+    /// Who hands it out.
+    pub(crate) allocator: Arc<dyn DmaAllocator>,
 }
 
 /// Whether a device can be worked with. A later condition replaces an earlier one.
@@ -82,23 +133,60 @@ mod condition {
 }
 
 impl VirtioDevice {
-    /// A device of the given type over a vDPA device, which it has to itself.
-    pub(crate) fn new(vdpa: &Arc<VdpaDevice>, device_type: virtio::Id, id: IdGuard) -> Arc<Self> {
+    /// Makes a device of what the transport leads to, which it has to itself, and puts it on the bus. Its memory
+    /// has been attached to the transport.
+    ///
+    /// # Errors
+    /// [`CreateError`]: there is no device. The transport and the memory are as they were.
+    pub(crate) async fn create(
+        bus: &Arc<VirtioBus>,
+        transport: Arc<dyn Transport>,
+        memory: Memory,
+    ) -> Result<Arc<Self>, CreateError> {
+        let device_type = known_type(transport.device_type())?;
+        let id = bus.allocate_id()?;
         let device = Arc::new(Self {
-            vdpa: Arc::clone(vdpa),
-            node: Node::child(vdpa.node(), &format!("virtio{}", id.number())),
+            memory,
+            platform: Arc::clone(transport.platform()),
+            node: Node::child(transport.node(), &format!("virtio{}", id.number())),
+            transport: Mutex::new(transport),
             device_type,
             hold: DeviceHold::new(),
             config_event: Arc::default(),
             condition: AtomicU8::new(condition::WORKING),
             failures: AtomicU64::new(0),
+            turn: Turn::default(),
             state: Mutex::default(),
+            rewinding: Rewinding::default(),
+            bus: Arc::downgrade(bus),
             _id: id,
         });
         device
             .node
             .set_inspector(Some(Arc::new(Inspector(Arc::downgrade(&device)))));
-        device
+        bus.add_device(Arc::clone(&device)).await?;
+        Ok(device)
+    }
+
+    /// Whether the device is over this transport, once nobody moves it any more.
+    pub(crate) async fn is_over(&self, transport: &dyn Transport) -> bool {
+        let _turn = self.turn.take().await;
+        Arc::ptr_eq(self.transport().node(), transport.node())
+    }
+
+    /// Takes the device off its bus, and its memory from what the transport leads to, which is given back.
+    pub(crate) async fn withdraw(self: &Arc<Self>) {
+        if let Some(bus) = self.bus() {
+            bus.remove_device(self).await;
+        }
+        let _turn = self.turn.take().await;
+        self.memory.space.detach();
+        self.transport().close().await;
+    }
+
+    /// The bus that it is on, as long as somebody has it.
+    pub(crate) fn bus(&self) -> Option<Arc<VirtioBus>> {
+        self.bus.upgrade()
     }
 
     /// The device's place in the device tree.
@@ -116,19 +204,19 @@ impl VirtioDevice {
     /// Where memory for the device's queues and buffers comes from.
     #[must_use]
     pub fn dma(&self) -> Arc<dyn DmaAllocator> {
-        self.vdpa.dma()
+        Arc::clone(&self.memory.allocator)
     }
 
     /// The kernel's services.
     #[must_use]
     pub fn platform(&self) -> &Arc<dyn Platform> {
-        self.vdpa.platform()
+        &self.platform
     }
 
     /// The size of the configuration space in bytes; 0 once the device is gone.
     #[must_use]
     pub fn config_size(&self) -> u32 {
-        self.vdpa.config_size().unwrap_or(0)
+        self.transport().config_size().unwrap_or(0)
     }
 
     /// Reads from the configuration space; all bytes are of one moment.
@@ -137,7 +225,7 @@ impl VirtioDevice {
     /// [`OpError::OutOfRange`], if the range does not lie inside; [`OpError::Gone`]; whatever the device
     /// answers.
     pub fn read_config(&self, offset: u32, bytes: &mut [u8]) -> Result<(), OpError> {
-        self.vdpa.read_config(offset, bytes)
+        self.transport().read_config(offset, bytes)
     }
 
     /// Writes to the configuration space.
@@ -145,13 +233,13 @@ impl VirtioDevice {
     /// # Errors
     /// As for [`VirtioDevice::read_config`].
     pub fn write_config(&self, offset: u32, bytes: &[u8]) -> Result<(), OpError> {
-        self.vdpa.write_config(offset, bytes)
+        self.transport().write_config(offset, bytes)
     }
 
     /// How many queues the device has.
     #[must_use]
     pub fn queue_count(&self) -> u16 {
-        self.vdpa.queue_count()
+        self.transport().queue_count()
     }
 
     /// Raised when the configuration has changed, when the device has broken, and when it is removed.
@@ -190,10 +278,16 @@ impl VirtioDevice {
     /// # Errors
     /// [`OpError::Gone`]; [`OpError::Timeout`]: the device may still use its memory, which stays allocated.
     pub async fn reset(&self) -> Result<(), OpError> {
-        let result = self.vdpa.reset().await;
+        let _turn = self.turn.take().await;
+        self.reset_in_turn().await
+    }
+
+    async fn reset_in_turn(&self) -> Result<(), OpError> {
+        let result = self.transport().reset().await;
         let queues = {
             let mut state = self.state.lock();
             state.features = Features::EMPTY;
+            state.resting = None;
             if let Some(monitor) = state.monitor.take() {
                 monitor.stop();
             }
@@ -214,6 +308,11 @@ impl VirtioDevice {
         result
     }
 
+    /// The way to the device, as it is now.
+    pub(crate) fn transport(&self) -> Arc<dyn Transport> {
+        Arc::clone(&self.transport.lock())
+    }
+
     /// Goes to a worse condition, wakes everybody, and says whether this was news.
     fn worsen(&self, condition: u8) -> bool {
         let news = self.condition.fetch_max(condition, Ordering::AcqRel) < condition;
@@ -226,7 +325,7 @@ impl VirtioDevice {
                 queue.event.raise();
             }
             if let Some(monitor) = &state.monitor {
-                monitor.raise();
+                monitor.event().raise();
             }
             drop(state);
             self.config_event.raise();
@@ -241,6 +340,15 @@ impl VirtioDevice {
         let _ =
             self.condition
                 .compare_exchange(broken, working, Ordering::AcqRel, Ordering::Acquire);
+    }
+}
+
+/// The device type, if it is one of the specification's (VIRTIO 1.2, section 5).
+fn known_type(device_type: u32) -> Result<virtio::Id, CreateError> {
+    match u8::try_from(device_type).map(virtio::Id::from) {
+        Ok(virtio::Id::Reserved) => Err(CreateError::NoType),
+        Ok(virtio::Id::Unknown(_)) | Err(_) => Err(CreateError::UnknownType),
+        Ok(known) => Ok(known),
     }
 }
 
@@ -263,14 +371,14 @@ impl BusDevice for VirtioDevice {
         format!(
             "virtio:d{:08X}v{:08X}",
             u8::from(self.device_type),
-            self.vdpa.vendor_id()
+            self.transport().vendor_id()
         )
     }
 
     fn quiesce(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             // The driver may have tried in vain already.
-            if !self.vdpa.is_lost() {
+            if !self.transport().is_lost() {
                 // A failure has been logged and counted by the vDPA device, which also checks that no
                 // queue is left ready.
                 let _ = self.reset().await;

@@ -1,15 +1,24 @@
 //! The bus driver that makes a vDPA device a device of the virtio bus, for the drivers of this kernel.
 //!
 //! A thin adapter: it brings the two buses together and moves no data. A failed set-up of a queue, and
-//! whatever else a virtio driver leaves behind, is cleaned up by the devices themselves.
+//! whatever else a virtio driver leaves behind, is cleaned up by the devices themselves. It also moves
+//! virtio devices from one vDPA device to another while they run.
+
+mod transport;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
-use crate::bus::{Bound, Driver, ProbeError};
-use crate::device::{VdpaDevice, VdpaId};
+use crate::bus::{Bound, CarryError, Driver, ProbeError};
+use crate::device::{VdpaBus, VdpaDevice, VdpaId};
+use crate::dma::DmaSpace;
 use crate::platform::BoxFuture;
-use crate::virtio::{VirtioBus, VirtioDevice};
+use crate::virtio::{CreateError, Memory, MoveError, Transport, VirtioBus, VirtioDevice};
+
+use self::transport::VdpaTransport;
+
+/// What the driver is called.
+const NAME: &str = "virtio_vdpa";
 
 /// The driver.
 #[derive(Debug)]
@@ -23,11 +32,75 @@ impl VirtioVdpa {
     pub fn new(bus: Arc<VirtioBus>) -> Self {
         Self { bus }
     }
+
+    /// Moves the virtio device of `from` to `to` while it runs, both on `vdpa` and `to` without a driver.
+    /// Afterwards this driver has `to`, and `from` has been reset and has none.
+    ///
+    /// # Errors
+    /// [`MoveError`]; what that means for the devices is said at [`VirtioDevice::move_to`].
+    pub async fn move_device(
+        &self,
+        vdpa: &VdpaBus,
+        from: &Arc<VdpaDevice>,
+        to: &Arc<VdpaDevice>,
+    ) -> Result<(), MoveError> {
+        let device = self.device_of(from).ok_or(MoveError::NotRunning)?;
+        let carry = vdpa.give_up(from, NAME, adopt(vdpa, to, &device));
+        carry.await.map_err(flatten)
+    }
+
+    /// Moves the virtio device of `from` to another transport while it runs. Afterwards `from`, on `vdpa`, has
+    /// been reset and has no driver. The caller has the device now.
+    ///
+    /// # Errors
+    /// As for [`move_device`](Self::move_device).
+    pub(crate) async fn hand_over(
+        &self,
+        vdpa: &VdpaBus,
+        from: &Arc<VdpaDevice>,
+        to: Arc<dyn Transport>,
+    ) -> Result<Arc<VirtioDevice>, MoveError> {
+        let Some(device) = self.device_of(from) else {
+            to.close().await;
+            return Err(MoveError::NotRunning);
+        };
+        let carry = vdpa.give_up(from, NAME, device.move_to(to));
+        carry.await.map_err(flatten)?;
+        Ok(device)
+    }
+
+    /// The virtio device that a vDPA device has become.
+    fn device_of(&self, vdpa: &Arc<VdpaDevice>) -> Option<Arc<VirtioDevice>> {
+        let mut devices = self.bus.devices().into_iter();
+        devices.find(|device| Arc::ptr_eq(device.transport().node(), vdpa.node()))
+    }
+}
+
+/// Moves a virtio device that runs to `to`, on `vdpa` and without a driver, which this driver has afterwards.
+pub(crate) async fn adopt(
+    vdpa: &VdpaBus,
+    to: &Arc<VdpaDevice>,
+    device: &Arc<VirtioDevice>,
+) -> Result<(), MoveError> {
+    let carry = async {
+        let transport = VdpaTransport::open(to).await.map_err(MoveError::To)?;
+        device.move_to(transport).await?;
+        let device = Arc::clone(device);
+        Ok(Box::new(Binding { device }) as Box<dyn Bound>)
+    };
+    vdpa.adopt(to, NAME, carry).await.map_err(flatten)
+}
+
+fn flatten(error: CarryError<MoveError>) -> MoveError {
+    match error {
+        CarryError::NotThere => MoveError::NotFree,
+        CarryError::Carry(error) => error,
+    }
 }
 
 impl Driver<VdpaDevice> for VirtioVdpa {
     fn name(&self) -> &'static str {
-        "virtio_vdpa"
+        NAME
     }
 
     fn ids(&self) -> &[VdpaId] {
@@ -40,44 +113,46 @@ impl Driver<VdpaDevice> for VirtioVdpa {
         _id: Option<&'a VdpaId>,
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
         Box::pin(async move {
-            let device_type = known_type(vdpa.device_type())?;
-            let id = self
-                .bus
-                .allocate_id()
-                .map_err(|_| ProbeError::OutOfResources)?;
-            let device = VirtioDevice::new(vdpa, device_type, id);
-            self.bus
-                .add_device(Arc::clone(&device))
-                .await
-                .map_err(|_| ProbeError::Unsuitable("the virtio bus does not take it"))?;
-            Ok(Box::new(Binding {
-                bus: Arc::clone(&self.bus),
-                device,
-            }) as Box<dyn Bound>)
+            let transport = VdpaTransport::open(vdpa).await?;
+            let space = DmaSpace::new(vdpa.platform());
+            space.attach(transport.map_target())?;
+            let memory = Memory {
+                allocator: space.allocator(),
+                space: Arc::clone(&space),
+            };
+            let created = VirtioDevice::create(&self.bus, transport.clone(), memory).await;
+            match created {
+                Ok(device) => Ok(Box::new(Binding { device }) as Box<dyn Bound>),
+                Err(error) => {
+                    space.detach();
+                    transport.close().await;
+                    Err(error.into())
+                }
+            }
         })
     }
 }
 
-/// The device type, if it is one of the specification's (VIRTIO 1.2, section 5).
-fn known_type(device_type: u32) -> Result<virtio::Id, ProbeError> {
-    match u8::try_from(device_type).map(virtio::Id::from) {
-        Ok(virtio::Id::Reserved) => Err(ProbeError::Unsuitable("its virtio device type is 0")),
-        Ok(virtio::Id::Unknown(_)) | Err(_) => {
-            Err(ProbeError::Unsuitable("its virtio device type is unknown"))
+impl From<CreateError> for ProbeError {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::NoType => Self::Unsuitable("its virtio device type is 0"),
+            CreateError::UnknownType => Self::Unsuitable("its virtio device type is unknown"),
+            CreateError::OutOfIds(_) => Self::OutOfResources,
+            CreateError::Bus(_) => Self::Unsuitable("the virtio bus does not take it"),
+            CreateError::Device(error) => Self::Device(error),
         }
-        Ok(known) => Ok(known),
     }
 }
 
 /// A vDPA device that is on the virtio bus.
 struct Binding {
-    bus: Arc<VirtioBus>,
     device: Arc<VirtioDevice>,
 }
 
 impl Bound for Binding {
     fn remove(self: Box<Self>) -> BoxFuture<'static, ()> {
-        Box::pin(async move { self.bus.remove_device(&self.device).await })
+        Box::pin(async move { self.device.withdraw().await })
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {

@@ -5,7 +5,6 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt;
-use core::future::ready;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use vdpa::bus::{Bound, Driver, ProbeError};
@@ -217,8 +216,11 @@ impl Bound for BoundBlk {
     }
 
     fn suspend(&self) -> BoxFuture<'_, Result<(), PowerError>> {
-        // The requests in flight would be lost with the device's memory of its queue.
-        Box::pin(ready(Err(PowerError::Busy)))
+        Box::pin(self.shared.device.suspend())
+    }
+
+    fn resume(&self) -> BoxFuture<'_, Result<(), PowerError>> {
+        Box::pin(self.shared.device.resume())
     }
 }
 

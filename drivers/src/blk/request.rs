@@ -47,6 +47,8 @@ pub(super) struct BlkRequest {
     control: Loan,
     data: Option<Data>,
     segment_max: u32,
+    /// Of the data.
+    segments: u32,
 }
 
 impl BlkRequest {
@@ -72,10 +74,18 @@ impl BlkRequest {
                 "the data lies in its buffer"
             );
         }
+        let segment_max = segment_max.max(1);
+        let segments = match &data {
+            // The common case takes no division.
+            Some(data) if (1..=segment_max).contains(&data.len) => 1,
+            Some(data) => data.len.div_ceil(segment_max),
+            None => 0,
+        };
         Self {
             control,
             data,
-            segment_max: segment_max.max(1),
+            segment_max,
+            segments,
         }
     }
 
@@ -104,8 +114,12 @@ impl BlkRequest {
         data.map_or(0, |data| bytes(data.len))
     }
 
+    #[inline]
     fn data_segments(&self, direction: Direction) -> usize {
-        self.data_len(direction).div_ceil(bytes(self.segment_max))
+        match &self.data {
+            Some(data) if data.direction == direction => bytes(self.segments),
+            _ => 0,
+        }
     }
 
     /// The header, the status or, of the data, the segment of this index.

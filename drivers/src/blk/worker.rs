@@ -64,10 +64,16 @@ async fn poll(shared: &Shared) {
     }
 }
 
-/// Follows the disk's configuration. Returns when the disk is broken or gone.
+/// Follows the disk's configuration, and the disk when it is moved. Returns when it is broken or gone.
 async fn watch(shared: &Shared) {
     loop {
         shared.device.config_event().wait().await;
+        if let Some(rewind) = shared.device.rewind_wanted() {
+            match shared.requests.rewind() {
+                Ok(()) => rewind.done(),
+                Err(error) => log::error!("{}: cannot be moved: {error}", shared.name),
+            }
+        }
         if shared.device.check().is_err() {
             return;
         }

@@ -68,19 +68,26 @@ impl fmt::Display for Link {
 
 /// The address that the device offers, or one that stays the same for the device's place in the tree.
 pub(super) fn read_mac(device: &VirtioDevice, features: Features) -> Result<MacAddress, OpError> {
+    if let Some(mac) = offered_mac(device, features)? {
+        return Ok(mac);
+    }
     if features.contains(F::MAC) {
-        let mut bytes = [0; 6];
-        device.read_config(MAC, &mut bytes)?;
-        if MacAddress(bytes).is_unicast() {
-            return Ok(MacAddress(bytes));
-        }
-        log::warn!(
-            "{}: {} is no address for an interface",
-            path(device),
-            MacAddress(bytes)
-        );
+        log::warn!("{}: its address is none for an interface", path(device));
     }
     Ok(MacAddress::derived_from(&path(device)))
+}
+
+/// The address that the device offers, if an interface can have it.
+pub(super) fn offered_mac(
+    device: &VirtioDevice,
+    features: Features,
+) -> Result<Option<MacAddress>, OpError> {
+    if !features.contains(F::MAC) {
+        return Ok(None);
+    }
+    let mut bytes = [0; 6];
+    device.read_config(MAC, &mut bytes)?;
+    Ok(Some(MacAddress(bytes)).filter(|mac| mac.is_unicast()))
 }
 
 /// The longest IP packet in bytes.

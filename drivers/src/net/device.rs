@@ -12,8 +12,9 @@ use core::task::Poll;
 
 use vdpa::Features;
 use vdpa::virtio::VirtioDevice;
+use virtq::RewindError;
 
-use super::config::{Link, MacAddress, read_link};
+use super::config::{Link, MacAddress, offered_mac, read_link};
 use super::receive::Receiver;
 use super::shared::{Shared, Stage};
 use super::token::{RxToken, TxToken, Way};
@@ -50,6 +51,19 @@ pub(super) struct Port {
     pub(super) transmitter: Transmitter,
 }
 
+impl Port {
+    /// Starts the queues again, if a device that takes over needs that.
+    fn follow_move(&mut self) -> Result<(), RewindError> {
+        let Some(rewind) = self.device.rewind_wanted() else {
+            return Ok(());
+        };
+        self.receiver.rewind()?;
+        self.transmitter.rewind()?;
+        rewind.done();
+        Ok(())
+    }
+}
+
 impl NetDevice {
     /// The interface's name in the device tree, as `net0`.
     #[must_use]
@@ -57,10 +71,10 @@ impl NetDevice {
         &self.shared.name
     }
 
-    /// The interface's Ethernet address.
+    /// The interface's Ethernet address. The device may change it.
     #[must_use]
     pub fn mac(&self) -> MacAddress {
-        self.shared.mac
+        self.shared.mac()
     }
 
     /// The longest IP packet in bytes.
@@ -161,14 +175,20 @@ impl NetDevice {
         result.and_then(|result| self.note(result)).unwrap_or(false)
     }
 
-    /// The device has something to say: that its configuration has changed, or that it is no more.
+    /// The device has something to say: that its configuration has changed, that it is another one now, or that it
+    /// is no more.
     fn follow_config(&mut self) {
         let features = self.features;
         let Some(port) = self.running() else { return };
+        let rewound = port.follow_move();
         let condition = port.device.check();
         let link = read_link(&port.device, features);
-        if self.note(condition).is_none() {
+        let mac = offered_mac(&port.device, features);
+        if self.note(rewound).is_none() || self.note(condition).is_none() {
             return;
+        }
+        if let Ok(Some(mac)) = mac {
+            self.shared.set_mac(mac);
         }
         match link {
             Ok(link) => self.shared.set_link(link),

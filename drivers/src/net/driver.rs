@@ -4,7 +4,6 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::future::ready;
 
 use vdpa::bus::{Bound, Driver, ProbeError};
 use vdpa::platform::BoxFuture;
@@ -272,8 +271,11 @@ impl Bound for BoundNet {
     }
 
     fn suspend(&self) -> BoxFuture<'_, Result<(), PowerError>> {
-        // The frames in flight would be lost with the device's memory of its queues.
-        Box::pin(ready(Err(PowerError::Busy)))
+        Box::pin(self.device.suspend())
+    }
+
+    fn resume(&self) -> BoxFuture<'_, Result<(), PowerError>> {
+        Box::pin(self.device.resume())
     }
 }
 

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::task::Context;
 
 use virtio::net::HdrF;
-use virtq::{Broken, DmaBuffer, Used, Writable};
+use virtq::{Broken, DmaBuffer, RewindError, Used, Writable};
 
 use super::checksum::Transport;
 use super::counters::Counters;
@@ -169,7 +169,13 @@ impl Receiver {
         }
     }
 
+    /// Starts the queue again, while its device is at rest.
+    pub(super) fn rewind(&mut self) -> Result<(), RewindError> {
+        self.awaited.rewind()
+    }
+
     /// Tells the device of the buffers it got back.
+    #[inline]
     pub(super) fn publish(&mut self) {
         if self.unpublished > 0 {
             self.awaited.queue.kick();

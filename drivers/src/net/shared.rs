@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
+use spin::Mutex;
 use vdpa::ids::IdGuard;
 use vdpa::tree::{Inspect, Report};
 
@@ -27,11 +28,11 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) name: String,
-    pub(super) mac: MacAddress,
     pub(super) mtu: u16,
     pub(super) counters: Arc<Counters>,
     stage: AtomicU8,
     link_up: AtomicBool,
+    mac: Mutex<MacAddress>,
     /// The number in the name.
     _id: IdGuard,
 }
@@ -51,11 +52,11 @@ impl Shared {
         let Identity { name, mac, mtu, id } = identity;
         Arc::new(Self {
             name,
-            mac,
             mtu,
             counters: Arc::default(),
             stage: AtomicU8::new(Stage::Running as u8),
             link_up: AtomicBool::new(link == Link::Up),
+            mac: Mutex::new(mac),
             _id: id,
         })
     }
@@ -87,6 +88,14 @@ impl Shared {
         }
     }
 
+    pub(super) fn mac(&self) -> MacAddress {
+        *self.mac.lock()
+    }
+
+    pub(super) fn set_mac(&self, mac: MacAddress) {
+        *self.mac.lock() = mac;
+    }
+
     pub(super) fn set_link(&self, link: Link) {
         self.link_up.store(link == Link::Up, Ordering::Relaxed);
     }
@@ -96,7 +105,7 @@ impl Shared {
 impl Inspect for Shared {
     fn report(&self) -> Report {
         let mut facts = Vec::from([
-            ("mac", self.mac.to_string()),
+            ("mac", self.mac().to_string()),
             ("mtu", self.mtu.to_string()),
             ("link", self.link().to_string()),
         ]);

@@ -11,7 +11,7 @@ use core::task::Context;
 use vdpa::Features;
 use virtio::le16;
 use virtio::net::{F, Hdr, HdrF};
-use virtq::{Broken, DmaBuffer, Readable};
+use virtq::{Broken, DmaBuffer, Readable, RewindError};
 
 use super::checksum::Transport;
 use super::counters::Counters;
@@ -139,7 +139,13 @@ impl Transmitter {
         result
     }
 
+    /// Starts the queue again, while its device is at rest.
+    pub(super) fn rewind(&mut self) -> Result<(), RewindError> {
+        self.awaited.rewind()
+    }
+
     /// Tells the device of the frames added since it last heard of any.
+    #[inline]
     pub(super) fn publish(&mut self) {
         if self.unpublished > 0 {
             self.awaited.queue.kick();

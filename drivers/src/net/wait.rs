@@ -3,7 +3,7 @@
 use core::task::Context;
 
 use vdpa::virtio::{Completion, VirtQueue};
-use virtq::{Chain, Pending};
+use virtq::{Chain, Pending, RewindError};
 
 /// How often a wake-up may turn out to be for nothing before other tasks get a turn.
 pub(super) const ATTEMPTS: usize = 4;
@@ -37,6 +37,15 @@ impl<T: Chain> Awaited<T> {
         let raised = self.queue.event.poll_wait(cx).is_ready();
         self.armed = true;
         self.queue.ring.enable_interrupts() == Pending::Yes || raised
+    }
+
+    /// Starts the queue again, while its device is at rest.
+    pub(super) fn rewind(&mut self) -> Result<(), RewindError> {
+        self.queue.ring.rewind()?;
+        if !self.armed {
+            self.queue.ring.disable_interrupts();
+        }
+        Ok(())
     }
 
     /// Nobody waits any more.

@@ -6,6 +6,7 @@ use std::task::{Context, Wake, Waker};
 
 use vdpa::bus::Driver;
 use vdpa::device::{DeviceKind, Removal, Removed, VdpaBus, VdpaDevice, VdpaDeviceConfig};
+use vdpa::dma::IsolationUnit;
 use vdpa::testing::{FakeParent, FakePlatform, Resets};
 use vdpa::virtio::{VirtioBus, VirtioDevice};
 use vdpa::virtio_vdpa::VirtioVdpa;
@@ -63,9 +64,10 @@ impl World {
         let vdpa = VdpaBus::new("vdpa");
         let config = VdpaDeviceConfig {
             parent: Arc::clone(&root),
-            dma_device: Arc::clone(&root),
+            dma: IsolationUnit::new(&root, None, None),
             platform: kernel,
             kind: DeviceKind::Software,
+            name: None,
         };
         let device = platform.block_on(async {
             let bus_driver = Arc::new(VirtioVdpa::new(Arc::clone(&virtio)));

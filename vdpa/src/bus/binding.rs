@@ -130,7 +130,7 @@ async fn let_go<D: BusDevice>(slot: &Slot<D>, change: &Change<'_, D>, claim: Opt
     come_to_rest(slot, change).await;
 }
 
-async fn come_to_rest<D: BusDevice>(slot: &Slot<D>, change: &Change<'_, D>) {
+pub(super) async fn come_to_rest<D: BusDevice>(slot: &Slot<D>, change: &Change<'_, D>) {
     if change.aftermath(|aftermath| aftermath.restless) {
         slot.device.quiesce().await;
         change.aftermath(|aftermath| aftermath.restless = false);

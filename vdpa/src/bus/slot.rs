@@ -165,6 +165,19 @@ impl<D: BusDevice> Slot<D> {
         self.change(free).await.map(|(change, _)| change)
     }
 
+    /// The right to bind the device, if it is free now. Nobody is waited for.
+    pub(super) fn claim_now(&self) -> Option<Change<'_, D>> {
+        let mut state = self.state.lock();
+        if state.leaving || !matches!(state.binding, Binding::Unbound) {
+            return None;
+        }
+        state.binding = Binding::Changing;
+        Some(Change {
+            slot: self,
+            outcome: Binding::Unbound,
+        })
+    }
+
     /// The right to unbind the device and its driver's claim, once nobody else is changing it.
     /// `None`, if it has no driver, or one that is not `wanted`.
     pub(super) async fn release(

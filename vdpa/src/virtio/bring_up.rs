@@ -8,10 +8,11 @@ use alloc::vec::Vec;
 use virtio::DeviceStatus;
 
 use crate::Features;
-use crate::ops::OpError;
+use crate::ops::{Abilities, OpError};
 
-use super::VirtioDevice;
+use super::fixed::FixedConfig;
 use super::monitor::Monitor;
+use super::{Transport, VirtioDevice};
 
 /// What the queues and the transport understand, whatever the device type.
 fn transport_features() -> Features {
@@ -39,23 +40,18 @@ impl VirtioDevice {
         supported: Features,
         required: Features,
     ) -> Result<Features, OpError> {
-        self.reset().await?;
-        let mut status = DeviceStatus::ACKNOWLEDGE;
-        self.vdpa.set_status(status).await?;
-        status |= DeviceStatus::DRIVER;
-        self.vdpa.set_status(status).await?;
-
-        let offered = self.vdpa.device_features()?;
-        let required = required | virtio::F::VERSION_1.into();
-        let agreed = offered.intersection(supported | required | transport_features());
-        if !agreed.contains(required) {
-            // VIRTIO 1.2, 3.1.1: a driver that gives up says so. The reset follows in any case.
-            let _ = self.vdpa.set_status(status | DeviceStatus::FAILED).await;
-            return Err(OpError::Unsupported);
+        let _turn = self.turn.take().await;
+        self.reset_in_turn().await?;
+        let transport = self.transport();
+        if !transport.abilities().contains(Abilities::PERSISTENT_MAPS) {
+            self.memory.space.detach();
+            self.memory.space.attach(transport.map_target())?;
         }
-        self.vdpa.set_driver_features(agreed)?;
-        status |= DeviceStatus::FEATURES_OK;
-        self.vdpa.set_status(status).await?;
+        let required = required | virtio::F::VERSION_1.into();
+        let agreed = agree(&transport, required, |offered| {
+            offered.intersection(supported | required | transport_features())
+        })
+        .await?;
         self.state.lock().features = agreed;
         Ok(agreed)
     }
@@ -69,10 +65,11 @@ impl VirtioDevice {
     /// [`OpError::WrongState`] before [`VirtioDevice::negotiate`]; whatever the device answers, of which
     /// [`OpError::VectorRefused`] and [`OpError::OutOfResources`] are about interrupts.
     pub async fn start(self: &Arc<Self>) -> Result<(), OpError> {
+        let _turn = self.turn.take().await;
         let result = self.try_start().await;
         if result.is_err() {
             // The reason of the failure is what counts; a failed reset has been logged and counted.
-            let _ = self.reset().await;
+            let _ = self.reset_in_turn().await;
         }
         result
     }
@@ -80,12 +77,14 @@ impl VirtioDevice {
     async fn try_start(self: &Arc<Self>) -> Result<(), OpError> {
         self.check()?;
         let monitor = Arc::<Monitor>::default();
-        let callback = Arc::clone(&monitor);
-        self.vdpa
-            .set_config_callback(Some(Arc::new(move || callback.raise())))?;
+        let transport = self.transport();
+        let features = self.state.lock().features;
+        let fixed = FixedConfig::read(&transport, features)?;
+        self.state.lock().fixed = fixed;
+        transport.set_config_event(Arc::clone(monitor.event()))?;
         // The device reads and writes the queues from DRIVER_OK on, not before (VIRTIO 1.2, 2.1.2).
         self.hold.hold();
-        self.vdpa.set_status(running()).await?;
+        transport.set_status(running()).await?;
         self.state.lock().monitor = Some(Arc::clone(&monitor));
         monitor.watch(self);
         // A removal between the check and here has raised no monitor.
@@ -102,7 +101,7 @@ impl VirtioDevice {
         log::info!(
             "{} on {}: features {}",
             self.node.name(),
-            self.vdpa.node().name(),
+            self.transport().node().name(),
             if names.is_empty() {
                 String::from("none")
             } else {
@@ -110,6 +109,30 @@ impl VirtioDevice {
             },
         );
     }
+}
+
+/// Agrees on features with a device that has been reset: those that `choose` picks from what it offers,
+/// which must have all that are `required`.
+pub(super) async fn agree(
+    transport: &Arc<dyn Transport>,
+    required: Features,
+    choose: impl FnOnce(Features) -> Features,
+) -> Result<Features, OpError> {
+    let mut status = DeviceStatus::ACKNOWLEDGE;
+    transport.set_status(status).await?;
+    status |= DeviceStatus::DRIVER;
+    transport.set_status(status).await?;
+
+    let agreed = choose(transport.device_features()?);
+    if !agreed.contains(required) {
+        // VIRTIO 1.2, 3.1.1: a driver that gives up says so. The reset follows in any case.
+        let _ = transport.set_status(status | DeviceStatus::FAILED).await;
+        return Err(OpError::Unsupported);
+    }
+    transport.set_driver_features(agreed)?;
+    status |= DeviceStatus::FEATURES_OK;
+    transport.set_status(status).await?;
+    Ok(agreed)
 }
 
 /// The status of a device that runs.

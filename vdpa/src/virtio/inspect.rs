@@ -26,14 +26,17 @@ impl Inspect for Inspector {
             Err(_) => "gone",
         };
         let mut facts = Vec::from([
-            ("type", type_name(device.vdpa.device_type()).into_owned()),
+            (
+                "type",
+                type_name(u32::from(u8::from(device.device_type))).into_owned(),
+            ),
             ("condition", String::from(condition)),
             (
                 "failures",
                 format!("{}", device.failures.load(Ordering::Relaxed)),
             ),
         ]);
-        if let Ok(status) = device.vdpa.status() {
+        if let Ok(status) = device.transport().status() {
             let names: Vec<_> = status.iter_names().map(|(name, _)| name).collect();
             facts.push(("status", names.join(" ")));
         }

@@ -10,19 +10,21 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use virtio::DeviceStatus;
 use virtq::Event;
 
+use crate::ops::OpError;
+
 use super::{VirtioDevice, condition};
 
 /// What wakes the task, and what ends it.
 #[derive(Debug, Default)]
 pub(super) struct Monitor {
-    event: Event,
+    event: Arc<Event>,
     stopped: AtomicBool,
 }
 
 impl Monitor {
-    /// Something has changed. May be called from an interrupt handler.
-    pub(super) fn raise(&self) {
-        self.event.raise();
+    /// What the device raises when something has changed.
+    pub(super) fn event(&self) -> &Arc<Event> {
+        &self.event
     }
 
     /// The device has been reset or is gone.
@@ -66,7 +68,7 @@ impl VirtioDevice {
     /// Finds out what the configuration interrupt was about.
     async fn look(&self) -> Look {
         if self.check().is_ok() {
-            match self.vdpa.status() {
+            match self.transport().status() {
                 Ok(status) if !status.contains(DeviceStatus::DEVICE_NEEDS_RESET) => {
                     self.config_event.raise();
                     return Look::Again;
@@ -81,10 +83,12 @@ impl VirtioDevice {
                 }
             }
         }
-        if self.check() == Err(crate::ops::OpError::Broken) {
+        let _turn = self.turn.take().await;
+        // Unless it has been reset meanwhile.
+        if self.check() == Err(OpError::Broken) {
             // The device may be beyond answering; the reset that follows deals with that.
             let _ = self
-                .vdpa
+                .transport()
                 .set_status(super::bring_up::running() | DeviceStatus::FAILED)
                 .await;
         }

@@ -90,6 +90,7 @@ fn every_step_of_a_bring_up_that_fails_leaves_all_queues_down_and_no_memory_out(
                 );
                 assert!(w.parent.status().is_empty(), "step {step}");
                 assert_eq!(w.outstanding(), 0, "step {step}");
+                w.vdpa.rescan().await;
                 w.virtio.rescan().await;
                 assert!(w.is_bound(), "step {step}: the next attempt works");
             }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use vdpa::bus::{Bound, Driver, ProbeError};
 use vdpa::device::{DeviceKind, VdpaBus, VdpaDevice, VdpaDeviceConfig};
+use vdpa::dma::IsolationUnit;
 use vdpa::ops::OpError;
 use vdpa::platform::BoxFuture;
 use vdpa::testing::{FakeParent, FakePlatform, HeapDma};
@@ -56,9 +57,10 @@ impl World {
             .expect("a name of its own");
         let config = VdpaDeviceConfig {
             parent: Node::child(&self.root, "pci0000:00:04.0"),
-            dma_device: Arc::clone(&self.root),
+            dma: IsolationUnit::new(&self.root, None, None),
             platform: Arc::clone(&self.platform) as Arc<dyn vdpa::Platform>,
             kind: DeviceKind::Vf,
+            name: None,
         };
         self.vdpa
             .register(self.parent.ops(), config)
