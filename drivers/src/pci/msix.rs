@@ -10,6 +10,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use bitflags::bitflags;
@@ -80,6 +81,8 @@ struct Table {
     found: u32,
     registers: Registers,
     offset: u64,
+    /// Where the table and the pending bits lie: the BAR, and the bytes of it.
+    places: [(u8, Range<u64>); 2],
     /// Which entries are in use.
     used: Mutex<Vec<bool>>,
 }
@@ -96,19 +99,25 @@ impl Msix {
         let entries = ((found & Control::TABLE_SIZE.bits()) >> 16) + 1;
 
         let pending_size = u64::from(entries.div_ceil(64)) * 8;
-        locate(claim, config.read32(capability + PENDING), pending_size)?;
+        let (pending_bar, pending) =
+            locate(claim, config.read32(capability + PENDING), pending_size)?;
         let size = u64::from(entries) * ENTRY_SIZE;
         let (bar, offset) = locate(claim, config.read32(capability + TABLE), size)?;
 
         let registers = claim.map(bar)?;
         let used = Mutex::new(vec![false; entries as usize]);
         let config = config.clone();
+        let places = [
+            (bar, offset..offset + size),
+            (pending_bar, pending..pending + pending_size),
+        ];
         let table = Table {
             config,
             capability,
             found,
             registers,
             offset,
+            places,
             used,
         };
         table.start()?;
@@ -119,6 +128,14 @@ impl Msix {
     #[must_use]
     pub fn size(&self) -> usize {
         self.0.used.lock().len()
+    }
+
+    /// Whether the table or the pending bits lie in these bytes of a BAR.
+    #[must_use]
+    pub fn touches(&self, bar: u8, bytes: &Range<u64>) -> bool {
+        self.0.places.iter().any(|(place_bar, place)| {
+            *place_bar == bar && place.start < bytes.end && bytes.start < place.end
+        })
     }
 
     /// Takes an entry of the table and a vector of the kernel, and joins them.
@@ -149,7 +166,7 @@ impl Msix {
         Ok(Vector {
             index,
             table: Arc::clone(&self.0),
-            _interrupt: interrupt,
+            interrupt,
         })
     }
 }
@@ -159,7 +176,7 @@ impl Msix {
 pub struct Vector {
     index: usize,
     table: Arc<Table>,
-    _interrupt: Box<dyn InterruptVector>,
+    interrupt: Box<dyn InterruptVector>,
 }
 
 impl Vector {
@@ -167,6 +184,12 @@ impl Vector {
     #[must_use]
     pub fn index(&self) -> u16 {
         u16::try_from(self.index).expect("a table has at most 2048 entries")
+    }
+
+    /// What the function writes to raise it.
+    #[must_use]
+    pub fn message(&self) -> InterruptMessage {
+        self.interrupt.message()
     }
 }
 

@@ -1,6 +1,7 @@
 //! A modern virtio function with its structures mapped.
 
 use vdpa::ops::OpError;
+use vdpa::platform::PhysAddr;
 use virtq::{Doorbell, NotifyFormat};
 
 use crate::pci::{Claim, Registers, ResourceError};
@@ -27,7 +28,9 @@ pub enum OpenError {
 pub struct VirtioFunction {
     common: CommonConfig,
     notify: Window,
-    notify_multiplier: u32,
+    /// Where the notification structure starts on the memory bus.
+    pub(super) notify_base: PhysAddr,
+    pub(super) layout: Layout,
     isr: Window,
     device: Option<Window>,
 }
@@ -40,12 +43,15 @@ impl VirtioFunction {
     pub fn open(claim: &Claim) -> Result<Self, OpenError> {
         let layout = Layout::read(claim)?;
         let window = |place| Window::map(claim, place);
+        let bar = claim.memory_bar(layout.notify.bar)?;
+        let bar_base = bar.address.ok_or(ResourceError::Unassigned)?;
         Ok(Self {
             common: CommonConfig::new(window(layout.common)?),
             notify: window(layout.notify)?,
-            notify_multiplier: layout.notify_multiplier,
+            notify_base: PhysAddr(bar_base + layout.notify.offset),
             isr: window(layout.isr)?,
             device: layout.device.map(window).transpose()?,
+            layout,
         })
     }
 
@@ -65,7 +71,7 @@ impl VirtioFunction {
     /// out of the notification structure or to an odd address.
     #[must_use]
     pub fn doorbell(&self, queue: u16, notify_off: u16, format: NotifyFormat) -> Option<Doorbell> {
-        let offset = u64::from(notify_off) * u64::from(self.notify_multiplier);
+        let offset = self.notify_offset(notify_off);
         let width = match format {
             NotifyFormat::Index => 2,
             NotifyFormat::IndexAndPlace => 4,
@@ -74,6 +80,11 @@ impl VirtioFunction {
         inside
             .then(|| self.notify.doorbell(offset, queue, format))
             .flatten()
+    }
+
+    /// Where in the notification structure a queue's register is.
+    pub(super) fn notify_offset(&self, notify_off: u16) -> u64 {
+        u64::from(notify_off) * u64::from(self.layout.notify_multiplier)
     }
 
     /// The size of the device-specific configuration in bytes.

@@ -8,6 +8,7 @@
 mod capability;
 mod common;
 mod function;
+mod notification;
 
 pub use capability::{Defect, LayoutError, Structure};
 pub use common::{CommonConfig, NO_VECTOR, QueueRegisters};

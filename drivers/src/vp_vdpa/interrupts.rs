@@ -10,12 +10,13 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use spin::Mutex;
 use vdpa::Platform;
 use vdpa::ops::OpError;
-use vdpa::platform::Callback;
+use vdpa::platform::{Callback, InterruptMessage};
 
 use crate::pci::{Claim, Msix, MsixError, Vector};
 use crate::virtio_pci::{CommonConfig, IsrStatus, NO_VECTOR, VirtioFunction};
@@ -27,17 +28,36 @@ const POLL_INTERVAL: Duration = Duration::from_millis(1);
 #[derive(Clone, Default)]
 pub(super) struct Callbacks {
     /// By queue index.
-    pub(super) queues: Vec<Option<Callback>>,
+    pub(super) queues: Vec<Option<QueueCallback>>,
     pub(super) config: Option<Callback>,
+}
+
+/// What to call for a queue, and what counts how often.
+#[derive(Clone)]
+pub(super) struct QueueCallback {
+    pub(super) callback: Callback,
+    pub(super) counts: Arc<InterruptCounts>,
+}
+
+/// How often a queue's callback was called, and why.
+#[derive(Default)]
+pub(super) struct InterruptCounts {
+    /// For messages of this queue alone.
+    pub(super) own: Arc<AtomicU64>,
+    /// For messages of several queues, and for the ISR status.
+    pub(super) shared: AtomicU64,
 }
 
 impl Callbacks {
     fn call_queues(&self) {
-        self.queues.iter().flatten().for_each(|callback| callback());
+        for queue in self.queues.iter().flatten() {
+            queue.counts.shared.fetch_add(1, Ordering::Relaxed);
+            queue.callback.call();
+        }
     }
 
     fn call_config(&self) {
-        self.config.iter().for_each(|callback| callback());
+        self.config.iter().for_each(Callback::call);
     }
 
     fn is_empty(&self) -> bool {
@@ -50,6 +70,8 @@ impl Callbacks {
 pub(super) struct Interrupts {
     /// The vector of each queue, by index.
     queues: Vec<u16>,
+    /// The message of each queue that has a vector for itself.
+    messages: Vec<Option<InterruptMessage>>,
     config: u16,
     // The vectors go before the capability is put back.
     _vectors: Vec<Vector>,
@@ -86,6 +108,11 @@ impl Interrupts {
         Ok(interrupts)
     }
 
+    /// The message of a queue that has a vector for itself.
+    pub(super) fn message(&self, index: u16) -> Option<InterruptMessage> {
+        self.messages.get(usize::from(index)).copied().flatten()
+    }
+
     /// Points a queue to its vector again, after a reset of the queue alone.
     pub(super) fn tell_queue(&self, common: &CommonConfig, index: u16) -> Result<(), OpError> {
         let Some(&vector) = self.queues.get(usize::from(index)) else {
@@ -112,12 +139,14 @@ impl Interrupts {
                     let Request {
                         vectors,
                         queues,
+                        messages,
                         config,
                         ..
                     } = request;
                     let (_vectors, _msix) = (vectors, Some(msix));
                     return Ok(Some(Self {
                         queues,
+                        messages,
                         config,
                         _vectors,
                         _msix,
@@ -163,31 +192,32 @@ struct Request<'a> {
     platform: &'a dyn Platform,
     vectors: Vec<Vector>,
     queues: Vec<u16>,
+    messages: Vec<Option<InterruptMessage>>,
     config: u16,
 }
 
 impl<'a> Request<'a> {
     fn new(msix: &'a Msix, platform: &'a dyn Platform, queues: usize) -> Self {
+        let messages = alloc::vec![None; queues];
         let queues = alloc::vec![NO_VECTOR; queues];
         Self {
             msix,
             platform,
             vectors: Vec::new(),
             queues,
+            messages,
             config: NO_VECTOR,
         }
     }
 
-    fn vector(&mut self, handler: Callback) -> Result<u16, MsixError> {
+    fn vector(&mut self, handler: Callback) -> Result<&Vector, MsixError> {
         let vector = self.msix.allocate(self.platform, handler)?;
-        let index = vector.index();
-        self.vectors.push(vector);
-        Ok(index)
+        Ok(self.vectors.push_mut(vector))
     }
 
     fn config_vector(&mut self, callbacks: &Callbacks) -> Result<(), MsixError> {
         if let Some(callback) = &callbacks.config {
-            self.config = self.vector(Arc::clone(callback))?;
+            self.config = self.vector(callback.clone())?.index();
         }
         Ok(())
     }
@@ -215,7 +245,10 @@ fn per_queue(
 ) -> Result<(), MsixError> {
     for (index, callback) in callbacks.queues.iter().enumerate() {
         if let Some(callback) = callback {
-            request.queues[index] = request.vector(Arc::clone(callback))?;
+            let vector = request.vector(callback.callback.counted(&callback.counts.own))?;
+            let (entry, message) = (vector.index(), vector.message());
+            request.queues[index] = entry;
+            request.messages[index] = Some(message);
         }
     }
     request.config_vector(callbacks)
@@ -227,7 +260,8 @@ fn shared_queues(
     _: &VirtioFunction,
 ) -> Result<(), MsixError> {
     let all = callbacks.clone();
-    let vector = request.vector(Arc::new(move || all.call_queues()))?;
+    let handler = Callback::new(move || all.call_queues());
+    let vector = request.vector(handler)?.index();
     request.share(callbacks, vector);
     request.config_vector(callbacks)
 }
@@ -246,7 +280,7 @@ fn shared_by_all(
             all.call_config();
         }
     };
-    let vector = request.vector(Arc::new(handler))?;
+    let vector = request.vector(Callback::new(handler))?.index();
     request.share(callbacks, vector);
     if callbacks.config.is_some() {
         request.config = vector;
@@ -255,17 +289,25 @@ fn shared_by_all(
 }
 
 /// A task that looks at the ISR status until this value is dropped.
-struct Poller(Arc<Mutex<Option<Callbacks>>>);
+struct Poller(Arc<Mutex<Option<Polled>>>);
+
+/// What it needs. The register goes with the callbacks: the function must be free when its driver is.
+struct Polled {
+    isr: IsrStatus,
+    callbacks: Callbacks,
+}
 
 impl Poller {
     fn start(isr: IsrStatus, platform: &Arc<dyn Platform>, callbacks: Callbacks) -> Self {
-        let shared = Arc::new(Mutex::new(Some(callbacks)));
-        let (callbacks, clock) = (Arc::clone(&shared), Arc::clone(platform));
+        let shared = Arc::new(Mutex::new(Some(Polled { isr, callbacks })));
+        let (polled, clock) = (Arc::clone(&shared), Arc::clone(platform));
         let task = async move {
             loop {
                 clock.sleep(POLL_INTERVAL).await;
-                let callbacks = callbacks.lock();
-                let Some(callbacks) = &*callbacks else { return };
+                let polled = polled.lock();
+                let Some(Polled { isr, callbacks }) = &*polled else {
+                    return;
+                };
                 let Some(reasons) = isr.take() else {
                     // Nobody answers. Whoever waits finds out by asking the device.
                     callbacks.call_queues();
@@ -288,7 +330,7 @@ impl Poller {
 impl Drop for Poller {
     fn drop(&mut self) {
         // The task holds the lock while it calls: afterwards it does not any more.
-        let callbacks = self.0.lock().take();
-        drop(callbacks);
+        let polled = self.0.lock().take();
+        drop(polled);
     }
 }

@@ -2,14 +2,15 @@
 //!
 //! It takes every function with a virtio id, also transitional ones, and drives it in modern mode
 //! only. The device's addresses are translated by the platform. Whatever the function lacks (the
-//! state of a running queue, stopping a single queue without `RING_RESET`) is reported as
-//! unsupported, not imitated.
+//! state of a running queue, stopping a single queue without `RING_RESET`, suspending the device without
+//! `SUSPEND`) is reported as unsupported, not imitated.
 //!
 //! Source: VIRTIO 1.2, 3 and 4.1.
 
 mod interrupts;
 mod ops;
 mod parent;
+mod suspend;
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -20,6 +21,7 @@ use core::fmt;
 use pci_types::CommandRegister;
 use vdpa::bus::{Bound, BusDevice, Driver, ProbeError};
 use vdpa::device::{DeviceKind, Removal, VdpaBus, VdpaDevice, VdpaDeviceConfig};
+use vdpa::dma::IsolationUnit;
 use vdpa::platform::BoxFuture;
 use vdpa::{Platform, VdpaOps};
 
@@ -89,9 +91,10 @@ impl VpVdpa {
         );
         let config = VdpaDeviceConfig {
             parent: Arc::clone(function.node()),
-            dma_device: Arc::clone(function.node()),
+            dma: IsolationUnit::new(function.node(), Some(requester_id(function)), None),
             platform: Arc::clone(&self.platform),
             kind: DeviceKind::Pf,
+            name: None,
         };
         let registered = self.bus.register(Box::new(parent), config).await;
         let device = registered.map_err(|error| {
@@ -105,6 +108,15 @@ impl VpVdpa {
             device,
         }))
     }
+}
+
+/// The segment, and below it what the function's requests carry: bus, device and function.
+fn requester_id(function: &PciDevice) -> u32 {
+    let address = function.address();
+    u32::from(address.segment()) << 16
+        | u32::from(address.bus()) << 8
+        | u32::from(address.device()) << 3
+        | u32::from(address.function())
 }
 
 fn counted(count: usize, what: &str) -> String {

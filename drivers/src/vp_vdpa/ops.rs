@@ -1,15 +1,20 @@
 //! The operations of the vDPA device, as register accesses of the function.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
-use vdpa::ops::{OpError, QueueAddress, QueueState};
-use vdpa::platform::{BoxFuture, Callback};
+use vdpa::ops::{
+    Abilities, NotificationArea, OpError, QueueAddress, QueueState as RingPlace, VendorCounter,
+};
+use vdpa::platform::{BoxFuture, Callback, InterruptMessage};
 use vdpa::{Features, VdpaOps};
 use virtio::DeviceStatus;
 use virtq::{Doorbell, NotifyFormat, RingFeatures, RingState};
 
-use super::interrupts::{Callbacks, Interrupts};
-use super::parent::Parent;
+use super::interrupts::{Callbacks, Interrupts, QueueCallback};
+use super::parent::{Parent, QueueState};
 
 /// The strictest alignment of the parts of a queue (VIRTIO 1.2, 2.7).
 const QUEUE_ALIGN: usize = 16;
@@ -21,11 +26,14 @@ impl Parent {
         if state.interrupts.is_some() {
             return Ok(());
         }
-        let queues = state
-            .queues
-            .iter()
-            .map(|queue| queue.callback.clone())
-            .collect();
+        let queues = state.queues.iter().zip(&self.queues);
+        let queues = queues.map(|(queue, facts)| {
+            Some(QueueCallback {
+                callback: queue.callback.clone()?,
+                counts: Arc::clone(&facts.interrupts),
+            })
+        });
+        let queues = queues.collect();
         let callbacks = Callbacks {
             queues,
             config: state.config_callback.clone(),
@@ -42,16 +50,39 @@ impl Parent {
         if let Some(interrupts) = &state.interrupts {
             interrupts.tell_queue(common, index)?;
         }
+        let mut place = (None, None);
         if let Some(queue) = state.queues.get_mut(usize::from(index)) {
             queue.was_ready = true;
+            place = (queue.size, queue.address);
         }
+        drop(state);
         let queue = common.queue(index);
+        // A reset of the queue alone has taken these back, too.
+        if let (Some(size), Some(address)) = place {
+            queue.set_size(size);
+            queue.set_address(address);
+        }
         queue.enable();
         match queue.enabled() {
             1 => Ok(()),
             u16::MAX => Err(OpError::Gone),
             _ => Err(OpError::Broken),
         }
+    }
+
+    fn edit(&self, index: u16, change: impl FnOnce(&mut QueueState)) {
+        if let Some(queue) = self.state.lock().queues.get_mut(usize::from(index)) {
+            change(queue);
+        }
+    }
+
+    /// Where a queue starts that is new.
+    fn start(&self) -> RingPlace {
+        let features = RingFeatures {
+            packed: self.driver_features().contains(virtio::F::RING_PACKED),
+            ..RingFeatures::default()
+        };
+        RingState::start(features).into()
     }
 
     async fn stop_queue(&self, index: u16) -> Result<(), OpError> {
@@ -84,13 +115,23 @@ impl VdpaOps for Parent {
     }
 
     fn set_driver_features(&self, features: Features) -> Result<(), OpError> {
-        self.virtio.common().set_driver_features(features.bits());
+        let mut bits = features;
+        if self.can_suspend {
+            bits = bits | virtio::F::SUSPEND.into();
+        }
+        self.virtio.common().set_driver_features(bits.bits());
         self.state.lock().driver_features = features;
         Ok(())
     }
 
+    /// A suspended device shows `SUSPEND` instead of `DRIVER_OK`; for who looks from above it is started.
     fn status(&self) -> Result<DeviceStatus, OpError> {
-        self.virtio.common().status().ok_or(OpError::Gone)
+        let mut status = self.raw_status()?;
+        if status.contains(DeviceStatus::SUSPEND) {
+            status.remove(DeviceStatus::SUSPEND);
+            status.insert(DeviceStatus::DRIVER_OK);
+        }
+        Ok(status)
     }
 
     fn set_status(&self, status: DeviceStatus) -> BoxFuture<'_, Result<(), OpError>> {
@@ -98,9 +139,31 @@ impl VdpaOps for Parent {
             if status.contains(DeviceStatus::DRIVER_OK) {
                 self.start_interrupts()?;
             }
-            self.virtio.common().set_status(status);
+            let mut bits = status;
+            if self.raw_status()?.contains(DeviceStatus::SUSPEND) {
+                // `DRIVER_OK` would resume it.
+                bits.remove(DeviceStatus::DRIVER_OK);
+                bits.insert(DeviceStatus::SUSPEND);
+            }
+            self.virtio.common().set_status(bits);
             self.status().map(|_| ())
         })
+    }
+
+    fn abilities(&self) -> Abilities {
+        if self.can_suspend {
+            Abilities::SUSPEND | Abilities::RESUME
+        } else {
+            Abilities::empty()
+        }
+    }
+
+    fn suspend(&self) -> BoxFuture<'_, Result<(), OpError>> {
+        Box::pin(self.suspend_device())
+    }
+
+    fn resume(&self) -> BoxFuture<'_, Result<(), OpError>> {
+        Box::pin(self.resume_device())
     }
 
     fn reset(&self) -> BoxFuture<'_, Result<(), OpError>> {
@@ -123,46 +186,45 @@ impl VdpaOps for Parent {
 
     fn set_queue_size(&self, queue: u16, size: u16) -> Result<(), OpError> {
         match self.virtio.common().queue(queue).set_size(size) {
-            taken if taken == size => Ok(()),
-            u16::MAX => Err(OpError::Gone),
-            _ => Err(OpError::Invalid),
+            taken if taken == size => {}
+            u16::MAX => return Err(OpError::Gone),
+            _ => return Err(OpError::Invalid),
         }
-    }
-
-    fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError> {
-        self.virtio.common().queue(queue).set_address(address);
+        self.edit(queue, |queue| queue.size = Some(size));
         Ok(())
     }
 
-    fn set_queue_state(&self, queue: u16, state: QueueState) -> Result<(), OpError> {
-        if state == self.queue_state(queue)? {
-            Ok(())
-        } else {
-            Err(OpError::Unsupported)
+    /// The registers of a queue that is enabled cannot be written, even while the device is suspended
+    /// (VIRTIO 1.2, 4.1.4.3.2).
+    fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError> {
+        if self.queue_ready(queue)? {
+            return Err(OpError::Unsupported);
         }
+        self.virtio.common().queue(queue).set_address(address);
+        self.edit(queue, |queue| queue.address = Some(address));
+        Ok(())
+    }
+
+    fn set_queue_state(&self, queue: u16, state: RingPlace) -> Result<(), OpError> {
+        if self.queue_ready(queue)? || state != self.start() {
+            return Err(OpError::Unsupported);
+        }
+        self.edit(queue, |queue| queue.was_ready = false);
+        Ok(())
     }
 
     /// The registers do not tell, so it is known only as long as the queue has never been ready.
-    fn queue_state(&self, queue: u16) -> Result<QueueState, OpError> {
-        let state = self.state.lock();
-        match state.queues.get(usize::from(queue)) {
-            Some(queue) if !queue.was_ready => {
-                let packed = state.driver_features.contains(virtio::F::RING_PACKED);
-                let features = RingFeatures {
-                    packed,
-                    ..RingFeatures::default()
-                };
-                Ok(RingState::start(features).into())
-            }
+    fn queue_state(&self, queue: u16) -> Result<RingPlace, OpError> {
+        let start = self.start();
+        match self.state.lock().queues.get(usize::from(queue)) {
+            Some(queue) if !queue.was_ready => Ok(start),
             _ => Err(OpError::Unsupported),
         }
     }
 
     /// Takes effect with the next `DRIVER_OK`.
     fn set_queue_callback(&self, queue: u16, callback: Option<Callback>) {
-        if let Some(queue) = self.state.lock().queues.get_mut(usize::from(queue)) {
-            queue.callback = callback;
-        }
+        self.edit(queue, |queue| queue.callback = callback);
     }
 
     fn set_queue_ready(&self, queue: u16, ready: bool) -> BoxFuture<'_, Result<(), OpError>> {
@@ -199,6 +261,29 @@ impl VdpaOps for Parent {
         };
         let doorbell = self.virtio.doorbell(queue, facts.notify_off, format);
         doorbell.ok_or(OpError::Broken)
+    }
+
+    fn notification_area(&self, queue: u16) -> Option<NotificationArea> {
+        let with_data = self
+            .driver_features()
+            .contains(virtio::F::NOTIFICATION_DATA);
+        let facts = self.queues.get(usize::from(queue))?;
+        facts.page.filter(|_| !with_data)
+    }
+
+    fn queue_interrupt(&self, queue: u16) -> Option<InterruptMessage> {
+        let state = self.state.lock();
+        state.interrupts.as_ref()?.message(queue)
+    }
+
+    /// How often the queue's callback was called. The function counts nothing that could be read.
+    fn queue_statistics(&self, queue: u16) -> Result<Vec<VendorCounter>, OpError> {
+        let facts = self.queues.get(usize::from(queue));
+        let counts = &facts.ok_or(OpError::OutOfRange)?.interrupts;
+        Ok(Vec::from([
+            ("interrupts", counts.own.load(Ordering::Relaxed)),
+            ("shared_interrupts", counts.shared.load(Ordering::Relaxed)),
+        ]))
     }
 
     /// Takes effect with the next `DRIVER_OK`.

@@ -9,15 +9,15 @@ use core::time::Duration;
 use pci_types::CommandRegister;
 use spin::Mutex;
 use vdpa::bus::ProbeError;
-use vdpa::ops::OpError;
+use vdpa::ops::{NotificationArea, OpError, QueueAddress};
 use vdpa::platform::Callback;
 use vdpa::{Features, Platform};
 use virtio::DeviceStatus;
 
-use crate::pci::{Claim, Enabled, MsixError, PciDevice};
+use crate::pci::{Claim, Enabled, Msix, PciDevice};
 use crate::virtio_pci::{Defect, LayoutError, OpenError, VirtioFunction};
 
-use super::interrupts::Interrupts;
+use super::interrupts::{InterruptCounts, Interrupts};
 
 /// How long a device may take to reset itself or a queue.
 const RESET_DEADLINE: Duration = Duration::from_secs(1);
@@ -37,14 +37,19 @@ pub struct Parent {
     pub(super) device_type: u32,
     pub(super) vendor: u32,
     pub(super) features: Features,
+    /// The function offers `VIRTIO_F_SUSPEND`, which is negotiated on behalf of every driver.
+    pub(super) can_suspend: bool,
     pub(super) queues: Vec<QueueFacts>,
     vectors: usize,
 }
 
-/// What a queue is, from one reset to the end of the device.
+/// What a queue is and what was counted for it, from the probe to the end of the device.
 pub(super) struct QueueFacts {
     pub(super) size_max: u16,
     pub(super) notify_off: u16,
+    /// The page of its doorbell, if nothing else lies there.
+    pub(super) page: Option<NotificationArea>,
+    pub(super) interrupts: Arc<InterruptCounts>,
 }
 
 /// What has been set since the last reset.
@@ -59,7 +64,9 @@ pub(super) struct State {
 #[derive(Clone, Default)]
 pub(super) struct QueueState {
     pub(super) callback: Option<Callback>,
-    /// The queue has been ready since the last reset of the device, so it has gone on from the start.
+    pub(super) size: Option<u16>,
+    pub(super) address: Option<QueueAddress>,
+    /// The queue has been ready since it was last set to the start, so it has gone on from there.
     pub(super) was_ready: bool,
 }
 
@@ -84,17 +91,20 @@ impl Parent {
         })?;
         // Whatever firmware left running must stop before it may reach memory again.
         reset(&virtio, &**platform).await?;
+        let can_suspend = offers_suspend(&virtio);
         let features = usable_features(&virtio);
         if !features.contains(virtio::F::VERSION_1) {
             return Err(ProbeError::Unsuitable(
                 "the function does not offer VERSION_1",
             ));
         }
-        let queues = queue_facts(&virtio)?;
-        let vectors = count_vectors(&claim).map_err(|error| {
+        let msix = claim.msix().map_err(|error| {
             log::warn!("pci {address}: {error}");
             ProbeError::Unsuitable("the function's MSI-X table cannot be used")
         })?;
+        let vectors = msix.as_ref().map_or(0, Msix::size);
+        let queues = queue_facts(&virtio, msix.as_ref())?;
+        drop(msix);
         // Nobody listens to the pin.
         let bits = CommandRegister::BUS_MASTER_ENABLE | CommandRegister::INTERRUPT_DISABLE;
         let master = claim.enable(bits);
@@ -111,6 +121,7 @@ impl Parent {
             device_type,
             vendor: u32::from(function.identity().subvendor),
             features,
+            can_suspend,
             queues,
             vectors,
         })
@@ -169,7 +180,7 @@ async fn reset(virtio: &VirtioFunction, platform: &dyn Platform) -> Result<(), O
 }
 
 /// Asks until there is an answer or the deadline has passed; the first time at once.
-async fn wait(
+pub(super) async fn wait(
     platform: &dyn Platform,
     answer: impl Fn() -> Option<Result<(), OpError>>,
 ) -> Result<(), OpError> {
@@ -190,15 +201,26 @@ async fn wait(
 fn usable_features(virtio: &VirtioFunction) -> Features {
     let not_for_us = virtio::F::NOTIF_CONFIG_DATA | virtio::F::ADMIN_VQ | virtio::F::SR_IOV;
     let mut features = Features::from_bits(virtio.common().device_features());
-    features = features.difference(Features::from(not_for_us));
+    features = features.difference(Features::from(not_for_us | virtio::F::SUSPEND));
+    if offers_suspend(virtio) {
+        // Whoever resumes the device kicks its queues, without knowing where their drivers stand.
+        features = features.difference(Features::from(virtio::F::NOTIFICATION_DATA));
+    }
     if !virtio.common().has_queue_reset() {
         features = features.difference(Features::from(virtio::F::RING_RESET));
     }
     features
 }
 
+fn offers_suspend(virtio: &VirtioFunction) -> bool {
+    Features::from_bits(virtio.common().device_features()).contains(virtio::F::SUSPEND)
+}
+
 /// Reads what every queue is. The queues end with the first that does not exist.
-fn queue_facts(virtio: &VirtioFunction) -> Result<Vec<QueueFacts>, ProbeError> {
+fn queue_facts(
+    virtio: &VirtioFunction,
+    msix: Option<&Msix>,
+) -> Result<Vec<QueueFacts>, ProbeError> {
     let count = virtio.common().num_queues();
     if count == u16::MAX {
         return Err(ProbeError::Device(OpError::Gone));
@@ -214,7 +236,13 @@ fn queue_facts(virtio: &VirtioFunction) -> Result<Vec<QueueFacts>, ProbeError> {
         queues.push(QueueFacts {
             size_max,
             notify_off,
+            page: None,
+            interrupts: Arc::default(),
         });
+    }
+    let pages = free_pages(virtio, &queues, msix);
+    for (queue, page) in queues.iter_mut().zip(pages) {
+        queue.page = page;
     }
     if queues.is_empty() {
         return Err(ProbeError::Unsuitable("the function has no queue"));
@@ -222,8 +250,19 @@ fn queue_facts(virtio: &VirtioFunction) -> Result<Vec<QueueFacts>, ProbeError> {
     Ok(queues)
 }
 
-fn count_vectors(claim: &Claim) -> Result<usize, MsixError> {
-    Ok(claim.msix()?.map_or(0, |msix| msix.size()))
+/// The doorbell pages of the queues that have one for themselves.
+fn free_pages(
+    virtio: &VirtioFunction,
+    queues: &[QueueFacts],
+    msix: Option<&Msix>,
+) -> Vec<Option<NotificationArea>> {
+    let page = |(index, queue): (usize, &QueueFacts)| {
+        let others = queues.iter().enumerate();
+        let others = others.filter(|(other, _)| *other != index);
+        let offsets = others.map(|(_, other)| other.notify_off);
+        virtio.notification_page(queue.notify_off, offsets, msix)
+    };
+    queues.iter().enumerate().map(page).collect()
 }
 
 fn unsuitable(error: OpenError) -> ProbeError {

@@ -13,7 +13,7 @@ use crate::fakes::virtio::{FakeVirtio, Plan};
 const NAME: &str = "pci0000:00:01.0";
 
 fn ignore() -> Callback {
-    Arc::new(|| {})
+    Callback::new(|| {})
 }
 
 fn claim_of(builder: Builder) -> (Machine, Claim) {
@@ -56,7 +56,7 @@ fn a_vector_reaches_its_handler_and_no_other() {
     let counts = [(); 2].map(|()| Arc::<AtomicUsize>::default());
     let vectors = counts.each_ref().map(|count| {
         let count = Arc::clone(count);
-        let handler: Callback = Arc::new(move || {
+        let handler = Callback::new(move || {
             count.fetch_add(1, Ordering::Relaxed);
         });
         msix.allocate(&*machine.platform, handler).unwrap()

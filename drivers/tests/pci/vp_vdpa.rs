@@ -1,9 +1,12 @@
 //! The parent driver: operations as register accesses, bounded waits, shared vectors, clean failures.
 
+mod conformance;
+mod doorbells;
 mod interrupts;
 mod operations;
 mod probe;
 mod removal;
+mod suspend;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -124,7 +127,7 @@ struct Calls(Arc<[AtomicU32; 4]>);
 impl Calls {
     fn callback(&self, at: usize) -> Callback {
         let counts = Arc::clone(&self.0);
-        Arc::new(move || {
+        Callback::new(move || {
             counts[at].fetch_add(1, Ordering::Relaxed);
         })
     }

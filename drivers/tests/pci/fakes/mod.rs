@@ -2,6 +2,7 @@
 //! them otherwise.
 
 pub mod function;
+pub mod loopback;
 pub mod machine;
 pub mod registers;
 pub mod tree;

@@ -5,9 +5,11 @@
 use vdpa::ops::QueueAddress;
 use virtq::DmaAddr;
 
-use super::virtio::{Plan, ring_reset};
+use super::virtio::{Plan, ring_reset, suspend};
 
 const NO_VECTOR: u16 = 0xffff;
+const DRIVER_OK: u8 = 4;
+const SUSPEND: u8 = 16;
 
 /// How a device takes a reset.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -16,6 +18,15 @@ pub enum Resetting {
     /// It reads as 0 after so many looks.
     After(u32),
     Never,
+}
+
+/// How a device takes `SUSPEND`, or `DRIVER_OK` while it is suspended (VIRTIO 1.4, 3.4).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Suspending {
+    Does,
+    Never,
+    /// It asks for a reset instead.
+    Fails,
 }
 
 /// How the configuration changes while it is read.
@@ -31,6 +42,7 @@ pub struct State {
     pub resetting: Resetting,
     looks: u32,
     pub resets: u32,
+    pub suspending: Suspending,
     device_select: u32,
     driver_select: u32,
     pub driver_features: u64,
@@ -110,6 +122,7 @@ impl State {
             resetting: Resetting::AtOnce,
             looks: 0,
             resets: 0,
+            suspending: Suspending::Does,
             device_select: 0,
             driver_select: 0,
             driver_features: 0,
@@ -238,6 +251,10 @@ impl State {
     }
 
     fn write_status(&mut self, plan: &Plan, status: u8) {
+        if status & !self.status & SUSPEND != 0 || self.status & SUSPEND != 0 && status != 0 {
+            self.change_motion(status);
+            return;
+        }
         if status != 0 {
             let offered = self.driver_features & !plan.features == 0;
             self.status = if offered { status } else { status & !8 };
@@ -253,6 +270,24 @@ impl State {
         }
         if self.resetting != Resetting::AtOnce && self.status == 0 {
             self.status = 1;
+        }
+    }
+
+    fn change_motion(&mut self, status: u8) {
+        if self.driver_features & suspend() == 0 {
+            self.violations.push("SUSPEND without the feature".into());
+        }
+        if self.status & !status & !DRIVER_OK != 0 {
+            self.violations.push("bits of the status taken away".into());
+        }
+        let resumes = self.status & SUSPEND != 0 && status & DRIVER_OK != 0;
+        let suspends = self.status & SUSPEND == 0;
+        match self.suspending {
+            _ if !resumes && !suspends => self.status = status,
+            Suspending::Does if resumes => self.status = status & !SUSPEND,
+            Suspending::Does => self.status = status & !DRIVER_OK,
+            Suspending::Never => {}
+            Suspending::Fails => self.status |= 0x40,
         }
     }
 

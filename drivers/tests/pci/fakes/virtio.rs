@@ -19,7 +19,7 @@ pub const DEVICE: u32 = 0x2000;
 pub const NOTIFY: u32 = 0x3000;
 pub const BAR4_SIZE: u64 = 0x4000;
 const BAR1_SIZE: u64 = 0x1000;
-const MULTIPLIER: u32 = 4;
+pub const MULTIPLIER: u32 = 4;
 const MSIX_PENDING: u32 = 0x800;
 
 /// A vendor capability.
@@ -79,6 +79,7 @@ pub struct Plan {
     pub capabilities: Vec<VirtioCap>,
     pub config: Vec<u8>,
     pub bar4: BarType,
+    pub bar4_size: u64,
 }
 
 impl Default for Plan {
@@ -93,6 +94,7 @@ impl Default for Plan {
             capabilities: VirtioCap::usual(),
             config: (0..16).collect(),
             bar4: BarType::Prefetchable64,
+            bar4_size: BAR4_SIZE,
         }
     }
 }
@@ -103,6 +105,10 @@ pub fn version_1() -> u64 {
 
 pub fn ring_reset() -> u64 {
     vdpa::Features::from(virtio::F::RING_RESET).bits()
+}
+
+pub fn suspend() -> u64 {
+    vdpa::Features::from(virtio::F::SUSPEND).bits()
 }
 
 pub struct FakeVirtio {
@@ -128,7 +134,7 @@ impl FakeVirtio {
             .class(0x02_0000)
             .subsystem(0x1af4, plan.subdevice)
             .bar(1, BAR1_SIZE, BarType::Memory32)
-            .bar(4, BAR4_SIZE, plan.bar4);
+            .bar(4, plan.bar4_size, plan.bar4);
         if plan.vectors > 0 {
             builder = builder.msix(plan.vectors, 1, MSIX_PENDING | 1);
         }
@@ -157,6 +163,15 @@ impl FakeVirtio {
     pub fn interrupt_queue(&self, queue: usize, platform: &FakePlatform) {
         let vector = self.state.lock().queues[queue].vector;
         self.interrupt(vector, 1, platform);
+    }
+
+    /// The device changes its configuration and says so.
+    pub fn change_config(&self, platform: &FakePlatform) {
+        {
+            let mut state = self.state.lock();
+            state.counter = state.counter.wrapping_add(1);
+        }
+        self.interrupt_config(platform);
     }
 
     /// The device has changed its configuration.
@@ -271,7 +286,9 @@ impl BarModel for FakeVirtio {
     }
 
     fn doorbell(&self, bar: usize, offset: u64, index: u16) -> Option<Doorbell> {
-        let expected = u64::from(NOTIFY) + u64::from(index) * u64::from(MULTIPLIER);
+        let mut notify = self.plan.capabilities.iter();
+        let notify = notify.find(|capability| capability.kind == 2)?;
+        let expected = u64::from(notify.offset) + u64::from(index) * u64::from(notify.multiplier);
         let right = bar == 4 && offset == expected;
         right.then(|| Doorbell::event(Arc::clone(&self.kicks[usize::from(index)])))
     }
