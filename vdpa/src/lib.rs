@@ -18,15 +18,23 @@ extern crate alloc;
 extern crate std;
 
 pub mod bus;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod device;
+pub mod dma;
 pub mod features;
 pub mod ids;
+pub mod iotlb;
+pub mod mgmt;
 pub mod ops;
 pub mod platform;
 pub mod power;
+pub mod sim;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tree;
+pub mod vhost_client;
+pub mod vhost_vdpa;
 pub mod virtio;
 pub mod virtio_vdpa;
 mod wait;
