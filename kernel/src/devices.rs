@@ -13,6 +13,7 @@ use drivers::vp_vdpa::VpVdpa;
 use embassy_time::{Duration, with_timeout};
 use vdpa::bus::{Bus, BusDevice, Driver};
 use vdpa::device::VdpaBus;
+use vdpa::mgmt::{Handle, Management, ManagementDevice, SimBlks, SimNets};
 use vdpa::platform::PhysAddr;
 use vdpa::virtio::VirtioBus;
 use vdpa::virtio_vdpa::VirtioVdpa;
@@ -21,9 +22,15 @@ use x86_64::instructions::port::Port;
 
 use crate::acpi::Acpi;
 use crate::address_space;
+use crate::clients::Clients;
+use crate::data_paths::DataPaths;
+use crate::memory::heap;
 
 /// How long the devices may take to come to rest when the machine ends.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
+
+/// What part of all memory simulated disks may have together, as its denominator.
+const SIMULATED_DISKS_PART: u64 = 4;
 
 /// The buses with their drivers, and the devices that are ready for use.
 #[derive(Debug)]
@@ -33,34 +40,65 @@ pub(crate) struct Devices {
     pub(crate) pci: Arc<PciBus>,
     pub(crate) vdpa: Arc<VdpaBus>,
     pub(crate) virtio: Arc<VirtioBus>,
+    pub(crate) virtio_vdpa: Arc<VirtioVdpa>,
     pub(crate) nets: Arc<Registry<NetDevice>>,
     pub(crate) disks: Arc<Registry<Disk>>,
+    pub(crate) management: Arc<Management>,
+    pub(crate) clients: Arc<Clients>,
 }
 
 impl Devices {
     /// Buses with drivers, and no devices yet.
-    pub(crate) async fn new(platform: Arc<dyn Platform>) -> Self {
+    pub(crate) async fn new(platform: Arc<dyn Platform>, paths: DataPaths) -> Self {
+        let (vdpa, virtio) = (VdpaBus::new("vdpa"), VirtioBus::new("virtio"));
+        let (nets, disks) = (Registry::new(), Registry::new());
+        let clients = Clients::new(&platform, &nets, &disks, paths).await;
         let devices = Self {
+            management: Management::new(Arc::clone(&vdpa), handle),
             platform,
             root: Node::root("machine"),
             pci: PciBus::new("pci"),
-            vdpa: VdpaBus::new("vdpa"),
-            virtio: VirtioBus::new("virtio"),
-            nets: Registry::new(),
-            disks: Registry::new(),
+            vdpa,
+            virtio_vdpa: Arc::new(VirtioVdpa::new(Arc::clone(&virtio))),
+            virtio,
+            nets,
+            disks,
+            clients,
         };
         let net = NetDriver::new(Arc::clone(&devices.nets), NetOptions::default());
-        add_driver(&devices.virtio, net).await;
-        add_driver(&devices.virtio, BlkDriver::new(Arc::clone(&devices.disks))).await;
-        add_driver(&devices.vdpa, VirtioVdpa::new(Arc::clone(&devices.virtio))).await;
+        add_driver(&devices.virtio, Arc::new(net)).await;
+        let blk = BlkDriver::new(Arc::clone(&devices.disks));
+        add_driver(&devices.virtio, Arc::new(blk)).await;
+        add_driver(&devices.vdpa, Arc::clone(&devices.virtio_vdpa)).await;
+        let for_clients = devices.clients.driver();
+        add_driver(&devices.vdpa, Arc::new(for_clients)).await;
         let parent = VpVdpa::new(Arc::clone(&devices.platform), Arc::clone(&devices.vdpa));
-        add_driver(&devices.pci, parent).await;
+        add_driver(&devices.pci, Arc::new(parent)).await;
+        devices.offer_simulators().await;
         devices
     }
 
-    /// Finds the PCI functions and lets the drivers have them. `memory` is every range that the
-    /// memory map names.
+    /// Lets users of management make simulated devices.
+    async fn offer_simulators(&self) {
+        let disks = heap::figures().total / SIMULATED_DISKS_PART;
+        let nets = SimNets::new(&self.root, &self.platform);
+        let disks = SimBlks::new(&self.root, &self.platform, disks);
+        let simulators: [Arc<dyn ManagementDevice>; 2] = [nets, disks];
+        for simulator in simulators {
+            if let Err(error) = self.management.register(simulator).await {
+                log::error!("simulated devices are not available: {error}");
+            }
+        }
+    }
+
+    /// Finds the PCI functions and lets the drivers have them, those of the kernel and those of clients. `memory`
+    /// is every range that the memory map names.
     pub(crate) async fn find(&self, acpi: &Acpi, memory: &[Range<u64>]) {
+        self.find_functions(acpi, memory).await;
+        self.clients.start().await;
+    }
+
+    async fn find_functions(&self, acpi: &Acpi, memory: &[Range<u64>]) {
         let config_space = acpi.config_regions.iter().map(|region| region.range());
         let windows = Windows {
             mem32: address_space::window_below_4_gib(memory, config_space),
@@ -103,8 +141,20 @@ impl Devices {
     }
 }
 
-async fn add_driver<D: BusDevice>(bus: &Arc<Bus<D>>, driver: impl Driver<D> + 'static) {
-    if let Err(error) = bus.add_driver(Arc::new(driver)).await {
+/// What management calls the parent of a device that came by itself: a PCI function's node is named by its bus
+/// and its address.
+fn handle(parent: &Node) -> Handle {
+    match parent.name().strip_prefix("pci") {
+        Some(address) => Handle::on_bus("pci", address),
+        None => Handle::named(parent.name()),
+    }
+}
+
+pub(crate) async fn add_driver<D: BusDevice>(
+    bus: &Arc<Bus<D>>,
+    driver: Arc<impl Driver<D> + 'static>,
+) {
+    if let Err(error) = bus.add_driver(driver).await {
         log::error!("a driver is not available: {error}");
     }
 }

@@ -49,6 +49,9 @@
 //! |---|---|
 //! | `log` | `off`, `error`, `warn`, `info` (without the key), `debug`, `trace` |
 //! | `ip` | `dhcp` (without the key), or `ADDRESS/LENGTH[,gw=ADDRESS][,dns=ADDRESS]` |
+//! | `net` | who drives network devices: `virtio` (without the key), or `vhost`, a client task with its own memory |
+//! | `blk` | who drives block devices, likewise |
+//! | `vhost.noiommu` | `unsafe` lets clients have devices whose memory accesses nothing isolates |
 //!
 //! # The end
 //!
@@ -77,12 +80,16 @@ mod acpi;
 mod address_space;
 #[cfg(any(target_os = "none", test))]
 mod backtrace;
+#[cfg(target_os = "none")]
+mod clients;
 #[cfg(any(target_os = "none", test))]
 mod command_line;
 #[cfg(target_os = "none")]
 mod console;
 #[cfg(any(target_os = "none", test))]
 mod cpu;
+#[cfg(any(target_os = "none", test))]
+mod data_paths;
 #[cfg(target_os = "none")]
 mod devices;
 #[cfg(any(target_os = "none", test))]
@@ -95,6 +102,8 @@ mod exit_code;
 mod interrupts;
 #[cfg(any(target_os = "none", test))]
 mod ip_config;
+#[cfg(any(target_os = "none", test))]
+mod line_editor;
 #[cfg(target_os = "none")]
 mod logger;
 #[cfg(any(target_os = "none", test))]
@@ -105,6 +114,8 @@ mod network;
 mod panic;
 #[cfg(target_os = "none")]
 mod platform;
+#[cfg(target_os = "none")]
+mod shell;
 #[cfg(target_os = "none")]
 mod start;
 #[cfg(target_os = "none")]
@@ -123,6 +134,7 @@ pub use self::{
     ip_config::BadIpConfig,
     memory::heap::MemoryFigures,
     network::{NetworkError, SOCKETS},
+    shell::ConsoleCommand,
     start::{MainFuture, main_future},
     system::System,
     task::spawn,

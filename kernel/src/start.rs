@@ -13,6 +13,7 @@ use embassy_executor::Spawner;
 
 use crate::acpi::{Acpi, Memory};
 use crate::command_line::CommandLine;
+use crate::data_paths::DataPaths;
 use crate::devices::Devices;
 use crate::exit_code::{ExitCode, Termination};
 use crate::memory::{self, heap, mmio, regions};
@@ -74,10 +75,11 @@ fn __ringway_kernel(info: BootInfo) -> ! {
 
 /// The first task: finds the devices, runs the application, brings the devices to rest.
 async fn main(spawner: Spawner, line: CommandLine, info: BootInfo, acpi: Acpi) {
-    let devices = Arc::new(Devices::new(Arc::new(KernelPlatform::new())).await);
+    let platform = Arc::new(KernelPlatform::new());
+    let devices = Arc::new(Devices::new(platform, DataPaths::new(&line)).await);
     let memory: Vec<_> = info.memory.iter().map(range).collect();
     devices.find(&acpi, &memory).await;
-    let system = System::new(spawner, Arc::new(line), Arc::clone(&devices));
+    let system = System::new(spawner, Arc::new(line), Arc::clone(&devices), acpi.serial);
     let code = __ringway_main(system).await;
     devices.shutdown().await;
     exit::exit(code)

@@ -1,6 +1,7 @@
 //! What an application gets from the kernel.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 
 use drivers::Registry;
@@ -10,13 +11,19 @@ use drivers::pci::PciBus;
 use embassy_executor::Spawner;
 use embassy_net::Stack;
 use vdpa::device::VdpaBus;
+use vdpa::mgmt::Management;
+use vdpa::vhost_vdpa::VhostRegistry;
 use vdpa::virtio::VirtioBus;
+use vdpa::virtio_vdpa::VirtioVdpa;
 use vdpa::{Node, Platform};
 
+use crate::acpi::InterruptLine;
 use crate::command_line::CommandLine;
+use crate::console::Lines;
 use crate::devices::Devices;
 use crate::memory::heap::{self, MemoryFigures};
 use crate::network::{self, NetworkError};
+use crate::shell::{self, ConsoleCommand};
 use crate::task;
 
 /// The application's view of the kernel: a handle that can be cloned, and stays on its processor.
@@ -25,6 +32,7 @@ pub struct System {
     spawner: Spawner,
     command_line: Arc<CommandLine>,
     devices: Arc<Devices>,
+    serial: Option<InterruptLine>,
 }
 
 impl System {
@@ -32,11 +40,13 @@ impl System {
         spawner: Spawner,
         command_line: Arc<CommandLine>,
         devices: Arc<Devices>,
+        serial: Option<InterruptLine>,
     ) -> Self {
         Self {
             spawner,
             command_line,
             devices,
+            serial,
         }
     }
 
@@ -76,10 +86,28 @@ impl System {
         &self.devices.vdpa
     }
 
+    /// Management of the vDPA bus. It can make simulated devices.
+    #[must_use]
+    pub fn management(&self) -> &Arc<Management> {
+        &self.devices.management
+    }
+
     /// The virtio bus.
     #[must_use]
     pub fn virtio(&self) -> &Arc<VirtioBus> {
         &self.devices.virtio
+    }
+
+    /// The driver that makes devices of the vDPA bus devices of the virtio bus.
+    #[must_use]
+    pub fn virtio_vdpa(&self) -> &Arc<VirtioVdpa> {
+        &self.devices.virtio_vdpa
+    }
+
+    /// The devices of the vDPA bus that clients can open.
+    #[must_use]
+    pub fn vhost(&self) -> &Arc<VhostRegistry> {
+        self.devices.clients.registry()
     }
 
     /// The kernel's services for drivers.
@@ -94,9 +122,23 @@ impl System {
         heap::figures()
     }
 
+    /// How often the processor had nothing to do and halted since the start.
+    #[must_use]
+    pub fn halts(&self) -> u64 {
+        task::halts()
+    }
+
     /// Starts a task on this processor. `name` is for people.
     pub fn spawn(&self, name: &str, task: impl Future<Output = ()> + 'static) {
         task::spawn_local(self.spawner, name, task);
+    }
+
+    /// Offers commands to whoever types on the console, and `help`, which lists them. Called once. A machine
+    /// without a serial port, or whose firmware does not say where it interrupts, has no input.
+    pub fn offer_commands(&self, commands: Vec<ConsoleCommand>) {
+        if let Some(lines) = Lines::listen(self.serial) {
+            self.spawn("console", shell::serve(lines, commands));
+        }
     }
 
     /// Takes the first network interface and runs an IP stack on it, configured by the key `ip` of

@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::pin::Pin;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use embassy_executor::raw::{AvailableTask, Executor, TaskStorage};
 use embassy_executor::{SendSpawner, SpawnToken, Spawner};
@@ -23,6 +23,8 @@ static LOCAL_TASKS: Slots<LocalTask> = Slots::new();
 static SPAWNER: Once<SendSpawner> = Once::new();
 /// Whether the executor has something to poll.
 static PENDING: AtomicBool = AtomicBool::new(false);
+/// How often the processor has halted.
+static HALTS: AtomicU64 = AtomicU64::new(0);
 
 /// Starts a task. `name` is for people.
 ///
@@ -52,6 +54,11 @@ pub(crate) fn spawn_local(spawner: Spawner, name: &str, task: impl Future<Output
     }));
 }
 
+/// How often the processor had nothing to do and halted.
+pub(crate) fn halts() -> u64 {
+    HALTS.load(Ordering::Relaxed)
+}
+
 /// Runs tasks for ever, beginning with the one that `first` makes. Without a task to run the
 /// processor halts until the next interrupt.
 pub(crate) fn run<F>(first: impl FnOnce(Spawner) -> F) -> !
@@ -69,6 +76,7 @@ where
         if PENDING.swap(false, Ordering::Acquire) {
             interrupts::enable();
         } else {
+            HALTS.fetch_add(1, Ordering::Relaxed);
             // The processor takes no interrupt between the two instructions, so that a handler that
             // makes a task ready always ends the halt.
             interrupts::enable_and_hlt();

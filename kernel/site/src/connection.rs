@@ -17,6 +17,8 @@ use picoserve::response::{Content, IntoResponse, Response, ResponseWriter};
 use picoserve::routing::PathRouterService;
 use picoserve::{Config, ResponseSent, Router, Server, Timeouts};
 
+use web::management::BODY_MAX;
+
 use crate::answer::{self, Payload};
 use crate::site::Site;
 
@@ -93,8 +95,19 @@ impl PathRouterService for Service<'_> {
         request: Request<'_, R>,
         writer: W,
     ) -> Result<ResponseSent, W::Error> {
-        let answer = self.site.answer(&request.parts).await;
-        let connection = request.body_connection.finalize().await?;
+        let Request {
+            parts,
+            mut body_connection,
+            ..
+        } = request;
+        // A body that cannot be had is answered as one that is too long: nobody waits for it.
+        let body = if body_connection.content_length() <= BODY_MAX {
+            body_connection.body().read_all().await.ok()
+        } else {
+            None
+        };
+        let answer = self.site.answer(&parts, body.as_deref()).await;
+        let connection = body_connection.finalize().await?;
         let headers = answer.headers.as_slice();
         let Some(content) = answer.content else {
             return Response::empty(answer.status)

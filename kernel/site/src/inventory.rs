@@ -2,15 +2,16 @@
 
 use alloc::string::ToString;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use embassy_time::Instant;
 use vdpa::tree::{Node, QueueReport};
-use web::status::{Device, Fact, Files, Memory, Network, Queue, Status};
+use web::status::{Device, Fact, Files, Memory, Network, Queue, Status, VdpaDevice};
 
 use crate::site::Site;
 
 /// The state now.
-pub(crate) fn status(site: &Site) -> Status {
+pub(crate) async fn status(site: &Site) -> Status {
     Status {
         uptime_ms: Instant::now().as_millis(),
         memory: memory(site),
@@ -22,6 +23,7 @@ pub(crate) fn status(site: &Site) -> Status {
             },
         },
         http: site.counters.http(),
+        vdpa: vdpa(site).await,
         devices: site
             .system
             .devices()
@@ -46,6 +48,25 @@ fn network(site: &Site) -> Option<Network> {
         address: config.address.to_string(),
         gateway: config.gateway.map(|gateway| gateway.to_string()),
     })
+}
+
+async fn vdpa(site: &Site) -> Vec<VdpaDevice> {
+    let reports = site.system.management().devices(None).await;
+    let devices = site.system.vdpa().devices();
+    let driver = |name: &str| {
+        let device = devices.iter().find(|device| device.node().name() == name)?;
+        device.node().driver()
+    };
+    let reports = reports.unwrap_or_default().into_iter();
+    reports
+        .map(|report| VdpaDevice {
+            kind: report.type_name().to_string(),
+            mgmtdev: report.manager.to_string(),
+            queues: report.max_queues,
+            driver: driver(&report.name),
+            name: report.name,
+        })
+        .collect()
 }
 
 /// A node and everything below it. Parents own children nowhere, so there are no cycles.

@@ -1,7 +1,8 @@
 //! The default unikernel: serves the files of its disk over HTTP and shows its own devices.
 //!
-//! `/` is the page with the devices, `/api/status` the same as JSON, `/files/` the disk. The options on
-//! the command line are the kernel's own for the network and `net.port=` for the port.
+//! `/` is the page with the devices, `/api/status` the same as JSON, `/files/` the disk, `/api/vdpa` management
+//! of the vDPA devices, which is on the console too. The options on the command line are the kernel's own,
+//! `net.port=` for the port, and `admin=http`, which lets everybody who reaches the server change devices.
 
 #![no_std]
 #![no_main]
@@ -9,11 +10,13 @@
 extern crate alloc;
 
 mod answer;
+mod commands;
 mod connection;
 mod disk;
 mod download;
 mod files;
 mod inventory;
+mod management;
 mod site;
 
 use alloc::boxed::Box;
@@ -31,6 +34,7 @@ kernel::entry!(main);
 const DEFAULT_PORT: u16 = 80;
 
 async fn main(system: System) -> Result<(), kernel::NetworkError> {
+    system.offer_commands(commands::commands(&system));
     let files = Files::open(&system).await;
     let stack = system.network()?;
     let port = port(&system);

@@ -21,7 +21,7 @@ use crate::answer::{Answer, Payload};
 use crate::connection::CONNECTIONS;
 use crate::download::{Download, ReadError};
 use crate::files::{Files, NoFiles};
-use crate::inventory;
+use crate::{inventory, management};
 
 /// Where the root of the volume is served.
 const FILES: &str = "/files";
@@ -77,9 +77,16 @@ impl Site {
         }
     }
 
-    /// The answer to a request, whatever its method.
-    pub(crate) async fn answer(&self, request: &RequestParts<'_>) -> Answer<'_> {
+    /// The answer to a request, whatever its method. `body` is `None`, if it is too long.
+    pub(crate) async fn answer(
+        &self,
+        request: &RequestParts<'_>,
+        body: Option<&[u8]>,
+    ) -> Answer<'_> {
         self.counters.requests.update(|requests| requests + 1);
+        if let Some(path) = management::path(request) {
+            return management::answer(self, request, path, body).await;
+        }
         match request.method() {
             "GET" => self.get(request).await,
             "HEAD" => self.get(request).await.without_body(),
@@ -92,8 +99,8 @@ impl Site {
         let path = request.path().encoded();
         let query = request.query().map_or("", |query| query.0);
         match path {
-            "/" => Answer::html(200, page::front(&inventory::status(self))).uncached(),
-            "/api/status" => self.status_json(),
+            "/" => Answer::html(200, page::front(&inventory::status(self).await)).uncached(),
+            "/api/status" => self.status_json().await,
             FILES => Answer::redirect(&format!("{FILES}/")),
             _ => match path
                 .strip_prefix(FILES)
@@ -105,8 +112,8 @@ impl Site {
         }
     }
 
-    fn status_json(&self) -> Answer<'_> {
-        match serde_json::to_string(&inventory::status(self)) {
+    async fn status_json(&self) -> Answer<'_> {
+        match serde_json::to_string(&inventory::status(self).await) {
             Ok(json) => Answer::text(200, "application/json", json).uncached(),
             Err(error) => Answer::message(500, "Internal error", &error),
         }
@@ -228,16 +235,16 @@ fn failed(what: &str, error: &ReadError) -> Answer<'static> {
 }
 
 fn conditions<'a>(request: &RequestParts<'a>) -> Conditions<'a> {
-    let header = |name| {
-        request
-            .headers()
-            .get(name)
-            .and_then(|value| value.as_str().ok())
-    };
+    let header = |name| header(request, name);
     Conditions {
         if_none_match: header("If-None-Match"),
         if_modified_since: header("If-Modified-Since"),
         if_range: header("If-Range"),
         range: header("Range"),
     }
+}
+
+/// The value of a header, if it is there and text.
+pub(crate) fn header<'a>(request: &RequestParts<'a>, name: &str) -> Option<&'a str> {
+    request.headers().get(name)?.as_str().ok()
 }

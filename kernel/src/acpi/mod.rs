@@ -1,10 +1,11 @@
-//! What the firmware says in its ACPI tables: where PCI configuration space is, a clock, how to
-//! power off.
+//! What the firmware says in its ACPI tables: where PCI configuration space is, a clock, where the serial
+//! port interrupts, how to power off.
 //!
 //! The tables are read once, at the start. Every length and sum is checked before it is used: a
 //! table that is wrong is as good as missing. ACPI 6.5, 5.2.
 
 mod fadt;
+mod madt;
 mod mcfg;
 mod sleep;
 mod tables;
@@ -15,9 +16,15 @@ mod testing;
 use heapless::Vec;
 
 pub(crate) use self::fadt::PmTimer;
+pub(crate) use self::madt::InterruptLine;
+#[cfg(target_os = "none")]
+pub(crate) use self::madt::{Polarity, Trigger};
 pub(crate) use self::mcfg::{ConfigRegion, MAX_REGIONS};
 pub(crate) use self::sleep::{PowerOff, SleepRegister};
 pub(crate) use self::tables::Memory;
+
+/// The interrupt of the first serial port of a PC.
+const SERIAL_IRQ: u8 = 4;
 
 /// What of the tables the kernel uses. Each part may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +33,8 @@ pub(crate) struct Acpi {
     pub(crate) config_regions: Vec<ConfigRegion, MAX_REGIONS>,
     /// The power management timer.
     pub(crate) pm_timer: Option<PmTimer>,
+    /// Where the first serial port interrupts.
+    pub(crate) serial: Option<InterruptLine>,
     /// How to power off.
     pub(crate) power_off: Option<PowerOff>,
 }
@@ -39,6 +48,8 @@ impl Acpi {
         let config_regions = tables::find(memory, root, b"MCFG")
             .map(mcfg::config_regions)
             .unwrap_or_default();
+        let serial =
+            tables::find(memory, root, b"APIC").and_then(|madt| madt::isa_line(madt, SERIAL_IRQ));
         let fadt = tables::find(memory, root, b"FACP");
         let dsdt = fadt
             .and_then(fadt::dsdt)
@@ -46,6 +57,7 @@ impl Acpi {
         Self {
             config_regions,
             pm_timer: fadt.and_then(fadt::pm_timer),
+            serial,
             power_off: fadt
                 .zip(dsdt)
                 .and_then(|(fadt, dsdt)| sleep::power_off(fadt, dsdt)),

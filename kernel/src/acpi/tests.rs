@@ -80,6 +80,22 @@ fn a_pc_has_config_space_a_timer_and_a_power_switch() {
 }
 
 #[test]
+fn the_serial_port_interrupts_where_the_table_says() {
+    const MADT: u64 = 0x7fe_4000;
+    let mut memory = pc();
+    assert_eq!(Acpi::read(&memory, RSDP).serial, None);
+    let local_apic_and_flags = [0, 0, 0xe0, 0xfe, 1, 0, 0, 0];
+    let io_apic = [1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0];
+    let madt = table(b"APIC", &[&local_apic_and_flags[..], &io_apic].concat());
+    let list = [MADT as u32, MCFG as u32].map(u32::to_le_bytes).concat();
+    memory
+        .blocks
+        .extend([(MADT, madt), (LIST, table(b"RSDT", &list))]);
+    let line = Acpi::read(&memory, RSDP).serial.unwrap();
+    assert_eq!((line.io_apic, line.input), (0xfec0_0000, 4));
+}
+
+#[test]
 fn the_extended_list_is_preferred() {
     let mut memory = pc();
     memory.blocks.insert(RSDP, rsdp(0, Some(LIST)));

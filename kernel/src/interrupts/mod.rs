@@ -1,11 +1,13 @@
 //! Interrupts and exceptions: descriptor tables, the local APIC, and vectors for drivers.
 //!
-//! There are no line interrupts: the legacy controller is masked, and devices send messages (MSI).
+//! The legacy controller is masked, and devices send messages (MSI). The one line that is used is that of the
+//! serial port, which an I/O APIC turns into a message.
 
 pub(crate) mod apic;
 mod exceptions;
 pub(crate) mod gdt;
 mod idt;
+pub(crate) mod io_apic;
 mod pic;
 pub(crate) mod vectors;
 

@@ -76,7 +76,7 @@ pub(super) fn dispatch(vector: u8) {
             if let Some(slot) = HANDLERS.get(index) {
                 slot.with(|handler| {
                     if let Some(handler) = handler {
-                        handler();
+                        handler.call();
                     }
                 });
             }

@@ -17,6 +17,7 @@ pub mod date;
 pub mod escape;
 pub mod human;
 pub mod listing;
+pub mod management;
 pub mod page;
 pub mod path;
 pub mod pieces;

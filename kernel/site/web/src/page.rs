@@ -9,9 +9,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-use crate::escape::Html;
+use crate::escape::{Html, Segment};
 use crate::human::{Bytes, Count, Span};
-use crate::status::{Device, Files, Queue, Status};
+use crate::management::ROOT;
+use crate::status::{Device, Files, Queue, Status, VdpaDevice};
 
 const STYLE: &str = include_str!("../assets/style.css");
 const SCRIPT: &str = include_str!("../assets/live.js");
@@ -25,6 +26,7 @@ pub fn front(status: &Status) -> String {
         header(page)?;
         tiles(page, status)?;
         files(page, &status.files)?;
+        vdpa(page, &status.vdpa)?;
         let chains = chains(&status.devices);
         page.write_str("<h2>Devices</h2>")?;
         for chain in chains.iter().filter(|chain| chain.is_driven()) {
@@ -191,6 +193,32 @@ fn files(page: &mut String, files: &Files) -> fmt::Result {
             Html(reason)
         ),
     }
+}
+
+/// The devices on the vDPA bus, with what management tells about each of them as JSON.
+fn vdpa(page: &mut String, devices: &[VdpaDevice]) -> fmt::Result {
+    page.write_str(
+        "<h2>vDPA bus</h2><section class=\"card\"><div class=\"scroll\"><table class=\"queues\"><thead>\
+         <tr><th>Device<th>Type<th>Made by<th>Used by<th class=\"n\">Queues<th>JSON</thead><tbody>",
+    )?;
+    for device in devices {
+        let name = Segment(&device.name);
+        write!(
+            page,
+            "<tr><td>{}<td>{}<td>{}<td>{}<td class=\"n\">{}<td><a href=\"{ROOT}/dev/{name}\">device</a> \
+             <a href=\"{ROOT}/dev/{name}/config\">configuration</a>",
+            Html(&device.name),
+            Html(&device.kind),
+            Html(&device.mgmtdev),
+            Html(device.driver.as_deref().unwrap_or("nobody")),
+            device.queues
+        )?;
+    }
+    write!(
+        page,
+        "</tbody></table></div><p class=\"dim\">All of them as JSON: <a href=\"{ROOT}/mgmtdev\">what can make devices</a>, \
+         <a href=\"{ROOT}/dev\">devices</a>, <a href=\"{ROOT}/dev/config\">configurations</a>.</p></section>"
+    )
 }
 
 fn card(page: &mut String, chain: &Chain<'_>) -> fmt::Result {

@@ -119,6 +119,13 @@ fn status() -> Status {
             requests: 12_345,
             sent: 1_400_000_000,
         },
+        vdpa: vec![VdpaDevice {
+            name: "<vdpa0>".into(),
+            kind: "network".into(),
+            mgmtdev: "pci/0000:00:02.0".into(),
+            queues: 3,
+            driver: Some("virtio_vdpa".into()),
+        }],
         devices: vec![bridge, net, blk],
     }
 }
@@ -164,6 +171,24 @@ fn every_live_number_is_in_the_json() {
             value.is_some_and(|value| value.is_u64() || value.is_string()),
             "{path}"
         );
+    }
+}
+
+#[test]
+fn devices_of_the_vdpa_bus_lead_to_their_json() {
+    let page = front(&status());
+    let section = page.split("<h2>vDPA bus</h2>").nth(1).unwrap();
+    let section = section.split("</section>").next().unwrap();
+    for part in [
+        "&lt;vdpa0&gt;",
+        "pci/0000:00:02.0",
+        "virtio_vdpa",
+        "href=\"/api/vdpa/dev/%3Cvdpa0%3E\"",
+        "href=\"/api/vdpa/dev/%3Cvdpa0%3E/config\"",
+        "href=\"/api/vdpa/mgmtdev\"",
+        "href=\"/api/vdpa/dev/config\"",
+    ] {
+        assert!(section.contains(part), "{part} is not in {section}");
     }
 }
 

@@ -20,8 +20,25 @@ pub struct Status {
     pub files: Files,
     /// What the server did so far.
     pub http: Http,
+    /// The devices on the vDPA bus.
+    pub vdpa: Vec<VdpaDevice>,
     /// The device tree, without its root.
     pub devices: Vec<Device>,
+}
+
+/// A device on the vDPA bus, as management sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct VdpaDevice {
+    /// Its name, as in `vdpa0`.
+    pub name: String,
+    /// Its type, as in `network`.
+    pub kind: String,
+    /// Who made or found it.
+    pub mgmtdev: String,
+    /// How many queues it has.
+    pub queues: u16,
+    /// The bus driver that has it.
+    pub driver: Option<String>,
 }
 
 /// Memory, in bytes.

@@ -1,0 +1,51 @@
+//! What somebody can type on the console.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt::Write;
+
+use kernel::{ConsoleCommand, System};
+use vdpa::Node;
+
+/// The commands.
+pub(crate) fn commands(system: &System) -> Vec<ConsoleCommand> {
+    let management = Arc::clone(system.management());
+    let root = Arc::clone(system.devices());
+    Vec::from([
+        ConsoleCommand::new(
+            "vdpa",
+            "manages vDPA devices; vdpa help says more",
+            move |words| {
+                let management = Arc::clone(&management);
+                async move {
+                    let words = words.iter().map(String::as_str);
+                    match vdpa_tool::run_words(&management, words).await {
+                        Ok(output) => output,
+                        Err(error) => format!("error: {error}"),
+                    }
+                }
+            },
+        ),
+        ConsoleCommand::new("devices", "shows the device tree", move |_| {
+            let tree = root.children().iter().map(|node| tree(node, 0)).collect();
+            core::future::ready(tree)
+        }),
+    ])
+}
+
+/// A node with its driver and everything below it, a line each.
+fn tree(node: &Arc<Node>, depth: usize) -> String {
+    const INDENT: usize = 2;
+    let mut lines = format!("{:width$}{}", "", node.name(), width = depth * INDENT);
+    if let Some(driver) = node.driver() {
+        // A string takes any text.
+        let _ = write!(lines, " ({driver})");
+    }
+    lines.push('\n');
+    for child in node.children() {
+        lines.push_str(&tree(&child, depth + 1));
+    }
+    lines
+}

@@ -1,0 +1,171 @@
+//! The MADT: where the lines of the legacy interrupts arrive (ACPI 6.5, 5.2.12).
+
+use super::tables::{HEADER, u16_at, u32_at};
+
+/// An input of an I/O APIC, and how the line behind it says that there is something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InterruptLine {
+    /// Where the registers of the I/O APIC are.
+    pub(crate) io_apic: u64,
+    /// Which of its inputs it is.
+    pub(crate) input: u8,
+    /// The voltage.
+    pub(crate) polarity: Polarity,
+    /// The moment.
+    pub(crate) trigger: Trigger,
+}
+
+/// Which voltage means an interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Polarity {
+    High,
+    Low,
+}
+
+/// Whether a line interrupts when it changes, or as long as it is active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trigger {
+    Edge,
+    Level,
+}
+
+const IO_APIC: u8 = 1;
+const SOURCE_OVERRIDE: u8 = 2;
+/// The structures follow the address of the local APIC and the flags.
+const STRUCTURES: usize = HEADER + 8;
+
+/// Where the interrupt `irq` of the ISA bus arrives.
+pub(super) fn isa_line(madt: &[u8], irq: u8) -> Option<InterruptLine> {
+    let overridden = structures(madt).find_map(|structure| source_override(structure, irq));
+    let (global, flags) = overridden.unwrap_or((irq.into(), 0));
+    // 5.2.12.5, table 5.26: what conforms to the bus is high and edges, on ISA.
+    let polarity = match flags & 0b11 {
+        0b11 => Polarity::Low,
+        _ => Polarity::High,
+    };
+    let trigger = match flags >> 2 & 0b11 {
+        0b11 => Trigger::Level,
+        _ => Trigger::Edge,
+    };
+    structures(madt)
+        .filter_map(io_apic)
+        .filter(|(_, first)| *first <= global)
+        .max_by_key(|(_, first)| *first)
+        .and_then(|(io_apic, first)| {
+            Some(InterruptLine {
+                io_apic,
+                input: u8::try_from(global - first).ok()?,
+                polarity,
+                trigger,
+            })
+        })
+}
+
+/// Every structure in the table; a broken one ends it.
+fn structures(madt: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = madt.get(STRUCTURES..).unwrap_or_default();
+    core::iter::from_fn(move || {
+        let length = usize::from(*rest.get(1)?);
+        let structure = rest.get(..length).filter(|_| length >= 2)?;
+        rest = &rest[length..];
+        Some(structure)
+    })
+}
+
+/// The address of the registers, and the number of the first input among all of the machine (5.2.12.3).
+fn io_apic(structure: &[u8]) -> Option<(u64, u32)> {
+    if structure.first() != Some(&IO_APIC) {
+        return None;
+    }
+    Some((u32_at(structure, 4)?.into(), u32_at(structure, 8)?))
+}
+
+/// The number of the input, and its flags, if the structure is about this interrupt of ISA (5.2.12.5).
+fn source_override(structure: &[u8], irq: u8) -> Option<(u32, u16)> {
+    const ISA: u8 = 0;
+    if !structure.starts_with(&[SOURCE_OVERRIDE]) || structure.get(2..4) != Some(&[ISA, irq]) {
+        return None;
+    }
+    Some((u32_at(structure, 4)?, u16_at(structure, 8)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::super::testing::table;
+    use super::*;
+
+    const COM1: u8 = 4;
+
+    fn madt(structures: &[&[u8]]) -> Vec<u8> {
+        let local_apic_and_flags = [0, 0, 0xe0, 0xfe, 1, 0, 0, 0];
+        let body = [&local_apic_and_flags, structures.concat().as_slice()].concat();
+        table(b"APIC", &body)
+    }
+
+    fn io_apic(address: u32, first: u32) -> Vec<u8> {
+        let head = [IO_APIC, 12, 0, 0];
+        [&head[..], &address.to_le_bytes(), &first.to_le_bytes()].concat()
+    }
+
+    fn moved(irq: u8, global: u32, flags: u16) -> Vec<u8> {
+        let head = [SOURCE_OVERRIDE, 10, 0, irq];
+        [&head[..], &global.to_le_bytes(), &flags.to_le_bytes()].concat()
+    }
+
+    const LOCAL_APIC: &[u8] = &[0, 8, 0, 0, 1, 0, 0, 0];
+
+    #[test]
+    fn a_line_that_is_not_moved_is_an_edge_at_its_own_input() {
+        let table = madt(&[LOCAL_APIC, &io_apic(0xfec0_0000, 0), &moved(9, 9, 0b1101)]);
+        let line = InterruptLine {
+            io_apic: 0xfec0_0000,
+            input: 4,
+            polarity: Polarity::High,
+            trigger: Trigger::Edge,
+        };
+        assert_eq!(isa_line(&table, COM1), Some(line));
+    }
+
+    #[test]
+    fn a_line_can_be_moved_to_another_input_and_apic() {
+        let table = madt(&[
+            &moved(COM1, 30, 0b1111),
+            &io_apic(0xfec0_0000, 0),
+            &io_apic(0xfec1_0000, 24),
+        ]);
+        let line = InterruptLine {
+            io_apic: 0xfec1_0000,
+            input: 6,
+            polarity: Polarity::Low,
+            trigger: Trigger::Level,
+        };
+        assert_eq!(isa_line(&table, COM1), Some(line));
+    }
+
+    #[test]
+    fn without_an_io_apic_there_is_no_line() {
+        assert_eq!(isa_line(&madt(&[LOCAL_APIC]), COM1), None);
+        let above = madt(&[&io_apic(0xfec0_0000, 24)]);
+        assert_eq!(isa_line(&above, COM1), None);
+    }
+
+    #[test]
+    fn broken_structures_end_the_table() {
+        let good = io_apic(0xfec0_0000, 0);
+        for broken in [
+            &[1, 0][..],
+            &[1, 1],
+            &[1],
+            &[1, 200, 0, 0],
+            &[1, 2],
+            &[2, 4, 0, COM1],
+        ] {
+            let line = isa_line(&madt(&[&good, broken]), COM1);
+            assert_eq!(line.map(|line| line.input), Some(4), "{broken:?}");
+            isa_line(&madt(&[broken]), COM1);
+        }
+        assert_eq!(isa_line(&[], COM1), None);
+    }
+}

@@ -1,0 +1,68 @@
+//! The I/O APIC: turns the interrupt lines of old devices into messages.
+//!
+//! Intel 82093AA, 3. Only what one line needs.
+
+use bitflags::bitflags;
+use vdpa::platform::{InterruptMessage, MapError, Mmio, PhysAddr};
+
+use crate::acpi::{InterruptLine, Polarity, Trigger};
+use crate::memory::mmio::Registers;
+
+/// `IOREGSEL`: which register `IOWIN` shows.
+const SELECT: u64 = 0x00;
+const WINDOW: u64 = 0x10;
+const REGISTERS_SIZE: u64 = 0x20;
+
+/// The version, and in bits 23:16 the number of the last input.
+const VERSION: u32 = 0x01;
+/// The first of the two registers of the first input.
+const REDIRECTION: u32 = 0x10;
+
+bitflags! {
+    /// The lower register of an input, besides the vector (3.2.4): fixed delivery to one processor.
+    struct Redirection: u32 {
+        const ACTIVE_LOW = 1 << 13;
+        const LEVEL = 1 << 15;
+    }
+}
+
+/// Why a line cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RouteError {
+    /// The registers cannot be mapped.
+    #[error("the I/O APIC's registers cannot be mapped")]
+    Registers(#[from] MapError),
+    /// The I/O APIC has fewer inputs.
+    #[error("the I/O APIC has no such input")]
+    NoInput,
+}
+
+/// Lets the line send `message`.
+pub(crate) fn route(line: InterruptLine, message: InterruptMessage) -> Result<(), RouteError> {
+    let registers = Registers::map(PhysAddr(line.io_apic), REGISTERS_SIZE)?;
+    let last_input = read(&registers, VERSION) >> 16 & 0xff;
+    let input = u32::from(line.input);
+    if input > last_input {
+        return Err(RouteError::NoInput);
+    }
+    let mut flags = Redirection::empty();
+    flags.set(Redirection::ACTIVE_LOW, line.polarity == Polarity::Low);
+    flags.set(Redirection::LEVEL, line.trigger == Trigger::Level);
+    let vector = message.data & 0xff;
+    // Both hold the id of the processor's local APIC: the message in bits 19:12, the register in 31:24.
+    let destination = (message.address >> 12 & 0xff) as u32;
+    let lower = REDIRECTION + 2 * input;
+    write(&registers, lower + 1, destination << 24);
+    write(&registers, lower, flags.bits() | vector);
+    Ok(())
+}
+
+fn read(registers: &Registers, register: u32) -> u32 {
+    registers.write32(SELECT, register);
+    registers.read32(WINDOW)
+}
+
+fn write(registers: &Registers, register: u32, value: u32) {
+    registers.write32(SELECT, register);
+    registers.write32(WINDOW, value);
+}
