@@ -4,12 +4,15 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use qemu::accel::AccelChoice;
+use qemu::bench;
 use qemu::build::Profile;
-use qemu::device::{Access, Disk, Net, NetBackend, NetChoice};
+use qemu::device::{Access, Disk, Net, NetBackend};
 use qemu::guest::{Debugger, Guest};
 use qemu::machine::{Machine, Memory};
+use qemu::network::{NetChoice, Network};
+use qemu::path::DataPath;
 use qemu::{port, tree};
 
 /// The TCP port the guest's web server listens on.
@@ -23,8 +26,17 @@ const MOST_QUEUES: i64 = 64;
 /// What is missing for that (the compiler's bare-metal target, QEMU) is installed where this takes
 /// no question. Ctrl-C ends the guest; otherwise its exit code becomes that of this program.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "cargo run --", version, max_term_width = 100)]
+#[command(
+    name = "cargo run --",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true
+)]
 pub struct Cli {
+    /// What to do instead of that.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Directory to serve: it is copied to a FAT32 disk of the guest [default: the sample site]
     #[arg(long, value_name = "DIR", conflicts_with = "disk")]
     pub serve: Option<PathBuf>,
@@ -57,9 +69,18 @@ pub struct Cli {
     #[arg(long, value_name = "MODEL")]
     pub cpu: Option<String>,
 
-    /// Network: user, none or tap=INTERFACE
-    #[arg(long, value_name = "NETWORK", default_value = "user")]
+    /// Network: user, none or tap=INTERFACE; and, with a comma between, who drives the card in the guest:
+    /// virtio (its own driver) or vhost (a client task with the same driver)
+    #[arg(long, value_name = "NETWORK", default_value_t)]
     pub net: NetChoice,
+
+    /// Who drives the disk in the guest: its own driver, or a client task with the same driver
+    #[arg(long, value_enum, value_name = "PATH", default_value_t)]
+    pub blk: DataPath,
+
+    /// Lets everybody who reaches the web server add, change and delete devices
+    #[arg(long)]
+    pub admin: bool,
 
     /// Queues of the disk, and queue pairs of a card on a tap interface
     #[arg(long, value_name = "N", default_value_t = 1,
@@ -93,6 +114,13 @@ pub struct Cli {
     /// Further arguments for QEMU
     #[arg(last = true, value_name = "QEMU ARGUMENTS")]
     pub extra: Vec<OsString>,
+}
+
+/// What else the program does.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Measures the data path, the IOTLB and the management of devices, and prints a table
+    Bench(bench::Options),
 }
 
 /// Where the guest's disk comes from.
@@ -136,7 +164,7 @@ impl Cli {
                 kernel.display()
             );
         }
-        if self.port.is_some() && self.net != NetChoice::User {
+        if self.port.is_some() && self.net.network != Network::User {
             bail!("--port needs --net user: only that network forwards a port of this host");
         }
         Ok(())
@@ -162,9 +190,9 @@ impl Cli {
 
     /// The port of this host that leads to the guest, if the network has one.
     pub fn host_port(&self) -> Result<Option<u16>> {
-        match self.net {
-            NetChoice::User => Ok(Some(port::choose(self.port)?)),
-            NetChoice::None | NetChoice::Tap(_) => Ok(None),
+        match self.net.network {
+            Network::User => Ok(Some(port::choose(self.port)?)),
+            Network::None | Network::Tap(_) => Ok(None),
         }
     }
 
@@ -192,31 +220,43 @@ impl Cli {
         }
     }
 
-    /// What the user appends, after the address of the network unless that names one itself.
+    /// Whether a client task drives a device. The machine has no IOMMU, so that nothing limits what the
+    /// device can reach for it.
+    pub fn has_vhost(&self) -> bool {
+        self.blk == DataPath::Vhost || self.net.path == DataPath::Vhost
+    }
+
+    /// What the options mean to the kernel, and then what the user appends: of a key that is there twice the
+    /// last value counts.
     fn kernel_command_line(&self) -> String {
         let has_address = self
             .append
             .split_whitespace()
             .any(|word| word.starts_with("ip="));
-        let words: &[&str] = match self.net {
-            NetChoice::None => &[&self.append],
-            _ if has_address => &[&self.append],
-            _ if self.append.is_empty() => &["ip=dhcp"],
-            _ => &["ip=dhcp", &self.append],
-        };
-        words.join(" ")
+        [
+            ("ip=dhcp", self.net.network != Network::None && !has_address),
+            ("net=vhost", self.net.path == DataPath::Vhost),
+            ("blk=vhost", self.blk == DataPath::Vhost),
+            ("vhost.noiommu=unsafe", self.has_vhost()),
+            ("admin=http", self.admin),
+            (&self.append, !self.append.is_empty()),
+        ]
+        .iter()
+        .filter_map(|(words, wanted)| wanted.then_some(*words))
+        .collect::<Vec<_>>()
+        .join(" ")
     }
 
     fn net(&self, host_port: Option<u16>) -> Option<Net> {
-        match &self.net {
-            NetChoice::None => None,
-            NetChoice::User => {
+        match &self.net.network {
+            Network::None => None,
+            Network::User => {
                 let forwards = host_port.map(|port| (port, GUEST_HTTP_PORT));
                 Some(Net::new(NetBackend::User {
                     forwards: forwards.into_iter().collect(),
                 }))
             }
-            NetChoice::Tap(interface) => {
+            Network::Tap(interface) => {
                 let backend = NetBackend::Tap {
                     interface: interface.clone(),
                 };
@@ -272,6 +312,28 @@ mod tests {
             (&["--gdb"], "-s -S"),
             (&["--append", "log=debug"], "-append 'ip=dhcp log=debug'"),
             (&["--append", "ip=10.0.2.9/24"], "-append 'ip=10.0.2.9/24'"),
+            (
+                &["--blk", "vhost"],
+                "-append 'ip=dhcp blk=vhost vhost.noiommu=unsafe'",
+            ),
+            (
+                &["--net", "vhost"],
+                "-append 'ip=dhcp net=vhost vhost.noiommu=unsafe'",
+            ),
+            (
+                &[
+                    "--net",
+                    "tap=tap0,vhost",
+                    "--blk",
+                    "vhost",
+                    "--append",
+                    "log=debug",
+                ],
+                "-append 'ip=dhcp net=vhost blk=vhost vhost.noiommu=unsafe log=debug'",
+            ),
+            (&["--net", "tap=tap0,vhost"], "ifname=tap0,"),
+            (&["--blk", "virtio", "--net", "virtio"], "-append 'ip=dhcp'"),
+            (&["--admin"], "-append 'ip=dhcp admin=http'"),
             (&["--", "-d", "int"], "-append 'ip=dhcp' -d int"),
         ] {
             // Options for QEMU come last, so the accelerator is left out of those.
@@ -297,6 +359,22 @@ mod tests {
     }
 
     #[test]
+    fn vhost_is_known_to_lack_an_iommu() {
+        for (arguments, expected) in [
+            (&["--blk", "vhost"][..], true),
+            (&["--net", "vhost"], true),
+            (&["--net", "user,virtio", "--blk", "virtio"], false),
+            (&[], false),
+        ] {
+            assert_eq!(
+                parse(arguments).unwrap().has_vhost(),
+                expected,
+                "{arguments:?}"
+            );
+        }
+    }
+
+    #[test]
     fn wrong_values_are_refused_with_the_option_named() {
         for (arguments, part) in [
             (&["--memory", "1K"][..], "not a memory size"),
@@ -307,6 +385,9 @@ mod tests {
             (&["--queues", "65"], "--queues"),
             (&["--machine", "virt"], "--machine"),
             (&["--net", "bridge"], "write user, none or tap=INTERFACE"),
+            (&["--net", "none,vhost"], "write none alone"),
+            (&["--blk", "vdpa"], "--blk"),
+            (&["--blk", "vdpa"], "virtio, vhost"),
             (&["--serve", "a", "--disk", "b"], "cannot be used with"),
             (&["--debug", "--release"], "cannot be used with"),
             (&["--kernel", "k", "--debug"], "cannot be used with"),

@@ -2,9 +2,6 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
-
-use thiserror::Error;
 
 /// A property of a device that QEMU reads as `on` or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -191,50 +188,6 @@ fn escaped(value: &str) -> String {
     value.replace(',', ",,")
 }
 
-/// The network a user asks for with `--net`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum NetChoice {
-    /// `user`: QEMU's own network, with a port of the host forwarded.
-    #[default]
-    User,
-    /// `none`: no network card.
-    None,
-    /// `tap=IFNAME`: a tap interface of the host.
-    Tap(String),
-}
-
-/// Why a text names no network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum NetChoiceError {
-    /// None of the known kinds.
-    #[error("not a network: write user, none or tap=INTERFACE")]
-    Unknown,
-    /// Not a name Linux gives an interface.
-    #[error("not the name of a network interface: 1 to 15 characters, without space and `/`")]
-    InterfaceName,
-}
-
-impl FromStr for NetChoice {
-    type Err = NetChoiceError;
-
-    fn from_str(text: &str) -> Result<Self, NetChoiceError> {
-        match text.split_once('=') {
-            None if text == "user" => Ok(Self::User),
-            None if text == "none" => Ok(Self::None),
-            Some(("tap", interface)) => {
-                let fits = (1..=15).contains(&interface.len());
-                let clean = |c: char| c.is_ascii_graphic() && c != '/';
-                if fits && interface.chars().all(clean) {
-                    Ok(Self::Tap(interface.into()))
-                } else {
-                    Err(NetChoiceError::InterfaceName)
-                }
-            }
-            _ => Err(NetChoiceError::Unknown),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,26 +250,5 @@ mod tests {
             arguments[3],
             "virtio-net-pci,netdev=net0,romfile=,mq=on,vectors=10"
         );
-    }
-
-    #[test]
-    fn networks_are_read_by_name() {
-        assert_eq!("user".parse(), Ok(NetChoice::User));
-        assert_eq!("none".parse(), Ok(NetChoice::None));
-        assert_eq!("tap=tap0".parse(), Ok(NetChoice::Tap("tap0".into())));
-        for text in ["", "bridge", "user=1", "tap", "USER"] {
-            assert_eq!(
-                text.parse::<NetChoice>(),
-                Err(NetChoiceError::Unknown),
-                "{text}"
-            );
-        }
-        for text in ["tap=", "tap=a/b", "tap=a b", "tap=sixteencharacter"] {
-            assert_eq!(
-                text.parse::<NetChoice>(),
-                Err(NetChoiceError::InterfaceName),
-                "{text}"
-            );
-        }
     }
 }

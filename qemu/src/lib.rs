@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accel;
+pub mod bench;
 pub mod build;
 pub mod device;
 pub mod exit;
@@ -16,6 +17,8 @@ pub mod image;
 pub mod interactive;
 pub mod interrupt;
 pub mod machine;
+pub mod network;
+pub mod path;
 pub mod port;
 pub mod prepare;
 pub mod progress;

@@ -9,12 +9,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use cli::{Cli, Source};
+use cli::{Cli, Command, Source};
 use qemu::guest::{Debugger, Guest};
 use qemu::image::DiskImage;
 use qemu::interrupt::{INTERRUPTED, Interrupt};
 use qemu::port::DEFAULT_PORT;
-use qemu::{build, interactive, prepare};
+use qemu::{bench, build, interactive, prepare};
 
 /// The unikernel that `cargo run` boots.
 const DEFAULT_PACKAGE: &str = "site";
@@ -36,7 +36,12 @@ fn run(cli: &Cli) -> Result<u8> {
         return Ok(0);
     }
     let interrupt = Interrupt::install().context("Ctrl-C cannot be caught")?;
-    let outcome = boot(cli, &interrupt);
+    let outcome = match &cli.command {
+        Some(Command::Bench(options)) => bench::run(options, &interrupt)
+            .map(|()| 0)
+            .map_err(Into::into),
+        None => boot(cli, &interrupt),
+    };
     if interrupt.happened() {
         Ok(INTERRUPTED)
     } else {
@@ -93,6 +98,11 @@ fn announce(cli: &Cli, guest: &Guest, port: Option<u16>) {
         eprintln!(
             "serving {} at http://localhost:{port} (Ctrl-C ends)",
             what.display()
+        );
+    }
+    if cli.has_vhost() {
+        eprintln!(
+            "vhost without an IOMMU: nothing keeps the device from the kernel's memory (vhost.noiommu=unsafe)"
         );
     }
     if guest.debugger == Debugger::Awaited {

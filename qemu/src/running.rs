@@ -2,8 +2,8 @@
 //!
 //! Everything has a deadline, and dropping a [`Running`] ends its QEMU.
 
-use std::io::{self, BufRead, BufReader, Read};
-use std::process::{Child, ExitStatus, Stdio};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -24,6 +24,9 @@ pub enum RunError {
     /// QEMU could not be waited for.
     #[error("{QEMU} cannot be waited for: {0}")]
     Wait(#[source] io::Error),
+    /// Its console takes no input.
+    #[error("nothing can be typed on the machine's console: {0}")]
+    Type(#[source] io::Error),
     /// The deadline passed.
     #[error("the machine was not done at the deadline")]
     TimedOut,
@@ -33,7 +36,7 @@ pub enum RunError {
 }
 
 impl Guest {
-    /// Starts the machine with its console captured and nothing to read on it.
+    /// Starts the machine with its console captured.
     ///
     /// # Errors
     ///
@@ -41,11 +44,12 @@ impl Guest {
     pub fn spawn(&self) -> Result<Running, RunError> {
         let mut child = self
             .command()
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(RunError::Start)?;
+        let stdin = child.stdin.take();
         let stdout = child.stdout.take().map(BufReader::new);
         let stderr = child.stderr.take();
         let (sender, lines) = mpsc::channel();
@@ -67,6 +71,7 @@ impl Guest {
         });
         Ok(Running {
             child,
+            stdin,
             lines,
             complaints: Some(complaints),
             console: Vec::new(),
@@ -78,6 +83,7 @@ impl Guest {
 #[derive(Debug)]
 pub struct Running {
     child: Child,
+    stdin: Option<ChildStdin>,
     lines: Receiver<String>,
     complaints: Option<JoinHandle<String>>,
     console: Vec<String>,
@@ -125,6 +131,18 @@ impl Running {
                 None => return Err(RunError::Ended(text.into())),
             }
         }
+    }
+
+    /// Types a line on the console.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Type`].
+    pub fn type_line(&mut self, line: &str) -> Result<(), RunError> {
+        let stdin = self.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe);
+        let stdin = stdin.map_err(|kind| RunError::Type(kind.into()))?;
+        let typed = stdin.write_all(format!("{line}\n").as_bytes());
+        typed.and_then(|()| stdin.flush()).map_err(RunError::Type)
     }
 
     /// The console so far.

@@ -7,7 +7,7 @@
 )]
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -130,6 +130,42 @@ fn signals_end_the_guest_and_remove_the_image() {
         assert_eq!(child.wait().unwrap().code(), Some(130), "{signal:?}");
         place.assert_nothing_is_left();
     }
+}
+
+#[test]
+fn vhost_without_an_iommu_is_said_in_one_line() {
+    let place = Place::new("exit 33");
+    for (arguments, expected) in [
+        (&["--blk", "vhost"][..], 1),
+        (&["--net", "vhost", "--blk", "vhost"], 1),
+        (&[], 0),
+    ] {
+        let output = place.run(arguments);
+        let said = stderr(&output);
+        let lines = said
+            .lines()
+            .filter(|line| line.contains("vhost.noiommu=unsafe"));
+        assert_eq!(lines.count(), expected, "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn what_is_typed_reaches_the_console_of_the_guest() {
+    let place = Place::new("read line; echo \"got $line\"; exit 33");
+    let mut child = place
+        .command(&[])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"vdpa dev show\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "got vdpa dev show\n"
+    );
 }
 
 #[test]

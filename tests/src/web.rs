@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use qemu::device::{Disk, Net, NetBackend};
 use qemu::guest::Guest;
 use qemu::running::{RunError, Running};
-use ureq::http::Response;
+use ureq::http::{Request, Response};
 use ureq::{Agent, Body};
 
 /// What the console says once the site answers.
@@ -101,6 +101,21 @@ impl Site {
         &self.client
     }
 
+    /// Types a line on the console and waits for one that contains `expected`.
+    ///
+    /// # Errors
+    ///
+    /// A [`RunError`], when it does not come within `patience`.
+    pub fn type_line(
+        &mut self,
+        line: &str,
+        expected: &str,
+        patience: Duration,
+    ) -> Result<String, RunError> {
+        self.running.type_line(line)?;
+        self.running.wait_for(expected, Instant::now() + patience)
+    }
+
     /// Whether the machine still runs: its console has not closed.
     pub fn is_running(&mut self) -> bool {
         loop {
@@ -136,6 +151,31 @@ impl Client {
     /// When no answer comes.
     pub fn head(&self, path: &str) -> Result<Response<Body>, ureq::Error> {
         self.agent.head(self.url(path)).call()
+    }
+
+    /// Sends a request with these headers and this body, and returns the status and the body of the answer.
+    ///
+    /// # Errors
+    ///
+    /// When no answer comes, or it is no text.
+    pub fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Result<(u16, String), Box<dyn Error>> {
+        let request = Request::builder().method(method).uri(self.url(path));
+        let request = headers.iter().fold(request, |request, (name, value)| {
+            request.header(*name, *value)
+        });
+        let response = if body.is_empty() {
+            self.agent.run(request.body(())?)
+        } else {
+            self.agent.run(request.body(body)?)
+        }?;
+        let status = response.status().as_u16();
+        Ok((status, response.into_body().read_to_string()?))
     }
 
     /// The whole body of `path`, and its status.
