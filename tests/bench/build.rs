@@ -1,0 +1,5 @@
+//! Makes the bench kernel bootable.
+
+fn main() {
+    boot::link();
+}
