@@ -55,6 +55,15 @@ impl Bench {
             .ok_or_else(|| Failure::from("no disk has this identity"))
     }
 
+    /// The disk of this name.
+    pub async fn disk_called(&self, name: &str) -> Result<Disk, Failure> {
+        self.collect_disks().await;
+        let disks = self.disks.borrow();
+        let disk = disks.iter().rev().find(|(_, disk)| disk.name() == name);
+        disk.map(|(_, disk)| disk.clone())
+            .ok_or_else(|| Failure::from("the disk has not been published"))
+    }
+
     /// Borrows the network card for as long as `work` takes.
     pub async fn with_net<T>(
         &self,
@@ -66,6 +75,11 @@ impl Bench {
         let result = work(&mut net).await;
         self.net.replace(Some(net));
         result
+    }
+
+    /// What the network card is called.
+    pub async fn net_name(&self) -> Result<String, Failure> {
+        self.with_net(async |net| Ok(net.name().into())).await
     }
 
     /// Forgets the network card, so that the next one to be published is used.
@@ -107,6 +121,11 @@ impl Bench {
             Either::First(result) => Ok(result),
             Either::Second(()) => Err(Failure::from("it did not end within ten seconds")),
         }
+    }
+
+    /// Forgets the disks: a handle keeps its device, and what that has claimed, from being freed.
+    pub fn drop_disks(&self) {
+        self.disks.take();
     }
 
     /// Takes the disks that have been published since the last time.

@@ -11,15 +11,21 @@ extern crate alloc;
 
 mod bench;
 mod blk;
+mod conformance;
 mod fault;
 mod heap;
+mod hostile;
 mod interrupts;
+mod moving;
 mod net;
 mod outcome;
+mod parents;
 mod pci;
 mod registry;
 mod removal;
+mod simulators;
 mod time;
+mod vhost;
 
 use guest_tests::record::{Record, Totals};
 use kernel::{ExitCode, System};

@@ -103,7 +103,8 @@ impl Totals {
 }
 
 /// The line without the log's `[    0.123456] `.
-fn without_time(line: &str) -> &str {
+#[must_use]
+pub fn without_time(line: &str) -> &str {
     let stamped = line
         .strip_prefix('[')
         .and_then(|rest| rest.split_once("] "));

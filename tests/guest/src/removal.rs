@@ -1,7 +1,6 @@
 //! Taking drivers from devices that are at work, and giving them back.
 
 use alloc::boxed::Box;
-use alloc::string::ToString;
 use core::time::Duration;
 
 use drivers::blk::{BlkError, Disk};
@@ -10,6 +9,7 @@ use guest_tests::disk::{HOST_SEED, SECTOR_BYTES, WRITABLE, WRITTEN, first_differ
 
 use crate::bench::Bench;
 use crate::outcome::Outcome;
+use crate::parents::NOBODY;
 use crate::{ensure_eq, guest_tests};
 
 guest_tests![
@@ -17,9 +17,6 @@ guest_tests![
     network_card_comes_back,
     unbinding_ends_requests_in_flight,
 ];
-
-/// No driver has this name, so a device that is for it alone stays without.
-const NOBODY: &str = "nobody";
 
 /// Tasks that load a disk.
 const READERS: [u64; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
@@ -65,9 +62,7 @@ async fn broken_disk_ends_requests_and_comes_back(bench: &Bench) -> Outcome {
 }
 
 async fn network_card_comes_back(bench: &Bench) -> Outcome {
-    let name = bench
-        .with_net(async |net| Ok(net.name().to_string()))
-        .await?;
+    let name = bench.net_name().await?;
     let device = bench.virtio_device(&name)?;
     bench.virtio().set_override(&device, Some(NOBODY)).await;
     ensure_eq!(bench.virtio().driver_of(&device), None);
