@@ -1,6 +1,6 @@
 //! The user's side of vhost: a device that a client has opened, as a device of a virtio bus.
 //!
-//! The same drivers run here as over [`virtio_vdpa`](crate::virtio_vdpa). What differs is below them: rings and
+//! The same drivers run here as over [`virtio_vdpa`]. What differs is below them: rings and
 //! buffers lie in an arena of the client's own, at addresses of the client's own, and whatever the device is
 //! told goes through a [`VhostHandle`], which believes nothing. A client that goes wrong harms only itself.
 //!

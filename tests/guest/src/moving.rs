@@ -26,8 +26,8 @@ guest_tests![
     disk_moves_to_a_client_and_back_under_load,
 ];
 
-/// Tasks that write.
-const WRITERS: usize = 8;
+/// Tasks that write, each to places of its own.
+const WRITERS: [u64; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
 /// What one of them writes at a time, in sectors.
 const STEP: u64 = 8;
 const STEP_BYTES: usize = 8 * SECTOR_BYTES;
@@ -137,24 +137,25 @@ impl<'a> Load<'a> {
             self.stopped.set(true);
             moved
         };
-        let writers = [(); WRITERS].map(|()| Box::pin(self.write()));
+        let writers = WRITERS.map(|writer| Box::pin(self.write(writer)));
         let (ends, moved) = bench.patiently(join(join_array(writers), moves)).await?;
         moved?;
         ends.into_iter().collect()
     }
 
-    async fn write(&self) -> Outcome {
+    async fn write(&self, writer: u64) -> Outcome {
+        let places = (SCRATCH.end - SCRATCH.start) / STEP / WRITERS.len() as u64;
+        let mut turn = 0;
         while !self.stopped.get() {
-            let number = self.next.get();
-            self.next.set(number + 1);
-            let places = (SCRATCH.end - SCRATCH.start) / STEP;
-            let sector = SCRATCH.start + number % places * STEP;
+            let version = self.next.get();
+            self.next.set(version + 1);
+            let place = writer * places + turn % places;
+            turn += 1;
+            let sector = SCRATCH.start + place * STEP;
             let mut buffer = self.disk.buffer(STEP_BYTES)?;
-            fill(&mut buffer, sector, GUEST_SEED + number);
+            fill(&mut buffer, sector, GUEST_SEED + version);
             self.disk.write(sector, buffer).await?;
-            let mut versions = self.versions.borrow_mut();
-            let version = versions.entry(sector).or_insert(number);
-            *version = number.max(*version);
+            self.versions.borrow_mut().insert(sector, version);
         }
         Ok(())
     }
