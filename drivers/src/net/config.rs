@@ -26,7 +26,7 @@ pub struct MacAddress(pub [u8; 6]);
 
 impl MacAddress {
     /// Whether an interface can have the address: it names one station.
-    fn is_unicast(self) -> bool {
+    pub(super) fn is_unicast(self) -> bool {
         self.0[0] & 1 == 0 && self.0 != [0; 6]
     }
 

@@ -15,7 +15,8 @@ use vdpa::virtio::VirtioDevice;
 use virtq::RewindError;
 
 use super::config::{Link, MacAddress, offered_mac, read_link};
-use super::receive::Receiver;
+use super::control::{Control, Line};
+use super::receive::{Receiver, Violation};
 use super::shared::{Shared, Stage};
 use super::token::{RxToken, TxToken, Way};
 use super::transmit::{Delivery, Transmitter};
@@ -49,6 +50,8 @@ pub(super) struct Port {
     pub(super) device: Arc<VirtioDevice>,
     pub(super) receiver: Receiver,
     pub(super) transmitter: Transmitter,
+    /// Of a device with a control queue.
+    pub(super) control: Option<Arc<Line>>,
 }
 
 impl Port {
@@ -59,6 +62,9 @@ impl Port {
         };
         self.receiver.rewind()?;
         self.transmitter.rewind()?;
+        if let Some(control) = &self.control {
+            control.rewind()?;
+        }
         rewind.done();
         Ok(())
     }
@@ -77,6 +83,14 @@ impl NetDevice {
         self.shared.mac()
     }
 
+    /// The handle that changes the interface, if its device has a control queue. `None` also once the device has
+    /// stopped.
+    #[must_use]
+    pub fn control(&self) -> Option<Control> {
+        let line = self.port.as_ref()?.control.as_ref()?;
+        Some(Control::of(line))
+    }
+
     /// The longest IP packet in bytes.
     #[must_use]
     pub fn mtu(&self) -> usize {
@@ -89,19 +103,19 @@ impl NetDevice {
         cx: &mut Context<'_>,
         delivery: Delivery,
     ) -> Option<(RxToken<'_>, TxToken<'_>)> {
-        if !self.poll_received(cx) {
-            // The end of what came in is the end of the answers.
-            self.running()?.transmitter.publish();
-            return None;
-        }
-        if !self.poll_room(cx) {
-            return None;
-        }
+        let ready = self.poll_port(|port| {
+            if !port.receiver.poll_ready(cx)? {
+                // The end of what came in is the end of the answers.
+                port.transmitter.publish();
+                return Ok(false);
+            }
+            Ok(port.transmitter.poll_ready(cx)?)
+        });
         let Port {
             receiver,
             transmitter,
             ..
-        } = self.running()?;
+        } = self.port.as_mut().filter(|_| ready)?;
         Some((
             RxToken(receiver),
             TxToken(Way::Device(transmitter, delivery)),
@@ -114,12 +128,15 @@ impl NetDevice {
         cx: &mut Context<'_>,
         delivery: Delivery,
     ) -> Option<TxToken<'_>> {
-        let room = self.poll_room(cx);
-        if self.running().is_none() {
-            return Some(TxToken(Way::Nowhere(&self.shared.counters)));
+        let room = self.running().map(|port| port.transmitter.poll_ready(cx));
+        match room.and_then(|room| self.note(room)) {
+            Some(true) => {
+                let port = self.port.as_mut()?;
+                Some(TxToken(Way::Device(&mut port.transmitter, delivery)))
+            }
+            Some(false) => None,
+            None => Some(TxToken(Way::Nowhere(&self.shared.counters))),
         }
-        let port = self.running().filter(|_| room)?;
-        Some(TxToken(Way::Device(&mut port.transmitter, delivery)))
     }
 
     /// The state of the link; `cx` is woken when it changes. Gives the device what is still to be sent.
@@ -151,8 +168,8 @@ impl NetDevice {
             .is_some_and(|port| port.transmitter.is_starved());
         core::future::poll_fn(|cx| {
             let changed = self.poll_link(cx) != before;
-            let received = self.poll_received(cx);
-            let room = starved && self.poll_room(cx);
+            let received = self.poll_port(|port| port.receiver.poll_ready(cx));
+            let room = starved && self.poll_port(|port| Ok(port.transmitter.poll_ready(cx)?));
             let ended = self.running().is_none();
             if changed || received || room || ended {
                 Poll::Ready(())
@@ -163,15 +180,9 @@ impl NetDevice {
         .await;
     }
 
-    /// Whether there is a frame. If not, `cx` is woken when there may be.
-    fn poll_received(&mut self, cx: &mut Context<'_>) -> bool {
-        let result = self.running().map(|port| port.receiver.poll_ready(cx));
-        result.and_then(|result| self.note(result)).unwrap_or(false)
-    }
-
-    /// Whether there is room to send. If not, `cx` is woken when there may be.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> bool {
-        let result = self.running().map(|port| port.transmitter.poll_ready(cx));
+    /// What a queue says, if there are any. The first error silences the interface.
+    fn poll_port(&mut self, poll: impl FnOnce(&mut Port) -> Result<bool, Violation>) -> bool {
+        let result = self.running().map(poll);
         result.and_then(|result| self.note(result)).unwrap_or(false)
     }
 
@@ -184,10 +195,15 @@ impl NetDevice {
         let condition = port.device.check();
         let link = read_link(&port.device, features);
         let mac = offered_mac(&port.device, features);
+        let chosen = port.control.as_ref().and_then(|control| {
+            control.follow();
+            control.chosen_mac()
+        });
         if self.note(rewound).is_none() || self.note(condition).is_none() {
             return;
         }
-        if let Ok(Some(mac)) = mac {
+        // What the application has chosen goes before what the device shows: it is told again.
+        if let Some(mac) = chosen.or(mac.ok().flatten()) {
             self.shared.set_mac(mac);
         }
         match link {

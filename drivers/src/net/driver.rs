@@ -14,6 +14,7 @@ use virtio::net::F;
 use virtq::{Chain, DmaBuffer, Readable, Writable};
 
 use super::config::{Link, read_link, read_mac, read_mtu};
+use super::control::{CONTROL_FEATURES, Command, Line, Slot, Worker, is_usable};
 use super::device::{NetDevice, Offload, Port};
 use super::header::ETHERNET_LEN;
 use super::receive::{ReceiveConfig, Receiver};
@@ -25,6 +26,10 @@ use crate::registry::Registry;
 /// The queues of the first pair (VIRTIO 1.2, 5.1.2).
 const RECEIVE_QUEUE: u16 = 0;
 const TRANSMIT_QUEUE: u16 = 1;
+/// The control queue, as `VIRTIO_NET_F_MQ` is not negotiated.
+const CONTROL_QUEUE: u16 = 2;
+/// One command at a time: what the device reads, and what it writes.
+const CONTROL_QUEUE_SIZE: u16 = 2;
 /// How much memory the buffers of one queue take at most, in bytes, if eight frames fit into it.
 const BUFFERS_LEN_MAX: usize = 512 * 1024;
 const BUFFERS_MIN: usize = 8;
@@ -70,8 +75,7 @@ impl NetDriver {
     }
 
     async fn attach(&self, device: &Arc<VirtioDevice>) -> Result<BoundNet, ProbeError> {
-        let supported = F::MAC | F::STATUS | F::MTU | F::MRG_RXBUF | F::CSUM | F::GUEST_CSUM;
-        let features = device.negotiate(supported.into(), Features::EMPTY).await?;
+        let features = negotiate(device).await?;
         let NetOptions {
             completion,
             queue_size,
@@ -82,7 +86,12 @@ impl NetDriver {
         let transmit = device
             .create_queue(TRANSMIT_QUEUE, "tx", queue_size, completion)
             .await?;
-        let queues = Queues { receive, transmit };
+        let control = create_control_queue(device, features, completion).await?;
+        let queues = Queues {
+            receive,
+            transmit,
+            control,
+        };
         // A device that does not run touches no queue, so the queues may be dropped if this fails.
         let prepared = self.start(device, features, &queues).await?;
         Ok(self.publish(device, features, queues, prepared))
@@ -139,6 +148,7 @@ impl NetDriver {
         let Queues {
             receive: rx,
             transmit: tx,
+            control,
         } = queues;
         let Prepared {
             identity,
@@ -174,6 +184,11 @@ impl NetDriver {
             transmit_buffers,
             Arc::clone(counters),
         );
+        let control = control.map(|ControlQueue { queue, slot }| {
+            let (line, event) = Line::new(device, features, &shared, queue, slot);
+            let worker = Worker::spawn(&line, event, completion);
+            (line, worker)
+        });
         let offload = Offload {
             receive: receive.partial_checksums,
             transmit: checksum == TransmitChecksum::Device,
@@ -182,6 +197,7 @@ impl NetDriver {
             device: Arc::clone(device),
             receiver,
             transmitter,
+            control: control.as_ref().map(|(line, _)| Arc::clone(line)),
         });
         let interface = NetDevice {
             features,
@@ -195,6 +211,7 @@ impl NetDriver {
             device: Arc::clone(device),
             registry,
             shared,
+            control,
             _node: node,
         }
     }
@@ -226,6 +243,12 @@ impl Driver<VirtioDevice> for NetDriver {
 struct Queues {
     receive: VirtQueue<Writable>,
     transmit: VirtQueue<Readable>,
+    control: Option<ControlQueue>,
+}
+
+struct ControlQueue {
+    queue: VirtQueue<Command>,
+    slot: Arc<Slot>,
 }
 
 /// What an interface needs besides its queues.
@@ -242,6 +265,7 @@ struct BoundNet {
     device: Arc<VirtioDevice>,
     registry: Arc<Registry<NetDevice>>,
     shared: Arc<Shared>,
+    control: Option<(Arc<Line>, Worker)>,
     /// In the tree for as long as the interface is bound.
     _node: Arc<Node>,
 }
@@ -250,8 +274,15 @@ impl BoundNet {
     /// Ends the traffic and lets the interface free its queues.
     async fn stop(&self) {
         self.shared.silence();
+        if let Some((line, _)) = &self.control {
+            line.stop();
+        }
         // If the device does not follow, the queues know that their memory must be leaked.
         let _ = self.device.reset().await;
+        if let Some((line, worker)) = &self.control {
+            worker.join().await;
+            line.reclaim();
+        }
         self.shared.release();
         // A stack that has met the end of the traffic waits for nothing else.
         self.device.config_event().raise();
@@ -277,6 +308,36 @@ impl Bound for BoundNet {
     fn resume(&self) -> BoxFuture<'_, Result<(), PowerError>> {
         Box::pin(self.device.resume())
     }
+}
+
+/// Agrees on features; on those of the control queue, if it is there and of use.
+async fn negotiate(device: &VirtioDevice) -> Result<Features, ProbeError> {
+    let plain = F::MAC | F::STATUS | F::MTU | F::MRG_RXBUF | F::CSUM | F::GUEST_CSUM;
+    if device.queue_count() > CONTROL_QUEUE {
+        let supported = plain | CONTROL_FEATURES;
+        let features = device.negotiate(supported.into(), Features::EMPTY).await?;
+        if is_usable(features) || features.intersection(CONTROL_FEATURES.into()) == Features::EMPTY
+        {
+            return Ok(features);
+        }
+    }
+    Ok(device.negotiate(plain.into(), Features::EMPTY).await?)
+}
+
+/// The control queue and the memory of its commands, if it has been agreed on.
+async fn create_control_queue(
+    device: &VirtioDevice,
+    features: Features,
+    completion: Completion,
+) -> Result<Option<ControlQueue>, ProbeError> {
+    if !is_usable(features) {
+        return Ok(None);
+    }
+    let slot = Slot::new(&device.dma()).map_err(|_| ProbeError::OutOfResources)?;
+    let queue = device
+        .create_queue(CONTROL_QUEUE, "control", CONTROL_QUEUE_SIZE, completion)
+        .await?;
+    Ok(Some(ControlQueue { queue, slot }))
 }
 
 /// As many buffers as the queue has descriptors, or fewer if they are large.

@@ -2,10 +2,12 @@
 //!
 //! [`NetDriver`] sits on the virtio bus and makes a [`NetDevice`] of each network device, which a
 //! network stack drives: `embassy-net`, or `smoltcp` itself with the cargo feature `smoltcp`. One pair
-//! of queues is used; segmentation is left to the stack.
+//! of queues is used; segmentation is left to the stack. With [`Control`] an application changes what the
+//! device is, where it can be changed.
 
 mod checksum;
 mod config;
+mod control;
 mod counters;
 mod device;
 mod driver;
@@ -20,6 +22,7 @@ mod transmit;
 mod wait;
 
 pub use config::MacAddress;
+pub use control::{Control, ControlError, Switch};
 pub use device::NetDevice;
 pub use driver::{NetDriver, NetOptions};
 pub use token::{RxToken, TxToken};

@@ -144,7 +144,6 @@ impl Receiver {
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Result<bool, Violation> {
         for _ in 0..ATTEMPTS {
             if self.fetch()? {
-                self.awaited.disarm();
                 return Ok(true);
             }
             self.publish();
@@ -192,6 +191,7 @@ impl Receiver {
             let Some(used) = self.awaited.queue.ring.take()? else {
                 return Ok(false);
             };
+            self.awaited.disarm();
             self.frame = self.accept(used)?;
         }
         Ok(self.frame.is_some())

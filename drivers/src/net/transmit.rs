@@ -95,7 +95,6 @@ impl Transmitter {
         }
         for _ in 0..ATTEMPTS {
             if !self.pool.is_empty() {
-                self.awaited.disarm();
                 return Ok(true);
             }
             self.publish();
@@ -195,6 +194,7 @@ impl Transmitter {
     /// Takes back the buffers that the device has sent.
     fn reclaim(&mut self) -> Result<(), Broken> {
         while let Some(used) = self.awaited.queue.ring.take()? {
+            self.awaited.disarm();
             self.pool.push(used.chain.buffer);
         }
         Ok(())

@@ -13,7 +13,7 @@ pub(super) const ATTEMPTS: usize = 4;
 pub(super) struct Awaited<T: Chain> {
     pub(super) queue: VirtQueue<T>,
     completion: Completion,
-    /// Whether the device has been asked to interrupt.
+    /// Whether the device has been asked to interrupt for the next buffer that it uses.
     armed: bool,
 }
 
@@ -34,9 +34,15 @@ impl<T: Chain> Awaited<T> {
             cx.waker().wake_by_ref();
             return self.queue.ring.has_used();
         }
-        let raised = self.queue.event.poll_wait(cx).is_ready();
-        self.armed = true;
-        self.queue.ring.enable_interrupts() == Pending::Yes || raised
+        if !self.armed {
+            // Asking looks at the ring, which answers all that was raised before.
+            self.queue.event.take();
+            self.armed = true;
+            if self.queue.ring.enable_interrupts() == Pending::Yes {
+                return true;
+            }
+        }
+        self.queue.event.poll_wait(cx).is_ready()
     }
 
     /// Starts the queue again, while its device is at rest.
@@ -44,11 +50,14 @@ impl<T: Chain> Awaited<T> {
         self.queue.ring.rewind()?;
         if !self.armed {
             self.queue.ring.disable_interrupts();
+        } else if self.queue.ring.enable_interrupts() == Pending::Yes {
+            self.queue.event.raise();
         }
         Ok(())
     }
 
-    /// Nobody waits any more.
+    /// Nobody waits any more, or a used buffer has been taken, after which the device has to be asked again.
+    #[inline]
     pub(super) fn disarm(&mut self) {
         if self.armed {
             self.queue.ring.disable_interrupts();

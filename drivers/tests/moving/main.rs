@@ -4,6 +4,7 @@
 
 mod blk;
 mod client;
+mod control;
 mod failures;
 mod net;
 mod old_hardware;

@@ -5,6 +5,8 @@
 mod common;
 
 #[cfg(test)]
+mod control;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod fixture;

@@ -18,6 +18,7 @@ mod hostile;
 mod interrupts;
 mod moving;
 mod net;
+mod net_control;
 mod outcome;
 mod parents;
 mod pci;

@@ -60,7 +60,9 @@ async fn sleepers_wake_in_order(bench: &Bench) -> Outcome {
             return Ok(());
         }
     }
-    Err(Failure::from("the host never left this machine alone for 75 ms"))
+    Err(Failure::from(
+        "the host never left this machine alone for 75 ms",
+    ))
 }
 
 async fn zero_sleep_ends(bench: &Bench) -> Outcome {
