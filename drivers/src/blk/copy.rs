@@ -2,11 +2,11 @@
 
 use embassy_futures::join::join_array;
 use spin::Mutex;
+use virtq::DmaBuffer;
 
 use super::disk::Disk;
 use super::error::BlkError;
 use super::limits::SECTOR_LEN;
-use super::pool::Loan;
 use super::request::Direction;
 
 /// The length of the pieces, unless the disk takes less in one request or its blocks are longer.
@@ -26,9 +26,10 @@ impl Disk {
         let lane = async || -> Result<(), BlkError> {
             while let Some((sector, piece)) = pieces.next() {
                 let bounce = pieces.stop_at_error(self.bounce())?;
-                let read = self.transfer(Direction::FromDisk, sector, bounce, piece.len());
+                let read = self.transfer_piece(Direction::FromDisk, sector, bounce, piece.len());
                 let bounce = pieces.stop_at_error(read.await)?;
                 piece.copy_from_slice(&bounce[..piece.len()]);
+                self.0.bounce.keep(bounce);
             }
             Ok(())
         };
@@ -53,8 +54,9 @@ impl Disk {
             while let Some((sector, piece)) = pieces.next() {
                 let mut bounce = pieces.stop_at_error(self.bounce())?;
                 bounce[..piece.len()].copy_from_slice(piece);
-                let write = self.transfer(Direction::ToDisk, sector, bounce, piece.len());
-                pieces.stop_at_error(write.await)?;
+                let write = self.transfer_piece(Direction::ToDisk, sector, bounce, piece.len());
+                let bounce = pieces.stop_at_error(write.await)?;
+                self.0.bounce.keep(bounce);
             }
             Ok(())
         };
@@ -64,8 +66,23 @@ impl Disk {
             .collect()
     }
 
-    fn bounce(&self) -> Result<Loan, BlkError> {
-        self.0.bounce.take().map_err(|_| BlkError::OutOfMemory)
+    async fn transfer_piece(
+        &self,
+        direction: Direction,
+        sector: u64,
+        bounce: DmaBuffer,
+        len: usize,
+    ) -> Result<DmaBuffer, BlkError> {
+        let request = self.transfer(direction, sector, bounce, len)?;
+        self.perform(request).await?.ok_or(BlkError::Broken)
+    }
+
+    /// A buffer for one piece. It is kept for the next unless the piece fails.
+    fn bounce(&self) -> Result<DmaBuffer, BlkError> {
+        match self.0.bounce.take() {
+            Some(bounce) => Ok(bounce),
+            None => self.buffer(PIECE_LEN),
+        }
     }
 
     /// A multiple of the block size, because that is a power of two up to [`PIECE_LEN`].

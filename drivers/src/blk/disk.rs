@@ -9,12 +9,12 @@ use vdpa::ids::IdGuard;
 use vdpa::ops::OpError;
 use vdpa::virtio::VirtioDevice;
 use virtio::blk::{S, T};
-use virtq::{DmaBuffer, RequestReason, Requests};
+use virtq::{DmaBuffer, RequestReason, Requests, Used};
 
 use super::error::BlkError;
 use super::limits::Limits;
-use super::pool::{Loan, Pool};
-use super::request::{BlkRequest, Data, Direction};
+use super::pool::Pool;
+use super::request::{BlkRequest, Data, Direction, Forms};
 
 /// The length of a disk's id (VIRTIO 1.2, 5.2.6).
 const ID_LEN: usize = 20;
@@ -38,10 +38,9 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     /// In sectors. The disk may change it.
     pub(super) capacity: AtomicU64,
-    /// Header and status of requests.
-    pub(super) controls: Arc<Pool>,
+    pub(super) forms: Forms,
     /// Where data goes that is copied to or from the caller's memory.
-    pub(super) bounce: Arc<Pool>,
+    pub(super) bounce: Pool<DmaBuffer>,
     pub(super) stopped: AtomicBool,
     /// The number in the name.
     pub(super) _id: IdGuard,
@@ -92,10 +91,8 @@ impl Disk {
     /// [`BlkError`]; the buffer is freed then.
     pub async fn read(&self, sector: u64, buffer: DmaBuffer) -> Result<DmaBuffer, BlkError> {
         let len = buffer.len();
-        let loan = self
-            .transfer(Direction::FromDisk, sector, Loan::of(buffer), len)
-            .await?;
-        Ok(loan.into_buffer())
+        let request = self.transfer(Direction::FromDisk, sector, buffer, len)?;
+        self.perform(request).await?.ok_or(BlkError::Broken)
     }
 
     /// Writes the buffer to the disk, from `sector` on. What is written survives a power failure
@@ -106,10 +103,8 @@ impl Disk {
     /// unless the disk was not asked at all.
     pub async fn write(&self, sector: u64, buffer: DmaBuffer) -> Result<DmaBuffer, BlkError> {
         let len = buffer.len();
-        let loan = self
-            .transfer(Direction::ToDisk, sector, Loan::of(buffer), len)
-            .await?;
-        Ok(loan.into_buffer())
+        let request = self.transfer(Direction::ToDisk, sector, buffer, len)?;
+        self.perform(request).await?.ok_or(BlkError::Broken)
     }
 
     /// Waits until everything that was written before survives a power failure. For a disk without a
@@ -125,7 +120,8 @@ impl Disk {
                 Ok(())
             };
         }
-        self.perform(T::Flush, 0, None).await.map(|_| ())
+        let request = self.request(T::Flush, 0, None)?;
+        self.perform(request).await.map(|_| ())
     }
 
     /// The disk's id, by custom its serial number; at most 20 bytes.
@@ -134,11 +130,13 @@ impl Disk {
     /// [`BlkError::Unsupported`], if the disk has none.
     pub async fn id(&self) -> Result<String, BlkError> {
         let data = Data {
-            buffer: Loan::of(self.buffer(ID_LEN)?),
+            buffer: self.buffer(ID_LEN)?,
             len: u32::try_from(ID_LEN).expect("a few bytes"),
+            segment_max: self.0.limits.segment_max,
             direction: Direction::FromDisk,
         };
-        let buffer = self.perform(T::GetId, 0, Some(data)).await?;
+        let request = self.request(T::GetId, 0, Some(data))?;
+        let buffer = self.perform(request).await?;
         let bytes = buffer.as_ref().map_or(&[][..], |buffer| &buffer[..]);
         let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
         Ok(String::from_utf8_lossy(text).into_owned())
@@ -154,14 +152,14 @@ impl Disk {
         }
     }
 
-    /// Transfers the first `len` bytes of a buffer.
-    pub(super) async fn transfer(
+    /// A request to transfer the first `len` bytes of a buffer.
+    pub(super) fn transfer(
         &self,
         direction: Direction,
         sector: u64,
-        buffer: Loan,
+        buffer: DmaBuffer,
         len: usize,
-    ) -> Result<Loan, BlkError> {
+    ) -> Result<BlkRequest, BlkError> {
         let kind = match direction {
             Direction::ToDisk if self.is_read_only() => return Err(BlkError::ReadOnly),
             Direction::ToDisk => T::Out,
@@ -171,40 +169,28 @@ impl Disk {
         if len > self.max_transfer() {
             return Err(BlkError::TooLarge);
         }
-        let len = u32::try_from(len).map_err(|_| BlkError::TooLarge)?;
         let data = Data {
             buffer,
-            len,
+            len: u32::try_from(len).map_err(|_| BlkError::TooLarge)?,
+            segment_max: self.0.limits.segment_max,
             direction,
         };
-        let buffer = self.perform(kind, sector, Some(data)).await?;
-        buffer.ok_or(BlkError::Broken)
+        self.request(kind, sector, Some(data))
+    }
+
+    fn request(&self, kind: T, sector: u64, data: Option<Data>) -> Result<BlkRequest, BlkError> {
+        let form = self.0.forms.take(|| self.0.device.dma());
+        let mut request = form.map_err(|_| BlkError::OutOfMemory)?;
+        request.write(kind, sector, data);
+        Ok(request)
     }
 
     /// Makes one request, and returns its buffer.
-    async fn perform(
-        &self,
-        kind: T,
-        sector: u64,
-        data: Option<Data>,
-    ) -> Result<Option<Loan>, BlkError> {
+    pub(super) async fn perform(&self, request: BlkRequest) -> Result<Option<DmaBuffer>, BlkError> {
         let shared = &*self.0;
-        let control = shared.controls.take().map_err(|_| BlkError::OutOfMemory)?;
-        let request = BlkRequest::new(kind, sector, control, data, shared.limits.segment_max);
-        let used = match shared.requests.submit(request).await {
-            Ok(used) => used,
-            Err(error) => return Err(shared.explain(error.reason)),
-        };
-        match used.chain.finish(used.written) {
-            Ok((S::Ok, buffer)) => Ok(buffer),
-            Ok((S::Unsupp, _)) => Err(BlkError::Unsupported),
-            Ok(_) => Err(BlkError::Io),
-            Err(violation) => {
-                log::error!("{}: {violation}", shared.name);
-                shared.device.mark_broken();
-                shared.stop();
-                Err(BlkError::Broken)
-            }
+        match shared.requests.submit(request).await {
+            Ok(used) => shared.answer(used),
+            Err(error) => Err(shared.explain(error.reason)),
         }
     }
 }
@@ -218,6 +204,21 @@ impl Shared {
 
     pub(super) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
+    }
+
+    /// What has become of a request that the disk has carried out.
+    fn answer(&self, used: Used<BlkRequest>) -> Result<Option<DmaBuffer>, BlkError> {
+        match used.chain.finish(used.written) {
+            Ok((S::Ok, buffer)) => Ok(buffer),
+            Ok((S::Unsupp, _)) => Err(BlkError::Unsupported),
+            Ok(_) => Err(BlkError::Io),
+            Err(violation) => {
+                log::error!("{}: {violation}", self.name);
+                self.device.mark_broken();
+                self.stop();
+                Err(BlkError::Broken)
+            }
+        }
     }
 
     /// Why the disk takes no more requests.

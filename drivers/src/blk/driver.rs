@@ -17,11 +17,11 @@ use vdpa::{Features, Node};
 use virtio::blk::F;
 use virtq::Requests;
 
-use super::copy::{LANES, PIECE_LEN};
+use super::copy::LANES;
 use super::disk::{Disk, Shared};
 use super::limits::{Limits, SECTOR_LEN, read_capacity};
 use super::pool::Pool;
-use super::request::{BlkRequest, CONTROL_LEN};
+use super::request::{BlkRequest, Forms};
 use super::worker::Worker;
 use crate::registry::Registry;
 
@@ -29,8 +29,6 @@ use crate::registry::Registry;
 const REQUEST_QUEUE: u16 = 0;
 /// The most entries of the request queue.
 const QUEUE_SIZE_MAX: u16 = 256;
-/// The distance of two control blocks, so that none shares a cache line with the next.
-const CONTROL_STRIDE: usize = CONTROL_LEN.next_multiple_of(64);
 /// How many bounce buffers are kept: enough for two transfers at once.
 const BOUNCE_KEPT: usize = 2 * LANES;
 
@@ -82,7 +80,7 @@ impl BlkDriver {
     ) -> Result<Prepared, ProbeError> {
         let limits = Limits::read(device, features, queue_size)?;
         let capacity = read_capacity(device)?;
-        let controls = Pool::filled(device.dma(), usize::from(queue_size), CONTROL_STRIDE)
+        let forms = Forms::new(&device.dma(), usize::from(queue_size))
             .map_err(|_| ProbeError::OutOfResources)?;
         let id = self
             .registry
@@ -92,7 +90,7 @@ impl BlkDriver {
         Ok(Prepared {
             limits,
             capacity,
-            controls,
+            forms,
             id,
         })
     }
@@ -107,7 +105,7 @@ impl BlkDriver {
         let Prepared {
             limits,
             capacity,
-            controls,
+            forms,
             id,
         } = prepared;
         let VirtQueue {
@@ -131,8 +129,8 @@ impl BlkDriver {
             requests: Requests::new(ring, doorbell),
             limits,
             capacity: AtomicU64::new(capacity),
-            controls,
-            bounce: Pool::new(device.dma(), BOUNCE_KEPT, PIECE_LEN),
+            forms,
+            bounce: Pool::new(BOUNCE_KEPT),
             stopped: AtomicBool::new(false),
             _id: id,
         });
@@ -177,7 +175,7 @@ impl Driver<VirtioDevice> for BlkDriver {
 struct Prepared {
     limits: Limits,
     capacity: u64,
-    controls: Arc<Pool>,
+    forms: Forms,
     id: IdGuard,
 }
 
@@ -198,7 +196,7 @@ impl BoundBlk {
         let _ = self.shared.device.reset().await;
         self.worker.join().await;
         self.shared.requests.reclaim();
-        self.shared.controls.clear();
+        self.shared.forms.clear();
         self.shared.bounce.clear();
     }
 }

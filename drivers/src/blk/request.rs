@@ -1,14 +1,19 @@
 //! One request as the disk sees it: header, data, status (VIRTIO 1.2, 5.2.6).
 
-use virtio::blk::{S, T};
-use virtq::{Chain, Segment};
+use alloc::boxed::Box;
+use alloc::sync::{Arc, Weak};
 
-use super::pool::Loan;
+use virtio::blk::{S, T};
+use virtq::{Chain, DmaAllocator, DmaBuffer, DmaError, Segment};
+
+use super::pool::Pool;
 
 /// The header: type, reserved, sector.
 const HEADER_LEN: usize = 16;
 /// The header and, behind it, the status byte.
 pub(super) const CONTROL_LEN: usize = HEADER_LEN + 1;
+/// The distance of two control blocks, so that none shares a cache line with the next.
+const CONTROL_STRIDE: usize = CONTROL_LEN.next_multiple_of(64);
 /// In how many segments the data of a request may lie. Only disks that limit the size of a segment
 /// need more than one.
 pub(super) const DATA_SEGMENTS_MAX: u16 = 16;
@@ -22,11 +27,13 @@ pub(super) enum Direction {
     ToDisk,
 }
 
-/// The data of a request: the first `len` bytes of a buffer.
+/// The data of a request: the first `len` bytes of a buffer, which the disk sees as segments of at most
+/// `segment_max` bytes, which is not zero.
 #[derive(Debug)]
 pub(super) struct Data {
-    pub(super) buffer: Loan,
+    pub(super) buffer: DmaBuffer,
     pub(super) len: u32,
+    pub(super) segment_max: u32,
     pub(super) direction: Direction,
 }
 
@@ -41,57 +48,127 @@ pub(super) enum Violation {
     BadLength,
 }
 
-/// A request to a disk, with the memory it needs.
+/// The forms that requests are written in, one for each that can be with the disk.
 #[derive(Debug)]
-pub(super) struct BlkRequest {
-    control: Loan,
-    data: Option<Data>,
-    segment_max: u32,
-    /// Of the data.
-    segments: u32,
+pub(super) struct Forms(Arc<Pool<Box<Form>>>);
+
+impl Forms {
+    /// `count` forms, whose control blocks are one allocation.
+    pub(super) fn new(allocator: &Arc<dyn DmaAllocator>, count: usize) -> Result<Self, DmaError> {
+        let pool = Arc::new(Pool::new(count));
+        for control in DmaBuffer::pool(allocator, count, CONTROL_STRIDE)? {
+            pool.keep(Form::new(control, &pool));
+        }
+        Ok(Self(pool))
+    }
+
+    /// A form to write a request in. If all are out, it is made of memory from `allocator`.
+    pub(super) fn take(
+        &self,
+        allocator: impl FnOnce() -> Arc<dyn DmaAllocator>,
+    ) -> Result<BlkRequest, DmaError> {
+        let form = match self.0.take() {
+            Some(form) => form,
+            None => Form::new(DmaBuffer::new(&allocator(), CONTROL_STRIDE)?, &self.0),
+        };
+        Ok(BlkRequest(Some(form)))
+    }
+
+    /// Frees those that are here.
+    pub(super) fn clear(&self) {
+        self.0.clear();
+    }
 }
 
-impl BlkRequest {
-    /// Writes the request into `control`, a buffer of [`CONTROL_LEN`] bytes. The disk sees the data as
-    /// segments of at most `segment_max` bytes, which is not zero.
-    ///
-    /// # Panics
-    /// If a buffer is shorter than said.
-    pub(super) fn new(
-        kind: T,
-        sector: u64,
-        mut control: Loan,
-        data: Option<Data>,
-        segment_max: u32,
-    ) -> Self {
-        control[0..4].copy_from_slice(&u32::from(kind).to_le_bytes());
-        control[4..8].fill(0);
-        control[8..HEADER_LEN].copy_from_slice(&sector.to_le_bytes());
-        control[HEADER_LEN] = STATUS_UNTOUCHED;
-        if let Some(data) = &data {
-            assert!(
-                bytes(data.len) <= data.buffer.len(),
-                "the data lies in its buffer"
-            );
-        }
-        let segment_max = segment_max.max(1);
-        let segments = match &data {
-            // The common case takes no division.
-            Some(data) if (1..=segment_max).contains(&data.len) => 1,
-            Some(data) => data.len.div_ceil(segment_max),
-            None => 0,
-        };
-        Self {
+/// The memory of a request.
+#[derive(Debug)]
+struct Form {
+    /// [`CONTROL_LEN`] bytes or more.
+    control: DmaBuffer,
+    data: Option<Data>,
+    /// Of the data.
+    readable_segments: u16,
+    /// Of the data.
+    writable_segments: u16,
+    home: Weak<Pool<Box<Self>>>,
+}
+
+impl Form {
+    fn new(control: DmaBuffer, home: &Arc<Pool<Box<Self>>>) -> Box<Self> {
+        Box::new(Self {
             control,
-            data,
-            segment_max,
-            segments,
+            data: None,
+            readable_segments: 0,
+            writable_segments: 0,
+            home: Arc::downgrade(home),
+        })
+    }
+
+    fn header(&self) -> Segment {
+        Segment {
+            addr: self.control.addr(),
+            len: u32::try_from(HEADER_LEN).expect("a few bytes"),
         }
     }
 
+    fn status(&self) -> Segment {
+        Segment {
+            addr: self.control.addr().offset(HEADER_LEN),
+            len: 1,
+        }
+    }
+
+    /// The segment of the data with this index.
+    fn data_segment(&self, index: u16) -> Segment {
+        let data = self
+            .data
+            .as_ref()
+            .expect("only data is counted in segments");
+        let start = u32::from(index) * data.segment_max;
+        Segment {
+            addr: data.buffer.addr().offset(bytes(start)),
+            len: data.segment_max.min(data.len - start),
+        }
+    }
+}
+
+/// A request to a disk, with the memory it needs. What is moved is small, and the form goes back to
+/// where it came from by itself, whoever drops the request.
+#[derive(Debug)]
+pub(super) struct BlkRequest(Option<Box<Form>>);
+
+impl BlkRequest {
+    /// Writes the request.
+    ///
+    /// # Panics
+    /// If the data's buffer is shorter than said, or its segments are empty or more than a queue takes.
+    pub(super) fn write(&mut self, kind: T, sector: u64, data: Option<Data>) {
+        let form = self.form_mut();
+        let (header, status) = form.control[..CONTROL_LEN].split_at_mut(HEADER_LEN);
+        header[..4].copy_from_slice(&u32::from(kind).to_le_bytes());
+        header[4..8].fill(0);
+        header[8..].copy_from_slice(&sector.to_le_bytes());
+        status.fill(STATUS_UNTOUCHED);
+        (form.readable_segments, form.writable_segments) = match &data {
+            None => (0, 0),
+            Some(data) => {
+                assert!(
+                    bytes(data.len) <= data.buffer.len(),
+                    "the data lies in its buffer"
+                );
+                match data.direction {
+                    Direction::ToDisk => (data.segments(), 0),
+                    Direction::FromDisk => (0, data.segments()),
+                }
+            }
+        };
+        form.data = data;
+    }
+
     /// What the disk answered after it wrote `written` bytes, and the data's buffer.
-    pub(super) fn finish(self, written: u32) -> Result<(S, Option<Loan>), Violation> {
-        let status = match self.control[HEADER_LEN] {
+    pub(super) fn finish(mut self, written: u32) -> Result<(S, Option<DmaBuffer>), Violation> {
+        let form = self.form_mut();
+        let status = match form.control[HEADER_LEN] {
             STATUS_UNTOUCHED => return Err(Violation::NoStatus),
             // VIRTIO 1.2, 5.2.6: every other value belongs to features that are not negotiated.
             byte => match S::try_from(byte) {
@@ -99,76 +176,72 @@ impl BlkRequest {
                 _ => return Err(Violation::UnknownStatus),
             },
         };
+        let data = form.data.take();
+        let from_disk = match &data {
+            Some(data) if data.direction == Direction::FromDisk => bytes(data.len),
+            _ => 0,
+        };
         // After a failure it is anybody's guess how much of the data was written.
-        if status == S::Ok && bytes(written) != self.data_len(Direction::FromDisk) + 1 {
+        if status == S::Ok && bytes(written) != from_disk + 1 {
             return Err(Violation::BadLength);
         }
-        Ok((status, self.data.map(|data| data.buffer)))
+        Ok((status, data.map(|data| data.buffer)))
     }
 
-    fn data_len(&self, direction: Direction) -> usize {
-        let data = self
-            .data
-            .as_ref()
-            .filter(|data| data.direction == direction);
-        data.map_or(0, |data| bytes(data.len))
+    fn form(&self) -> &Form {
+        self.0.as_deref().expect("a request keeps its form")
     }
 
-    #[inline]
-    fn data_segments(&self, direction: Direction) -> usize {
-        match &self.data {
-            Some(data) if data.direction == direction => bytes(self.segments),
-            _ => 0,
+    fn form_mut(&mut self) -> &mut Form {
+        self.0.as_deref_mut().expect("a request keeps its form")
+    }
+}
+
+impl Data {
+    fn segments(&self) -> u16 {
+        if (1..=self.segment_max).contains(&self.len) {
+            // The common case takes no division.
+            return 1;
         }
+        u16::try_from(self.len.div_ceil(self.segment_max)).expect("the data has few segments")
     }
+}
 
-    /// The header, the status or, of the data, the segment of this index.
-    fn segment(&self, part: Part) -> Segment {
-        let (buffer, start, len) = match (part, &self.data) {
-            (Part::Data(index), Some(data)) => {
-                let start = index * bytes(self.segment_max);
-                let left = bytes(data.len) - start;
-                (&data.buffer, start, left.min(bytes(self.segment_max)))
-            }
-            (Part::Status, _) => (&self.control, HEADER_LEN, 1),
-            (Part::Header | Part::Data(_), _) => (&self.control, 0, HEADER_LEN),
+impl Drop for BlkRequest {
+    fn drop(&mut self) {
+        let Some(mut form) = self.0.take() else {
+            return;
         };
-        let len = u32::try_from(len).expect("a part of a buffer, which has 32 bits");
-        Segment {
-            addr: buffer.addr().offset(start),
-            len,
+        // A request that was given up still has its data.
+        form.data = None;
+        if let Some(home) = form.home.upgrade() {
+            home.keep(form);
         }
     }
 }
 
-#[derive(Clone, Copy)]
-enum Part {
-    Header,
-    Data(usize),
-    Status,
-}
-
-// SAFETY: The segments are disjoint parts of `control`, which holds `CONTROL_LEN` bytes or `new` would
-// have panicked, and consecutive parts of the first `len` bytes of the data's buffer, which `new` has
+// SAFETY: The segments are disjoint parts of `control`, which holds `CONTROL_LEN` bytes or `write` would
+// have panicked, and consecutive parts of the first `len` bytes of the data's buffer, which `write` has
 // compared with its length. The value owns both buffers, does not change them, and lets nobody else.
 unsafe impl Chain for BlkRequest {
     const MAX_SEGMENTS: u16 = DATA_SEGMENTS_MAX + 2;
 
     fn readable(&self) -> impl ExactSizeIterator<Item = Segment> {
-        (0..1 + self.data_segments(Direction::ToDisk)).map(|index| match index.checked_sub(1) {
-            None => self.segment(Part::Header),
-            Some(index) => self.segment(Part::Data(index)),
+        let form = self.form();
+        (0..1 + form.readable_segments).map(|index| match index.checked_sub(1) {
+            None => form.header(),
+            Some(index) => form.data_segment(index),
         })
     }
 
     fn writable(&self) -> impl ExactSizeIterator<Item = Segment> {
-        let data = self.data_segments(Direction::FromDisk);
-        (0..data + 1).map(move |index| {
-            self.segment(if index < data {
-                Part::Data(index)
+        let form = self.form();
+        (0..form.writable_segments + 1).map(|index| {
+            if index < form.writable_segments {
+                form.data_segment(index)
             } else {
-                Part::Status
-            })
+                form.status()
+            }
         })
     }
 }
