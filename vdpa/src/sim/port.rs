@@ -56,24 +56,28 @@ impl Port {
     /// driver has broken has none any more.
     #[inline]
     pub(super) fn take(&mut self) -> Option<Chain> {
-        match self.queue.pop() {
-            Ok(Some(chain)) => {
-                self.asleep = false;
-                Some(chain)
+        // A second time for what has come while the driver was asked.
+        for _ in 0..2 {
+            match self.queue.pop() {
+                Ok(Some(chain)) => {
+                    self.asleep = false;
+                    return Some(chain);
+                }
+                Ok(None) if !self.asleep => self.sleep()?,
+                Ok(None) | Err(PopError::Busy | PopError::Broken(_)) => return None,
             }
-            Ok(None) if !self.asleep => self.take_or_sleep(),
-            Ok(None) | Err(PopError::Busy | PopError::Broken(_)) => None,
         }
+        None
     }
 
-    /// Asks the driver to notify of the next chain, and looks once more: one may have come meanwhile.
-    fn take_or_sleep(&mut self) -> Option<Chain> {
+    /// Asks the driver to notify of the next chain. Nothing, unless one has come meanwhile.
+    fn sleep(&mut self) -> Option<()> {
         match self.queue.enable_notifications() {
+            Ok(Pending::Yes) => Some(()),
             Ok(Pending::No) => {
                 self.asleep = true;
                 None
             }
-            Ok(Pending::Yes) => self.queue.pop().unwrap_or_default(),
             // It is looked at at the end of the turn.
             Err(_) => None,
         }

@@ -33,7 +33,6 @@ pub(super) struct Body {
     id: u16,
     /// How many descriptors of the ring the chain takes; 0 until its id is known.
     descriptors: u16,
-    has_writable: bool,
     readable_len: u64,
     writable_len: u64,
     /// The queue it belongs to.
@@ -88,7 +87,6 @@ impl Chain {
                 count: 0,
                 id: 0,
                 descriptors: 0,
-                has_writable: false,
                 readable_len: 0,
                 writable_len: 0,
                 owner,
@@ -102,21 +100,51 @@ impl Chain {
     #[inline]
     pub(super) fn reset(&mut self) {
         self.body.descriptors = 0;
-        self.body.has_writable = false;
-        self.clear();
     }
 
-    /// Names the chain and says how many descriptors of the ring it takes, at least one.
+    /// Begins to collect the segments of the chain.
     #[inline]
-    pub(super) fn identify(&mut self, id: u16, descriptors: u16) {
-        self.body.id = id;
-        self.body.descriptors = descriptors;
+    pub(super) fn fill(&mut self) -> Filling<'_> {
+        Filling {
+            body: &mut self.body,
+            readable: 0,
+            count: 0,
+            has_writable: false,
+            readable_len: 0,
+            writable_len: 0,
+        }
     }
 
     /// How many descriptors of the ring the chain takes, or 0 if its id is not known.
     #[inline]
     pub(super) fn descriptors(&self) -> u16 {
         self.body.descriptors
+    }
+
+    /// Takes all segments out: nothing of a malformed chain is to be used.
+    pub(super) fn clear(&mut self) {
+        (self.body.readable, self.body.count) = (0, 0);
+        (self.body.readable_len, self.body.writable_len) = (0, 0);
+    }
+}
+
+/// A chain whose descriptors are being read. It has none of their segments before the [end](Self::end), so that
+/// what is counted meanwhile stays in registers.
+pub(super) struct Filling<'a> {
+    body: &'a mut Body,
+    readable: u16,
+    count: u16,
+    has_writable: bool,
+    readable_len: u64,
+    writable_len: u64,
+}
+
+impl Filling<'_> {
+    /// Names the chain and says how many descriptors of the ring it takes, at least one.
+    #[inline]
+    pub(super) fn identify(&mut self, id: u16, descriptors: u16) {
+        self.body.id = id;
+        self.body.descriptors = descriptors;
     }
 
     /// Adds what a descriptor names, or says what is wrong with it.
@@ -126,10 +154,10 @@ impl Chain {
             addr, len, flags, ..
         } = descriptor;
         let writable = flags & F_WRITE != 0;
-        if self.body.has_writable && !writable {
+        if self.has_writable && !writable {
             return Err(Broken::ReadableAfterWritable);
         }
-        self.body.has_writable = writable;
+        self.has_writable = writable;
         // The specification does not forbid an empty buffer, and Linux's device side takes it.
         let Some(last) = len.checked_sub(1) else {
             return Ok(());
@@ -138,37 +166,30 @@ impl Chain {
         if addr.checked_add(u64::from(last)).is_none() {
             return Err(Broken::AddressWrap);
         }
-        let slot = self
-            .body
-            .segments
-            .get_mut(usize::from(self.body.count))
-            .ok_or(Broken::TooLong)?;
-        *slot = Segment {
+        let slot = self.body.segments.get_mut(usize::from(self.count));
+        *slot.ok_or(Broken::TooLong)? = Segment {
             addr: DmaAddr(addr),
             len,
         };
-        self.body.count += 1;
+        self.count += 1;
         if writable {
-            self.body.writable_len += u64::from(len);
+            self.writable_len += u64::from(len);
         } else {
-            self.body.readable = self.body.count;
-            self.body.readable_len += u64::from(len);
+            self.readable = self.count;
+            self.readable_len += u64::from(len);
         }
         Ok(())
     }
 
     /// Checks the chain as a whole after its last descriptor.
     #[inline]
-    pub(super) fn end(&self) -> Result<(), Broken> {
-        if self.body.readable_len + self.body.writable_len > BYTES_MAX {
+    pub(super) fn end(self) -> Result<(), Broken> {
+        if self.readable_len + self.writable_len > BYTES_MAX {
             return Err(Broken::TooManyBytes);
         }
+        let body = self.body;
+        (body.readable, body.count) = (self.readable, self.count);
+        (body.readable_len, body.writable_len) = (self.readable_len, self.writable_len);
         Ok(())
-    }
-
-    /// Takes all segments out: nothing of a malformed chain is to be used.
-    pub(super) fn clear(&mut self) {
-        (self.body.readable, self.body.count) = (0, 0);
-        (self.body.readable_len, self.body.writable_len) = (0, 0);
     }
 }

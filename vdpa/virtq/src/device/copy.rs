@@ -33,8 +33,13 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
         offset: u64,
         bytes: &mut [u8],
     ) -> Result<usize, TransferError> {
-        let memory = &self.host.memory;
-        Pieces::new(memory, chain.readable(), offset, bytes.len(), Access::Read).read(bytes)
+        let (memory, segments) = (&self.host.memory, chain.readable());
+        if let Some(piece) = whole(memory, segments, offset, bytes.len(), Access::Read) {
+            // SAFETY: as in `Pieces::read`.
+            unsafe { copy_out(piece.ptr, bytes) };
+            return Ok(bytes.len());
+        }
+        Pieces::new(memory, segments, offset, bytes.len(), Access::Read).read(bytes)
     }
 
     /// Copies `bytes` into the writable part of a chain, from byte `offset` on. Returns how many bytes had
@@ -44,8 +49,14 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
     /// [`TransferError`], with the bytes before the fault copied.
     #[inline]
     pub fn push(&self, chain: &Chain, offset: u64, bytes: &[u8]) -> Result<usize, TransferError> {
-        let memory = &self.host.memory;
-        Pieces::new(memory, chain.writable(), offset, bytes.len(), Access::Write)
+        let (memory, segments) = (&self.host.memory, chain.writable());
+        if let Some(piece) = whole(memory, segments, offset, bytes.len(), Access::Write) {
+            // SAFETY: as in `Pieces::write`.
+            unsafe { copy_in(piece.ptr, bytes) };
+            self.host.log.written(piece.addr, piece.len);
+            return Ok(bytes.len());
+        }
+        Pieces::new(memory, segments, offset, bytes.len(), Access::Write)
             .write(bytes, &self.host.log)
     }
 
@@ -76,6 +87,34 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
     pub fn log_written(&self, piece: &Piece, len: u32) {
         self.host.log.written(piece.addr, len);
     }
+}
+
+/// The `wanted` bytes from byte `offset` of the segments on, if they can be reached and lie in one piece, as they
+/// mostly do.
+#[inline]
+fn whole<M: Memory>(
+    memory: &M,
+    segments: &[Segment],
+    offset: u64,
+    wanted: usize,
+    access: Access,
+) -> Option<Piece> {
+    let mut skip = offset;
+    for &Segment { addr, len } in segments {
+        let len = u64::from(len);
+        if skip < len {
+            let wanted = u32::try_from(wanted).ok()?;
+            if wanted == 0 || u64::from(wanted) > len - skip {
+                return None;
+            }
+            // Does not wrap: the chain's segments were checked.
+            let addr = DmaAddr(addr.0.wrapping_add(skip));
+            let piece = memory.translate(addr, wanted, access).ok()?;
+            return (piece.len == wanted).then_some(piece);
+        }
+        skip -= len;
+    }
+    None
 }
 
 /// The host's memory behind some segments, piece by piece. Ends after the first fault.
@@ -125,7 +164,6 @@ impl<'a, M: Memory> Pieces<'a, M> {
     }
 
     /// Copies out of the pieces.
-    #[inline]
     pub(super) fn read(self, bytes: &mut [u8]) -> Result<usize, TransferError> {
         let mut done = 0;
         for piece in self {
@@ -139,7 +177,6 @@ impl<'a, M: Memory> Pieces<'a, M> {
     }
 
     /// Copies into the pieces, and tells the log.
-    #[inline]
     pub(super) fn write<L: DirtyLog>(self, bytes: &[u8], log: &L) -> Result<usize, TransferError> {
         let mut done = 0;
         for piece in self {

@@ -52,17 +52,19 @@ impl Descriptor {
 }
 
 /// An indirect table (VIRTIO 1.2, 2.7.5.3 and 2.8.7), anywhere in the driver's memory, aligned or not.
-pub(super) struct Table {
+pub(super) struct Table<'a, M> {
+    memory: &'a M,
     addr: DmaAddr,
     entries: u16,
-    /// The mapping that was used last, and the byte of the table where it starts.
-    window: Option<(u32, Piece)>,
+    /// The byte of the table from which on `piece` has it: the mapping that was used last.
+    start: u32,
+    piece: Piece,
 }
 
-impl Table {
+impl<'a, M: Memory> Table<'a, M> {
     /// The table that `descriptor` names, of at most `limit` entries.
     #[inline]
-    pub(super) fn new(descriptor: Descriptor, limit: usize) -> Result<Self, Broken> {
+    pub(super) fn new(memory: &'a M, descriptor: Descriptor, limit: u16) -> Result<Self, Broken> {
         let Descriptor { addr, len, .. } = descriptor;
         if len == 0 || !len.is_multiple_of(SIZE) {
             return Err(Broken::IndirectLength);
@@ -70,14 +72,19 @@ impl Table {
         if addr.checked_add(u64::from(len - 1)).is_none() {
             return Err(Broken::AddressWrap);
         }
-        match u16::try_from(len / SIZE) {
-            Ok(entries) if usize::from(entries) <= limit => Ok(Self {
-                addr: DmaAddr(addr),
-                entries,
-                window: None,
-            }),
-            _ => Err(Broken::IndirectTooLong),
-        }
+        let entries = match u16::try_from(len / SIZE) {
+            Ok(entries) if entries <= limit => entries,
+            _ => return Err(Broken::IndirectTooLong),
+        };
+        let addr = DmaAddr(addr);
+        let piece = memory.translate(addr, len, Access::Read);
+        Ok(Self {
+            memory,
+            addr,
+            entries,
+            start: 0,
+            piece: piece.map_err(Broken::IndirectFault)?,
+        })
     }
 
     /// How many entries the table has.
@@ -88,38 +95,37 @@ impl Table {
 
     /// The two words of entry `index`, which is below [`Table::entries`].
     #[inline]
-    pub(super) fn entry<M: Memory>(
-        &mut self,
-        memory: &M,
-        index: u16,
-    ) -> Result<(u64, u64), Broken> {
+    pub(super) fn entry(&mut self, index: u16) -> Result<(u64, u64), Broken> {
         let offset = u32::from(index) * SIZE;
-        if let Some((start, piece)) = self.window
-            && offset >= start
-            && offset - start + SIZE <= piece.len
-        {
-            // SAFETY: the entry lies inside the piece.
-            let ptr = unsafe { piece.ptr.add((offset - start) as usize) };
-            return Ok(words(ptr));
+        let inside = offset.wrapping_sub(self.start);
+        if u64::from(inside) + u64::from(SIZE) > u64::from(self.piece.len) {
+            return self.translate(offset);
         }
-        self.translate(memory, offset)
+        // SAFETY: the entry lies inside the piece.
+        let ptr = unsafe { self.piece.ptr.add(inside as usize) };
+        // SAFETY: likewise.
+        Ok(unsafe { words(ptr) })
     }
 
-    fn translate<M: Memory>(&mut self, memory: &M, offset: u32) -> Result<(u64, u64), Broken> {
+    /// An entry outside of the mapping that was used last.
+    #[cold]
+    fn translate(&mut self, offset: u32) -> Result<(u64, u64), Broken> {
         // Does not wrap: the whole table was checked when it was made.
         let addr = DmaAddr(self.addr.0.wrapping_add(u64::from(offset)));
         let left = u32::from(self.entries) * SIZE - offset;
-        let piece = memory
+        let piece = self
+            .memory
             .translate(addr, left, Access::Read)
             .map_err(Broken::IndirectFault)?;
         if piece.len >= SIZE {
-            self.window = Some((offset, piece));
-            return Ok(words(piece.ptr));
+            (self.start, self.piece) = (offset, piece);
+            // SAFETY: the piece begins with the entry.
+            return Ok(unsafe { words(piece.ptr) });
         }
         // The entry lies across mappings.
         let segment = Segment { addr, len: SIZE };
         let mut bytes = [0; DESCRIPTOR];
-        Pieces::new(memory, &[segment], 0, DESCRIPTOR, Access::Read)
+        Pieces::new(self.memory, &[segment], 0, DESCRIPTOR, Access::Read)
             .read(&mut bytes)
             .map_err(|error| Broken::IndirectFault(error.fault))?;
         let (words, _) = bytes.as_chunks();
@@ -128,27 +134,37 @@ impl Table {
 }
 
 /// Reads the two words of a descriptor, each of them once.
+///
+/// # Safety
+/// `ptr` must be valid for reads of 16 bytes.
 #[inline]
-fn words(ptr: NonNull<u8>) -> (u64, u64) {
+unsafe fn words(ptr: NonNull<u8>) -> (u64, u64) {
     let ptr = ptr.cast::<u64>();
-    // SAFETY: the callers give 16 valid bytes.
+    if !ptr.is_aligned() {
+        // SAFETY: the caller vouches for the 16 bytes.
+        return unsafe { unaligned_words(ptr) };
+    }
+    // SAFETY: likewise.
     let second = unsafe { ptr.add(1) };
+    let word = |ptr: NonNull<u64>| {
+        // SAFETY: likewise, 8 bytes each, and the alignment was just checked.
+        let cell = unsafe { AtomicU64::from_ptr(ptr.as_ptr()) };
+        u64::from_le(cell.load(Ordering::Relaxed))
+    };
     (word(ptr), word(second))
 }
 
-#[inline]
-fn word(ptr: NonNull<u64>) -> u64 {
-    if ptr.is_aligned() {
-        // SAFETY: the callers give 8 valid bytes, and the alignment was just checked.
-        let cell = unsafe { AtomicU64::from_ptr(ptr.as_ptr()) };
-        return u64::from_le(cell.load(Ordering::Relaxed));
-    }
-    let mut bytes = [0; 8];
+/// # Safety
+/// As for [`words`].
+#[cold]
+unsafe fn unaligned_words(ptr: NonNull<u64>) -> (u64, u64) {
+    let mut bytes = [0; DESCRIPTOR];
     for (index, byte) in bytes.iter_mut().enumerate() {
-        // SAFETY: the callers give 8 valid bytes.
+        // SAFETY: the caller vouches for the 16 bytes.
         let from = unsafe { ptr.cast::<u8>().add(index) };
         // SAFETY: likewise; volatile, so that each byte is read once.
         *byte = unsafe { from.read_volatile() };
     }
-    u64::from_le_bytes(bytes)
+    let (words, _) = bytes.as_chunks();
+    (u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1]))
 }

@@ -8,6 +8,8 @@ use super::ring::Completion;
 /// Completions by the turn of their chains. At most as many as the ring has entries are outstanding.
 pub(super) struct Order {
     waiting: Box<[Option<Completion>]>,
+    /// How many wait.
+    count: u16,
     /// The turn of the next chain that is taken, and of the next that may be completed.
     issued: u16,
     due: u16,
@@ -18,6 +20,7 @@ impl Order {
     pub(super) fn new(size: u16) -> Self {
         Self {
             waiting: vec![None; usize::from(size)].into(),
+            count: 0,
             issued: 0,
             due: 0,
         }
@@ -36,20 +39,31 @@ impl Order {
         self.issued = turn;
     }
 
-    /// The chain of this turn is done.
+    /// The chain of this turn is done. Its completion, if the turn has come.
     #[inline]
-    pub(super) fn finish(&mut self, turn: u16, completion: Completion) {
+    pub(super) fn finish(&mut self, turn: u16, completion: Completion) -> Option<Completion> {
+        if turn == self.due {
+            self.due = self.after(turn);
+            return Some(completion);
+        }
         self.waiting[usize::from(turn)] = Some(completion);
+        self.count += 1;
+        None
     }
 
-    /// The next completion whose turn has come.
+    /// The next of the completions that wait, if its turn has come.
     #[inline]
     pub(super) fn next(&mut self) -> Option<Completion> {
+        if self.count == 0 {
+            return None;
+        }
         let completion = self.waiting[usize::from(self.due)].take()?;
+        self.count -= 1;
         self.due = self.after(self.due);
         Some(completion)
     }
 
+    #[inline]
     fn after(&self, turn: u16) -> u16 {
         let next = turn + 1;
         if usize::from(next) == self.waiting.len() {

@@ -4,7 +4,7 @@ use core::mem;
 use core::sync::atomic::{Ordering, fence};
 
 use super::area::{Area, Host};
-use super::chain::Chain;
+use super::chain::{Chain, Filling};
 use super::config::{DeviceConfig, NewError};
 use super::descriptor::{Descriptor, Table};
 use super::dirty::DirtyLog;
@@ -98,8 +98,12 @@ impl PackedRing {
         if !self.is_pending(memory)? {
             return Ok(false);
         }
+        let mut chain = chain.fill();
         let mut place = self.avail;
-        for count in 1..=self.size - self.in_flight {
+        let free = self.size - self.in_flight;
+        let mut count = 0;
+        while count < free {
+            count += 1;
             let offset = 16 * u32::from(place.index);
             let addr = self.offered.load64(memory, offset)?;
             let rest = self.offered.load64(memory, offset + LEN)?;
@@ -146,12 +150,13 @@ impl PackedRing {
 
     /// Goes through a table from its first entry to its last. Of its flags only `WRITE` means
     /// something; the others are ignored, and so is the id (VIRTIO 1.2, 2.8.7).
+    #[inline]
     fn walk_table<M: Memory>(
         &self,
         memory: &M,
         descriptor: Descriptor,
         alone: bool,
-        chain: &mut Chain,
+        mut chain: Filling<'_>,
     ) -> Result<(), Broken> {
         if !self.indirect {
             return Err(Broken::IndirectNotNegotiated);
@@ -159,9 +164,9 @@ impl PackedRing {
         if !alone {
             return Err(Broken::IndirectChained);
         }
-        let mut table = Table::new(descriptor, usize::from(self.chain_max))?;
+        let mut table = Table::new(memory, descriptor, self.chain_max)?;
         for index in 0..table.entries() {
-            let (addr, rest) = table.entry(memory, index)?;
+            let (addr, rest) = table.entry(index)?;
             chain.add(Descriptor::packed(addr, rest))?;
         }
         chain.end()

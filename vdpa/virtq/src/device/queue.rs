@@ -209,12 +209,13 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
         let turn = chain.body.turn;
         self.pool.give(chain);
         self.in_flight -= 1;
-        let Some(order) = &mut self.order else {
-            return self.give_back(completion);
+        let mut due = match &mut self.order {
+            Some(order) => order.finish(turn, completion),
+            None => Some(completion),
         };
-        order.finish(turn, completion);
-        while let Some(completion) = self.order.as_mut().and_then(Order::next) {
+        while let Some(completion) = due {
             self.give_back(completion)?;
+            due = self.order.as_mut().and_then(Order::next);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use core::mem;
 use core::sync::atomic::{Ordering, fence};
 
 use super::area::{Area, Host};
-use super::chain::Chain;
+use super::chain::{Chain, Filling};
 use super::config::{DeviceConfig, NewError};
 use super::descriptor::{Descriptor, Table};
 use super::dirty::DirtyLog;
@@ -85,6 +85,7 @@ impl SplitRing {
             return Err(Broken::BadHead);
         }
         self.next_avail = self.next_avail.wrapping_add(1);
+        let mut chain = chain.fill();
         chain.identify(head, 1);
         self.walk(memory, head, chain)?;
         Ok(true)
@@ -112,7 +113,12 @@ impl SplitRing {
     }
 
     #[inline]
-    fn walk<M: Memory>(&mut self, memory: &M, head: u16, chain: &mut Chain) -> Result<(), Broken> {
+    fn walk<M: Memory>(
+        &mut self,
+        memory: &M,
+        head: u16,
+        mut chain: Filling<'_>,
+    ) -> Result<(), Broken> {
         let mut index = head;
         for _ in 0..self.size {
             let offset = 16 * u32::from(index);
@@ -135,11 +141,12 @@ impl SplitRing {
     }
 
     /// Goes through the table that ends a chain (VIRTIO 1.2, 2.7.5.3).
+    #[inline]
     fn walk_table<M: Memory>(
         &self,
         memory: &M,
         descriptor: Descriptor,
-        chain: &mut Chain,
+        mut chain: Filling<'_>,
     ) -> Result<(), Broken> {
         if !self.indirect {
             return Err(Broken::IndirectNotNegotiated);
@@ -147,10 +154,10 @@ impl SplitRing {
         if descriptor.flags & F_NEXT != 0 {
             return Err(Broken::IndirectChained);
         }
-        let mut table = Table::new(descriptor, usize::from(self.chain_max))?;
+        let mut table = Table::new(memory, descriptor, self.chain_max)?;
         let mut index = 0;
         for _ in 0..table.entries() {
-            let (addr, rest) = table.entry(memory, index)?;
+            let (addr, rest) = table.entry(index)?;
             let descriptor = Descriptor::split(addr, rest);
             if descriptor.flags & F_INDIRECT != 0 {
                 return Err(Broken::IndirectNested);

@@ -6,19 +6,24 @@
 //!
 //! Source: PCI Express 6.0, section 10 (Address Translation Services), for the vocabulary.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::fmt;
-use core::mem;
+use core::ptr::NonNull;
 
 use super::memory::{Access, Fault, Memory, Piece};
 use crate::{DmaAddr, SharedMemory};
 
-/// How many translations are kept, and how many of those that gave way may still be in use before all
-/// are dropped.
-const ENTRIES: usize = 64;
+/// How many pages are found at once: a power of two.
+const LINES: usize = 256;
+/// How much of an address lies inside of such a page.
+const PAGE_BITS: u32 = 12;
+/// How many mappings are remembered for their other pages.
+const RECENT: usize = 8;
+/// How many memories may be kept before all are dropped.
+const KEPT_MAX: usize = 512;
 
 /// What is mapped around an address.
 #[derive(Clone, Debug)]
@@ -83,198 +88,223 @@ impl<L: Lookup + ?Sized> Lookup for Arc<L> {
 /// [`DeviceQueue::refresh`](super::DeviceQueue::refresh).
 pub struct DeviceTlb<L> {
     lookup: L,
-    cache: RefCell<Cache>,
-}
-
-struct Cache {
+    /// The lookup's generation that everything known is from.
+    seen: Cell<u64>,
+    /// The same, or an earlier one as long as a piece may be out that must not stay.
+    current: Cell<u64>,
     /// What [`Memory::generation`] returns.
-    generation: u64,
-    /// The lookup's generation that the entries are from.
-    seen: u64,
-    /// Whether a piece may be out that is from an earlier one.
-    outdated: bool,
-    /// At most [`ENTRIES`].
-    entries: Vec<Entry>,
-    /// The entry that was used last.
-    last: usize,
-    /// The entry that gives way next.
-    oldest: usize,
-    /// Memory that no entry leads to any more and of which a piece may be out, by its id.
-    retired: BTreeMap<usize, SharedMemory>,
+    generation: Cell<u64>,
+    /// A mapping for each page that was used, by the number of the page.
+    lines: Box<[Cell<Line>; LINES]>,
+    /// The mappings that were found last, and the one that gives way next.
+    recent: [Cell<Line>; RECENT],
+    oldest: Cell<usize>,
+    /// All memory that a line leads to or a piece may be out of, by its id.
+    kept: RefCell<BTreeMap<usize, SharedMemory>>,
 }
 
-/// A mapping that has been checked: `first` to `last` lie inside the memory, from `offset` on.
-struct Entry(Mapped);
+/// A mapping that has been checked: `first` and the `rest` bytes after it lie inside the memory at `ptr`.
+#[derive(Clone, Copy)]
+struct Line {
+    first: DmaAddr,
+    rest: u64,
+    ptr: NonNull<u8>,
+    readable: bool,
+    writable: bool,
+}
+
+// SAFETY: shared memory may be used from any thread, and the cache that has the line keeps it alive.
+unsafe impl Send for Line {}
 
 impl<L: Lookup> DeviceTlb<L> {
     /// An empty cache before a lookup.
     pub fn new(lookup: L) -> Self {
-        let cache = Cache {
-            generation: 0,
-            seen: lookup.generation(),
-            outdated: false,
-            entries: Vec::with_capacity(ENTRIES),
-            last: 0,
-            oldest: 0,
-            retired: BTreeMap::new(),
-        };
+        let seen = lookup.generation();
         Self {
             lookup,
-            cache: RefCell::new(cache),
+            seen: Cell::new(seen),
+            current: Cell::new(seen),
+            generation: Cell::new(0),
+            lines: Box::new([const { Cell::new(Line::EMPTY) }; LINES]),
+            recent: [const { Cell::new(Line::EMPTY) }; RECENT],
+            oldest: Cell::new(0),
+            kept: RefCell::default(),
         }
     }
 
-    /// Finds and keeps the mapping around `addr`.
+    /// Where the mapping of an address is looked for first.
+    #[inline]
+    fn line(&self, addr: DmaAddr) -> &Cell<Line> {
+        let page = addr.0 >> PAGE_BITS;
+        &self.lines[page as usize % LINES]
+    }
+
+    /// Finds the mapping around `addr`, and keeps it for the next time.
     #[cold]
     fn miss(&self, now: u64, addr: DmaAddr, len: u32, access: Access) -> Result<Piece, Fault> {
-        // Not with the cache borrowed: the lookup is anybody's code.
+        if now == self.seen.get()
+            && let Some((line, piece)) = self.recall(addr, len, access)
+        {
+            self.line(addr).set(line);
+            return Ok(piece);
+        }
         let mapped = self.lookup.lookup(addr, access)?;
-        let entry = Entry::new(mapped).ok_or(Fault::NoMapping)?;
-        if !entry.contains(addr) {
+        let line = Line::new(&mapped).ok_or(Fault::NoMapping)?;
+        if !line.contains(addr) {
             return Err(Fault::NoMapping);
         }
-        if !entry.permits(access) {
-            return Err(Fault::Permission);
-        }
-        let piece = entry.piece(addr, len);
-        let mut cache = self.cache.borrow_mut();
-        cache.follow(now);
-        cache.insert(entry);
+        let piece = line.piece(addr, len, access).ok_or(Fault::Permission)?;
+        self.follow(now);
+        self.keep(mapped.memory);
+        self.line(addr).set(line);
+        self.recent[self.oldest.get()].set(line);
+        self.oldest.set((self.oldest.get() + 1) % RECENT);
         Ok(piece)
+    }
+
+    /// Another page of a mapping that was found before.
+    fn recall(&self, addr: DmaAddr, len: u32, access: Access) -> Option<(Line, Piece)> {
+        self.recent.iter().map(Cell::get).find_map(|line| {
+            let piece = line.piece(addr, len, access)?;
+            Some((line, piece))
+        })
+    }
+
+    /// Uses no line any more that is from an earlier generation. Pieces of them may be out.
+    fn follow(&self, now: u64) {
+        if now != self.seen.get() {
+            self.seen.set(now);
+            self.outdate();
+            self.forget();
+        }
+    }
+
+    /// Keeps memory alive until another generation starts, which is soon if it is too much.
+    fn keep(&self, memory: SharedMemory) {
+        let mut kept = self.kept.borrow_mut();
+        kept.insert(memory.id(), memory);
+        if kept.len() > KEPT_MAX {
+            self.outdate();
+        }
+    }
+
+    /// Lets another generation start with the next look at it: a number that only grows has passed this one.
+    fn outdate(&self) {
+        self.current.set(self.seen.get().wrapping_sub(1));
+    }
+
+    /// Starts another generation, and lets go of everything that was only kept for the last one.
+    #[cold]
+    fn flush(&self, now: u64) -> u64 {
+        self.forget();
+        self.seen.set(now);
+        self.current.set(now);
+        let generation = self.generation.get().wrapping_add(1);
+        self.generation.set(generation);
+        // Giving memory back is anybody's code, and must find the cache as it is from here on.
+        let kept = self.kept.take();
+        drop(kept);
+        generation
+    }
+
+    fn forget(&self) {
+        for line in self.lines.iter().chain(&self.recent) {
+            line.set(Line::EMPTY);
+        }
     }
 }
 
-// SAFETY: a piece comes from an entry that contains the address and was checked to lie inside its memory. That
-// memory is held by the entry, or among the retired ones, until `generation` returns another number.
+// SAFETY: a piece comes from a line that contains the address and was checked to lie inside its memory. That
+// memory is kept until `generation` returns another number, and no line that leads to it longer than that.
 unsafe impl<L: Lookup> Memory for DeviceTlb<L> {
     #[inline]
     fn translate(&self, addr: DmaAddr, len: u32, access: Access) -> Result<Piece, Fault> {
         let now = self.lookup.generation();
-        let hit = self.cache.borrow_mut().find(now, addr, len, access);
-        match hit {
-            Some(piece) => Ok(piece),
-            None => self.miss(now, addr, len, access),
+        let line = self.line(addr).get();
+        if now == self.seen.get()
+            && let Some(piece) = line.piece(addr, len, access)
+        {
+            return Ok(piece);
         }
+        self.miss(now, addr, len, access)
     }
 
     #[inline]
     fn generation(&self) -> u64 {
         let now = self.lookup.generation();
-        let mut cache = self.cache.borrow_mut();
-        if cache.is_current(now) {
-            return cache.generation;
+        if now == self.current.get() {
+            return self.generation.get();
         }
-        let (generation, dropped) = cache.flush(now);
-        // Giving memory back is anybody's code.
-        drop(cache);
-        drop(dropped);
-        generation
+        self.flush(now)
     }
 }
 
-impl Cache {
-    /// What is known of `addr`, if the lookup's generation is still that of the entries.
-    #[inline]
-    fn find(&mut self, now: u64, addr: DmaAddr, len: u32, access: Access) -> Option<Piece> {
-        if now != self.seen {
-            return None;
-        }
-        let fits = |entry: &&Entry| entry.contains(addr) && entry.permits(access);
-        if let Some(entry) = self.entries.get(self.last).filter(fits) {
-            return Some(entry.piece(addr, len));
-        }
-        self.last = self.entries.iter().position(|entry| fits(&entry))?;
-        Some(self.entries[self.last].piece(addr, len))
-    }
+impl Line {
+    /// No mapping: nothing is permitted.
+    const EMPTY: Self = Self {
+        first: DmaAddr(0),
+        rest: 0,
+        ptr: NonNull::dangling(),
+        readable: false,
+        writable: false,
+    };
 
-    /// Uses no entry any more that is from an earlier generation. Pieces of them may be out.
-    fn follow(&mut self, now: u64) {
-        if now == self.seen {
-            return;
-        }
-        self.seen = now;
-        self.outdated = true;
-        while let Some(entry) = self.entries.pop() {
-            self.retire(entry);
-        }
-        self.oldest = 0;
-    }
-
-    fn insert(&mut self, entry: Entry) {
-        if self.entries.len() < ENTRIES {
-            self.last = self.entries.len();
-            self.entries.push(entry);
-            return;
-        }
-        self.last = self.oldest;
-        self.oldest = (self.oldest + 1) % ENTRIES;
-        let old = mem::replace(&mut self.entries[self.last], entry);
-        self.retire(old);
-    }
-
-    fn retire(&mut self, Entry(mapped): Entry) {
-        self.retired.insert(mapped.memory.id(), mapped.memory);
-    }
-
-    /// Whether every piece that is out may stay.
-    #[inline]
-    fn is_current(&self, now: u64) -> bool {
-        now == self.seen && !self.outdated && self.retired.len() <= ENTRIES
-    }
-
-    /// Starts another generation, and gives away everything that was only kept for the last one.
-    #[cold]
-    fn flush(&mut self, now: u64) -> (u64, BTreeMap<usize, SharedMemory>) {
-        self.follow(now);
-        self.outdated = false;
-        self.generation = self.generation.wrapping_add(1);
-        (self.generation, mem::take(&mut self.retired))
-    }
-}
-
-impl Entry {
     /// Checks that a mapping lies inside its memory.
-    fn new(mapped: Mapped) -> Option<Self> {
+    fn new(mapped: &Mapped) -> Option<Self> {
         // One less than the length, which may be one more than the largest number.
         let rest = mapped.last.0.checked_sub(mapped.first.0)?;
         let end = mapped.offset.checked_add(rest)?;
-        (end < mapped.memory.len()).then_some(Self(mapped))
+        if end >= mapped.memory.len() {
+            return None;
+        }
+        let offset = usize::try_from(mapped.offset).ok()?;
+        Some(Self {
+            first: mapped.first,
+            rest,
+            // SAFETY: the mapping lies inside the memory, from there on.
+            ptr: unsafe { mapped.memory.ptr().add(offset) },
+            readable: mapped.readable,
+            writable: mapped.writable,
+        })
     }
 
     #[inline]
     fn contains(&self, addr: DmaAddr) -> bool {
-        self.0.first <= addr && addr <= self.0.last
+        addr.0.wrapping_sub(self.first.0) <= self.rest
     }
 
     #[inline]
     fn permits(&self, access: Access) -> bool {
         match access {
-            Access::Read => self.0.readable,
-            Access::Write => self.0.writable,
+            Access::Read => self.readable,
+            Access::Write => self.writable,
         }
     }
 
-    /// As much of `len` bytes at `addr` as the mapping has.
+    /// As much of `len` bytes at `addr` as the mapping has, if it has the first and permits the access.
     #[inline]
-    fn piece(&self, addr: DmaAddr, len: u32) -> Piece {
-        let inside = addr.0.wrapping_sub(self.0.first.0);
-        let rest = self.0.last.0.wrapping_sub(addr.0);
-        // Below the length of an allocation, like the whole mapping.
-        let offset = (self.0.offset + inside) as usize;
-        // SAFETY: the address lies in the mapping, and that lies inside the memory.
-        let ptr = unsafe { self.0.memory.ptr().add(offset) };
-        let len = u32::try_from(rest).map_or(len, |rest| len.min(rest.saturating_add(1)));
-        Piece { addr, ptr, len }
+    fn piece(&self, addr: DmaAddr, len: u32, access: Access) -> Option<Piece> {
+        if !self.contains(addr) || !self.permits(access) {
+            return None;
+        }
+        let inside = addr.0.wrapping_sub(self.first.0);
+        let behind = self.rest - inside;
+        // SAFETY: no empty line permits anything; so the mapping lies inside the memory, and the address in
+        // the mapping. An offset into memory is one of the processor.
+        let ptr = unsafe { self.ptr.add(inside as usize) };
+        let len = match u32::try_from(behind) {
+            Ok(behind) if behind < len => behind + 1,
+            _ => len,
+        };
+        Some(Piece { addr, ptr, len })
     }
 }
 
 impl<L> fmt::Debug for DeviceTlb<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cache = self.cache.borrow();
         f.debug_struct("DeviceTlb")
-            .field("generation", &cache.generation)
-            .field("entries", &cache.entries.len())
-            .field("retired", &cache.retired.len())
+            .field("generation", &self.generation)
+            .field("kept", &self.kept.borrow().len())
             .finish_non_exhaustive()
     }
 }
