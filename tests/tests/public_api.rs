@@ -8,12 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The sources whose public items are looked at.
-const LIBRARIES: [&str; 4] = [
-    "vdpa/virtq/src",
-    "vdpa/src",
-    "vdpa/tool/src",
-    "drivers/src",
-];
+const LIBRARIES: [&str; 4] = ["vdpa/virtq/src", "vdpa/src", "vdpa/tool/src", "drivers/src"];
 
 /// What comes between `pub` and a name.
 const KEYWORDS: [&str; 9] = [
