@@ -207,7 +207,12 @@ impl NetDevice {
             self.shared.set_mac(mac);
         }
         match link {
-            Ok(link) => self.shared.set_link(link),
+            Ok(link) => {
+                if link != self.shared.link() {
+                    log::info!("{}: link {link}", self.name());
+                }
+                self.shared.set_link(link);
+            }
             Err(error) => log::warn!(
                 "{}: cannot read the state of the link: {error}",
                 self.name()

@@ -526,3 +526,28 @@ fn assert_broken(mut queue: Queue<Message>, setup: &Setup, how: Broken) {
         "nothing is lost when the device was reset"
     );
 }
+
+/// An indirect table takes one descriptor, so that a ring holds as many chains as it has of these.
+#[test]
+fn chains_that_pile_up_take_one_descriptor_each() {
+    for packed in [false, true] {
+        for in_order in [false, true] {
+            let features = RingFeatures {
+                packed,
+                in_order,
+                ..INDIRECT
+            };
+            let setup = Setup::new();
+            let config = QueueConfig {
+                size: 32,
+                align: 1,
+                features,
+            };
+            let mut queue = Queue::new(&config, &setup.allocator(), &setup.hold).unwrap();
+            for number in 0..32 {
+                queue.add(setup.message(&[number], 4)).unwrap();
+            }
+            assert_eq!(queue.free(), 0);
+        }
+    }
+}

@@ -26,11 +26,15 @@ struct Fixture {
 }
 
 fn fixture(size: u16) -> Fixture {
+    fixture_of(size, FEATURES)
+}
+
+fn fixture_of(size: u16, features: RingFeatures) -> Fixture {
     let Case {
         queue,
         device,
         setup,
-    } = Case::new(size, FEATURES);
+    } = Case::new(size, features);
     let kicks = Arc::new(Event::new());
     let requests = Requests::new(queue, Doorbell::event(Arc::clone(&kicks)));
     Fixture {
@@ -197,6 +201,86 @@ fn room_given_to_a_dropped_request_goes_to_the_next() {
     assert_eq!(woken.count(), 0, "the room is the second's");
     drop(second);
     assert_eq!(woken.count(), 1);
+}
+
+/// Two descriptors come back at once, and two who wait need one each.
+#[test]
+fn room_for_several_goes_to_several() {
+    let mut f = fixture_of(
+        2,
+        RingFeatures {
+            indirect: false,
+            ..FEATURES
+        },
+    );
+    let mut long = pin!(f.requests.submit(f.setup.message(b"two", 4)));
+    assert!(poll(long.as_mut()).is_pending());
+    let woken: [Arc<Woken>; 2] = Default::default();
+    let mut futures: Vec<_> = (0..2u8)
+        .map(|n| Box::pin(f.requests.submit(f.setup.message(&[n], 0))))
+        .collect();
+    for (future, woken) in futures.iter_mut().zip(&woken) {
+        assert!(poll_with(future.as_mut(), woken).is_pending());
+    }
+    let seen = f.device.pop().unwrap();
+    f.device.complete(seen.head.into(), 0);
+    f.requests.complete();
+    for ((n, future), woken) in (0u8..).zip(&mut futures).zip(&woken) {
+        assert!(woken.count() > 0, "there is room for {n}");
+        assert!(poll_with(future.as_mut(), woken).is_pending());
+    }
+    let started: Vec<_> = std::iter::from_fn(|| f.device.pop()).collect();
+    assert_eq!(started.len(), 2);
+}
+
+/// More than one lock's worth.
+#[test]
+fn every_waiter_of_many_is_woken() {
+    let mut f = fixture(64);
+    let woken: Vec<_> = (0..50).map(|_| Arc::new(Woken::default())).collect();
+    let mut futures: Vec<_> = woken
+        .iter()
+        .map(|_| Box::pin(f.requests.submit(f.setup.message(b"x", 0))))
+        .collect();
+    for (future, woken) in futures.iter_mut().zip(&woken) {
+        assert!(poll_with(future.as_mut(), woken).is_pending());
+    }
+    // One whose future is gone is among them.
+    drop(futures.swap_remove(20));
+    while let Some(seen) = f.device.pop() {
+        f.device.complete(seen.head.into(), 0);
+    }
+    assert_eq!(f.requests.complete(), 50);
+    let counts: Vec<_> = woken.iter().map(|woken| woken.count()).collect();
+    assert_eq!(counts.iter().sum::<usize>(), 49);
+    assert_eq!(counts[20], 0);
+    for mut future in futures {
+        assert!(poll(future.as_mut()).is_ready());
+    }
+}
+
+#[test]
+fn what_was_used_before_a_rewind_reaches_who_waits_for_it() {
+    let mut f = fixture(4);
+    let woken: [Arc<Woken>; 2] = Default::default();
+    let mut first = pin!(f.requests.submit(f.setup.message(b"1", 0)));
+    let mut second = pin!(f.requests.submit(f.setup.message(b"2", 0)));
+    assert!(poll_with(first.as_mut(), &woken[0]).is_pending());
+    assert!(poll_with(second.as_mut(), &woken[1]).is_pending());
+    let seen = f.device.pop().unwrap();
+    f.device.complete(seen.head.into(), 0);
+
+    f.requests.rewind().unwrap();
+
+    assert_eq!([woken[0].count(), woken[1].count()], [1, 0]);
+    // Its token is taken again before it looks.
+    let mut third = pin!(f.requests.submit(f.setup.message(b"3", 0)));
+    assert!(poll(third.as_mut()).is_pending());
+    let Poll::Ready(Ok(used)) = poll(first.as_mut()) else {
+        panic!("the first is complete")
+    };
+    assert_eq!(&used.chain.readable.unwrap()[..], b"1");
+    assert!(poll(second.as_mut()).is_pending());
 }
 
 #[test]

@@ -121,6 +121,11 @@ impl PackedRing {
     }
 
     #[inline]
+    pub(super) fn next_id(&self) -> u16 {
+        self.free_id
+    }
+
+    #[inline]
     pub(super) fn add<T: Chain>(&mut self, chain: &T, plan: &Plan) -> u16 {
         let id = self.free_id;
         self.free_id = self.next[usize::from(id)];

@@ -4,6 +4,25 @@ use super::error::AddReason;
 use super::{Chain, Segment};
 use crate::format::{F_NEXT, F_WRITE};
 
+/// What a queue has for a chain.
+pub(super) struct Room {
+    /// Entries of the ring.
+    pub(super) size: u16,
+    /// How many of them are free.
+    pub(super) free: u16,
+    /// Entries of each indirect table; 0 for none.
+    pub(super) table_len: u16,
+}
+
+impl Room {
+    /// How many descriptors of the ring a chain takes.
+    #[inline]
+    fn descriptors(&self, segments: u16) -> u16 {
+        let indirect = segments > 1 && segments <= self.table_len;
+        if indirect { 1 } else { segments }
+    }
+}
+
 /// A chain's needs.
 pub(super) struct Plan {
     /// How many segments it has.
@@ -15,11 +34,12 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Looks at a chain for a queue of `size` entries, with indirect tables of `table_len` entries.
-    pub(super) fn new<T: Chain>(chain: &T, size: u16, table_len: u16) -> Result<Self, AddReason> {
+    /// Looks at a chain for a queue with so much `room`.
+    #[inline]
+    pub(super) fn new<T: Chain>(chain: &T, room: &Room) -> Result<Self, AddReason> {
         let segments = chain.readable().len() + chain.writable().len();
         // VIRTIO 1.2, 2.7.5.3.1: no chain is longer than the queue, indirect or not.
-        let limit = T::MAX_SEGMENTS.min(size);
+        let limit = T::MAX_SEGMENTS.min(room.size);
         let segments = match u16::try_from(segments) {
             Ok(0) => return Err(AddReason::Empty),
             Ok(segments) if segments <= limit => segments,
@@ -32,12 +52,25 @@ impl Plan {
             return Err(AddReason::TooLong);
         }
         let writable = u32::try_from(writable).map_err(|_| AddReason::TooLong)?;
-        let indirect = segments > 1 && segments <= table_len;
+        let descriptors = room.descriptors(segments);
+        if room.free < descriptors {
+            return Err(AddReason::Full);
+        }
         Ok(Self {
             segments,
-            descriptors: if indirect { 1 } else { segments },
+            descriptors,
             writable,
         })
+    }
+
+    /// The plan of a chain that has been added before, with the same needs.
+    pub(super) fn again<T: Chain>(chain: &T, descriptors: u16, writable: u32) -> Self {
+        let segments = chain.readable().len() + chain.writable().len();
+        Self {
+            segments: u16::try_from(segments).expect("the chain has been added before"),
+            descriptors,
+            writable,
+        }
     }
 
     /// Whether the chain goes into an indirect table.

@@ -12,11 +12,12 @@ mod rewind;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use alloc::vec;
 use core::fmt;
 use core::mem;
 
 use super::error::{AddError, AddReason, Broken, CreateError, StillHeld};
-use super::plan::Plan;
+use super::plan::{Plan, Room};
 use super::ring::{Claim, Ring, RingConfig};
 use super::{Chain, DeviceHold, UsedWatch};
 use crate::format::{RingAddresses, RingFeatures, RingState, SIZE_MAX};
@@ -80,10 +81,11 @@ pub enum Pending {
 
 /// What the queue knows about a chain, by its id.
 struct Slot<T> {
+    /// It stays here until it is fetched, maybe after it came back.
     chain: Option<T>,
     /// When it was added, counted from the queue's beginning: it tells what has been published.
     position: u64,
-    /// How many descriptors of the ring it takes.
+    /// How many descriptors of the ring it takes; 0 when it is not in the ring.
     descriptors: u16,
     /// How much the device may write.
     writable: u32,
@@ -114,12 +116,16 @@ pub struct Queue<T: Chain> {
 enum Order {
     Any,
     /// As they were added (`VIRTIO_F_IN_ORDER`).
-    Same {
-        /// The ids of the chains in flight, oldest first.
-        waiting: VecDeque<u16>,
-        /// The last of a batch that the device has used, and what it wrote into that one.
-        batch: Option<(u16, u32)>,
-    },
+    Same(Line),
+}
+
+/// The chains in the ring, in the order in which they were added.
+struct Line {
+    /// The id of each, at its position modulo the length, which is a power of two.
+    ids: Box<[u16]>,
+    /// The position behind the last chain of a batch that the device has used, and what it wrote into that one.
+    batch_end: u64,
+    written: u32,
 }
 
 impl<T: Chain> Queue<T> {
@@ -183,10 +189,11 @@ impl<T: Chain> Queue<T> {
             writable: 0,
         });
         let order = if features.in_order {
-            Order::Same {
-                waiting: VecDeque::with_capacity(usize::from(size)),
-                batch: None,
-            }
+            Order::Same(Line {
+                ids: vec![0; usize::from(size).next_power_of_two()].into(),
+                batch_end: 0,
+                written: 0,
+            })
         } else {
             Order::Any
         };
@@ -255,22 +262,44 @@ impl<T: Chain> Queue<T> {
     /// [`AddError`], which gives the chain back.
     #[inline]
     pub fn add(&mut self, chain: T) -> Result<Token, AddError<T>> {
-        let plan = match self.plan(&chain) {
-            Ok(plan) => plan,
-            Err(reason) => return Err(AddError { chain, reason }),
-        };
-        let id = self.ring.add(&chain, &plan);
+        match self.enter(&chain) {
+            Ok((token, slot)) => {
+                *slot = Some(chain);
+                Ok(token)
+            }
+            Err(reason) => Err(AddError { chain, reason }),
+        }
+    }
+
+    /// Adds the chain that is there, and takes it.
+    #[inline]
+    pub(super) fn add_from(&mut self, chain: &mut Option<T>) -> Result<Token, AddReason> {
+        let (token, slot) = self.enter(chain.as_ref().ok_or(AddReason::Empty)?)?;
+        *slot = chain.take();
+        Ok(token)
+    }
+
+    /// Which chain the next one to be added will be, if there is room.
+    #[inline]
+    pub(super) fn next_token(&self) -> Token {
+        Token(self.ring.next_id())
+    }
+
+    /// Writes a chain into the ring, and names the place where it has to stay.
+    #[inline(always)]
+    fn enter(&mut self, chain: &T) -> Result<(Token, &mut Option<T>), AddReason> {
+        let plan = self.plan(chain)?;
+        let id = self.ring.add(chain, &plan);
         self.free -= plan.descriptors;
+        if let Order::Same(line) = &mut self.order {
+            line.push(self.added, id);
+        }
         let slot = &mut self.slots[usize::from(id)];
         slot.position = self.added;
         slot.descriptors = plan.descriptors;
         slot.writable = plan.writable;
-        slot.chain = Some(chain);
-        if let Order::Same { waiting, .. } = &mut self.order {
-            waiting.push_back(id);
-        }
         self.added += 1;
-        Ok(Token(id))
+        Ok((Token(id), &mut slot.chain))
     }
 
     /// Lets the device see every chain added so far, and says whether it wants to be notified.
@@ -303,8 +332,7 @@ impl<T: Chain> Queue<T> {
     /// Whether the device has used a chain that has not been taken back. Says nothing about its honesty.
     #[must_use]
     pub fn has_used(&self) -> bool {
-        let in_batch = matches!(self.order, Order::Same { batch: Some(_), .. });
-        in_batch || !self.set_aside.is_empty() || self.ring.has_used()
+        self.has_found() || self.ring.has_used()
     }
 
     /// A look at the used index from outside of the queue; `None` for a packed ring, which has none.
@@ -320,18 +348,64 @@ impl<T: Chain> Queue<T> {
     /// queue until [`Queue::reclaim`].
     #[inline]
     pub fn take(&mut self) -> Result<Option<Used<T>>, Broken> {
+        if !self.set_aside.is_empty() && self.broken.is_none() {
+            return Ok(self.take_set_aside());
+        }
         if let Some(broken) = self.broken {
             return Err(broken);
         }
-        if !self.set_aside.is_empty() {
-            return Ok(self.take_set_aside());
+        match self.next_used() {
+            Ok(Some((id, written))) => {
+                let chain = self.finish(id).take();
+                let token = Token(id);
+                Ok(chain.map(|chain| Used {
+                    token,
+                    chain,
+                    written,
+                }))
+            }
+            Ok(None) => Ok(None),
+            Err(broken) => {
+                self.broken = Some(broken);
+                Err(broken)
+            }
         }
-        self.take_from_ring()
+    }
+
+    /// As [`Queue::take`], but leaves the chain with the queue until [`Queue::fetch`], or until
+    /// [`Queue::next_token`] is added. What a rewind has set aside is not returned.
+    #[inline]
+    pub(super) fn take_token(&mut self) -> Result<Option<(Token, u32)>, Broken> {
+        if let Some(broken) = self.broken {
+            return Err(broken);
+        }
+        match self.next_used() {
+            Ok(Some((id, written))) => {
+                self.finish(id);
+                Ok(Some((Token(id), written)))
+            }
+            Ok(None) => Ok(None),
+            Err(broken) => {
+                self.broken = Some(broken);
+                Err(broken)
+            }
+        }
+    }
+
+    /// The chain of a token that was taken.
+    #[inline]
+    pub(super) fn fetch(&mut self, token: Token, written: u32) -> Option<Used<T>> {
+        let chain = self.slots[token.index()].chain.take()?;
+        Some(Used {
+            token,
+            chain,
+            written,
+        })
     }
 
     /// Asks for an interrupt at the next used chain, and says whether one is there already.
     pub fn enable_interrupts(&mut self) -> Pending {
-        let used = self.ring.enable_interrupts() || self.has_used();
+        let used = self.ring.enable_interrupts() || self.has_found();
         if used { Pending::Yes } else { Pending::No }
     }
 
@@ -347,7 +421,9 @@ impl<T: Chain> Queue<T> {
         if self.hold.is_held() {
             return None;
         }
-        self.slots.iter_mut().find_map(|slot| slot.chain.take())
+        let left = self.slots.iter_mut().find(|slot| slot.descriptors > 0)?;
+        left.descriptors = 0;
+        left.chain.take()
     }
 
     /// Starts afresh after a reset of the queue (`VIRTIO_F_RING_RESET`) or of the device, as it was made;
@@ -362,9 +438,8 @@ impl<T: Chain> Queue<T> {
         while self.reclaim().is_some() {}
         self.set_aside.clear();
         self.ring.restart();
-        if let Order::Same { waiting, batch } = &mut self.order {
-            waiting.clear();
-            *batch = None;
+        if let Order::Same(line) = &mut self.order {
+            line.batch_end = self.added;
         }
         self.free = self.size;
         self.published = self.added;
@@ -373,21 +448,26 @@ impl<T: Chain> Queue<T> {
         Ok(())
     }
 
+    /// The next chain that a rewind has set aside.
     #[cold]
-    fn take_set_aside(&mut self) -> Option<Used<T>> {
+    pub(super) fn take_set_aside(&mut self) -> Option<Used<T>> {
         self.set_aside.pop_front()
     }
 
+    /// Whether a used chain is known that has left the ring already.
     #[inline]
-    fn take_from_ring(&mut self) -> Result<Option<Used<T>>, Broken> {
-        match self.next_used() {
-            Ok(Some((id, written))) => Ok(Some(self.finish(id, written))),
-            Ok(None) => Ok(None),
-            Err(broken) => {
-                self.broken = Some(broken);
-                Err(broken)
-            }
-        }
+    fn has_found(&self) -> bool {
+        let in_batch = match &self.order {
+            Order::Any => false,
+            Order::Same(line) => line.batch_end > self.oldest(),
+        };
+        in_batch || !self.set_aside.is_empty()
+    }
+
+    /// In order, the position of the chain that the device returns next.
+    #[inline]
+    fn oldest(&self) -> u64 {
+        self.published - u64::from(self.in_flight)
     }
 
     /// Checks a chain against the limits and decides how it will lie in the ring.
@@ -396,92 +476,101 @@ impl<T: Chain> Queue<T> {
         if let Some(broken) = self.broken {
             return Err(AddReason::Broken(broken));
         }
-        let plan = Plan::new(chain, self.size, self.table_len)?;
-        if self.free < plan.descriptors {
-            Err(AddReason::Full)
-        } else {
-            Ok(plan)
-        }
+        let room = Room {
+            size: self.size,
+            free: self.free,
+            table_len: self.table_len,
+        };
+        Plan::new(chain, &room)
     }
 
     /// The id of the next used chain and what was written to it, after checking everything that the
     /// device says of it.
     #[inline]
     fn next_used(&mut self) -> Result<Option<(u16, u32)>, Broken> {
-        if let Order::Same {
-            batch: Some((last, written)),
-            ..
-        } = self.order
+        if let Order::Same(line) = &self.order
+            && line.batch_end > self.oldest()
         {
-            return self.next_in_order(last, written).map(Some);
+            return self.next_in_line(self.oldest()).map(Some);
         }
         let Some(claim) = self.ring.peek(self.in_flight)? else {
             return Ok(None);
         };
-        self.check(&claim)?;
-        match self.order {
-            Order::Any => Ok(Some((claim.id, claim.written))),
-            Order::Same { .. } => self.next_in_order(claim.id, claim.written).map(Some),
+        let position = self.check(&claim)?;
+        let Order::Same(line) = &mut self.order else {
+            return Ok(Some((claim.id, claim.written)));
+        };
+        let oldest = self.published - u64::from(self.in_flight);
+        let skipped = position - oldest;
+        if skipped >= u64::from(claim.chains) {
+            return Err(Broken::BadBatch);
         }
+        line.batch_end = position + 1;
+        line.written = claim.written;
+        if skipped == 0 {
+            return Ok(Some((claim.id, claim.written)));
+        }
+        self.next_in_line(oldest).map(Some)
     }
 
-    /// Compares what the device says with the books.
+    /// Compares what the device says with the books, and tells when the chain was added.
     #[inline]
-    fn check(&self, claim: &Claim) -> Result<(), Broken> {
+    fn check(&self, claim: &Claim) -> Result<u64, Broken> {
         let slot = self.slots.get(usize::from(claim.id)).ok_or(Broken::BadId)?;
-        if slot.chain.is_none() || slot.position >= self.published {
+        if slot.descriptors == 0 || slot.position >= self.published {
             return Err(Broken::NotInFlight);
         }
         if claim.written > slot.writable {
             return Err(Broken::BadLength);
         }
-        if let Order::Same { waiting, .. } = &self.order {
-            let oldest = waiting.front().ok_or(Broken::NotInFlight)?;
-            let skipped = slot.position - self.slots[usize::from(*oldest)].position;
-            if skipped >= u64::from(claim.chains) {
-                return Err(Broken::BadBatch);
-            }
-        }
-        Ok(())
+        Ok(slot.position)
     }
 
-    /// Takes the oldest chain of a batch that ends with `last`. Those before it are used completely
-    /// (VIRTIO 1.2, 2.7.9).
-    fn next_in_order(&mut self, last: u16, written: u32) -> Result<(u16, u32), Broken> {
-        let Order::Same { waiting, batch } = &mut self.order else {
+    /// The oldest chain of a batch. Those before the last are used completely (VIRTIO 1.2, 2.7.9).
+    fn next_in_line(&self, oldest: u64) -> Result<(u16, u32), Broken> {
+        let Order::Same(line) = &self.order else {
             unreachable!("the callers know the order");
         };
-        let id = waiting.pop_front().ok_or(Broken::NotInFlight)?;
+        let id = line.id(oldest);
+        let slot = &self.slots[usize::from(id)];
         // It may have been reclaimed.
-        if self.slots[usize::from(id)].chain.is_none() {
+        if slot.descriptors == 0 {
             return Err(Broken::NotInFlight);
         }
-        *batch = (id != last).then_some((last, written));
-        let written = if id == last {
-            written
-        } else {
-            self.slots[usize::from(id)].writable
-        };
-        Ok((id, written))
+        let is_last = oldest + 1 == line.batch_end;
+        Ok((id, if is_last { line.written } else { slot.writable }))
     }
 
-    /// Closes the books on a chain that is in flight.
+    /// Closes the books on a chain that is in flight, and tells where it is.
     #[inline]
-    fn finish(&mut self, id: u16, written: u32) -> Used<T> {
+    fn finish(&mut self, id: u16) -> &mut Option<T> {
         let slot = &mut self.slots[usize::from(id)];
-        let chain = slot
-            .chain
-            .take()
-            .expect("the chain has been found in flight");
-        self.ring.release(id, slot.descriptors);
-        self.free += slot.descriptors;
+        let descriptors = mem::take(&mut slot.descriptors);
+        self.ring.release(id, descriptors);
+        self.free += descriptors;
         self.in_flight -= 1;
         self.statistics.count_used();
-        Used {
-            token: Token(id),
-            chain,
-            written,
-        }
+        &mut slot.chain
+    }
+}
+
+impl Line {
+    /// The chain at `position` is `id`.
+    #[inline]
+    fn push(&mut self, position: u64, id: u16) {
+        let place = self.place(position);
+        self.ids[place] = id;
+    }
+
+    #[inline]
+    fn id(&self, position: u64) -> u16 {
+        self.ids[self.place(position)]
+    }
+
+    #[inline]
+    fn place(&self, position: u64) -> usize {
+        // Only the lowest bits count.
+        position as usize & (self.ids.len() - 1)
     }
 }
 
@@ -489,7 +578,9 @@ impl<T: Chain> Drop for Queue<T> {
     fn drop(&mut self) {
         if self.hold.is_held() {
             for slot in &mut self.slots {
-                mem::forget(slot.chain.take());
+                if slot.descriptors > 0 {
+                    mem::forget(slot.chain.take());
+                }
             }
         }
     }

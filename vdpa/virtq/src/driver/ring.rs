@@ -112,6 +112,15 @@ impl Ring {
         }
     }
 
+    /// The id of the next chain to be added, if there is room.
+    #[inline]
+    pub(super) fn next_id(&self) -> u16 {
+        match self {
+            Self::Split(ring) => ring.next_id(),
+            Self::Packed(ring) => ring.next_id(),
+        }
+    }
+
     #[inline]
     pub(super) fn publish(&mut self) -> bool {
         match self {

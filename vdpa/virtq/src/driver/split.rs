@@ -110,6 +110,11 @@ impl SplitRing {
     }
 
     #[inline]
+    pub(super) fn next_id(&self) -> u16 {
+        self.free_head
+    }
+
+    #[inline]
     pub(super) fn add<T: Chain>(&mut self, chain: &T, plan: &Plan) -> u16 {
         let head = self.free_head;
         let tail = self.put(head, chain, plan);

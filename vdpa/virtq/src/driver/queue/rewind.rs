@@ -27,8 +27,9 @@ impl<T: Chain> Queue<T> {
         if let Some(broken) = self.broken {
             return Err(broken.into());
         }
-        while let Some(used) = self.take_from_ring()? {
-            self.set_aside.push_back(used);
+        while let Some((token, written)) = self.take_token()? {
+            let used = self.fetch(token, written);
+            self.set_aside.extend(used);
         }
         let left = self.by_position();
         let (shown, hidden) = left.split_at(usize::from(self.in_flight).min(left.len()));
@@ -44,7 +45,7 @@ impl<T: Chain> Queue<T> {
     fn by_position(&self) -> Vec<u16> {
         let slots = (0u16..).zip(&self.slots);
         let mut left: Vec<_> = slots
-            .filter(|(_, slot)| slot.chain.is_some())
+            .filter(|(_, slot)| slot.descriptors > 0)
             .map(|(id, slot)| (slot.position, id))
             .collect();
         left.sort_unstable();
@@ -53,12 +54,11 @@ impl<T: Chain> Queue<T> {
 
     fn put_back(&mut self, ids: &[u16]) {
         for id in ids {
-            let Some(chain) = &self.slots[usize::from(*id)].chain else {
-                continue;
-            };
-            let plan = Plan::new(chain, self.size, self.table_len)
-                .expect("the chain has been added before");
-            self.ring.put_back(*id, chain, &plan);
+            let slot = &self.slots[usize::from(*id)];
+            if let Some(chain) = &slot.chain {
+                let plan = Plan::again(chain, slot.descriptors, slot.writable);
+                self.ring.put_back(*id, chain, &plan);
+            }
         }
     }
 }

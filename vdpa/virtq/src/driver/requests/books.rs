@@ -1,0 +1,244 @@
+//! The books of a queue with many requests: who waits for which chain, and who for room.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::mem;
+use core::task::Waker;
+
+use super::RequestReason;
+use crate::driver::{AddReason, Chain, Queue, Token, Used};
+
+pub(super) struct Inner<T: Chain> {
+    pub(super) queue: Queue<T>,
+    /// Who waits for the chain that a token names.
+    pub(super) waiters: Box<[Waiter]>,
+    /// Chains that came back but were not fetched before their token was taken again, by request.
+    pub(super) unfetched: BTreeMap<u64, Used<T>>,
+    pub(super) next_request: u64,
+    /// Who waits for free descriptors, first come first served.
+    pub(super) room: VecDeque<Ticket>,
+    pub(super) next_ticket: u64,
+    pub(super) stopped: bool,
+}
+
+/// What has become of the last request that had a token.
+pub(super) struct Waiter {
+    pub(super) request: u64,
+    pub(super) state: Fate,
+}
+
+pub(super) enum Fate {
+    /// Nobody waits: there was none, or its future has ended.
+    Over,
+    Waiting(Waker),
+    /// It is complete, and so much was written. Its chain is with the queue until the token is taken again.
+    Done(u32),
+}
+
+/// A request that is with the device.
+#[derive(Clone, Copy)]
+pub(super) struct Flight {
+    pub(super) token: Token,
+    pub(super) request: u64,
+}
+
+pub(super) struct Ticket {
+    pub(super) number: u64,
+    pub(super) waker: Waker,
+}
+
+/// How many are woken after the lock was taken once.
+const BATCH: usize = 8;
+
+/// What completions leave to be done without the lock.
+pub(super) struct Batch<T> {
+    pub(super) wakers: [Option<Waker>; BATCH],
+    /// How many wakers there are.
+    pub(super) woken: usize,
+    pub(super) completed: usize,
+    /// A chain that nobody waits for.
+    pub(super) chain: Option<Used<T>>,
+    pub(super) state: Progress,
+}
+
+/// Whether there is more to complete.
+pub(super) enum Progress {
+    MayBeMore,
+    Empty,
+    Broken,
+}
+
+impl<T: Chain> Inner<T> {
+    /// Why the queue takes no more requests, if it does not.
+    pub(super) fn end(&self) -> Option<RequestReason> {
+        if self.stopped {
+            return Some(RequestReason::Stopped);
+        }
+        self.queue.broken().map(RequestReason::Broken)
+    }
+
+    /// Takes used chains until there is no other, or enough.
+    pub(super) fn complete(&mut self) -> Batch<T> {
+        let mut batch = Batch {
+            wakers: [const { None }; BATCH],
+            woken: 0,
+            completed: 0,
+            chain: None,
+            state: Progress::MayBeMore,
+        };
+        // Each chain wakes at most two: who waits for it, and who waits for its descriptors.
+        while batch.woken + 2 <= BATCH && batch.chain.is_none() {
+            let (token, written) = match self.queue.take_token() {
+                Ok(Some(used)) => used,
+                Ok(None) => {
+                    batch.state = Progress::Empty;
+                    break;
+                }
+                Err(_) => {
+                    batch.state = Progress::Broken;
+                    break;
+                }
+            };
+            batch.completed += 1;
+            match self.waiters[token.index()].finish(written) {
+                Some(owner) => batch.wake_later(owner),
+                None => batch.chain = self.queue.fetch(token, written),
+            }
+            if let Some(next) = self.room.pop_front() {
+                batch.wake_later(next.waker);
+            }
+        }
+        batch
+    }
+
+    /// Completes what a rewind has set aside; returns who is to be woken and what nobody waits for.
+    pub(super) fn complete_set_aside(&mut self) -> (Vec<Waker>, Vec<Used<T>>) {
+        let (mut wakers, mut chains) = (Vec::new(), Vec::new());
+        while let Some(used) = self.queue.take_set_aside() {
+            let waiter = &mut self.waiters[used.token.index()];
+            match waiter.finish(used.written) {
+                Some(owner) => {
+                    waiter.state = Fate::Over;
+                    self.unfetched.insert(waiter.request, used);
+                    wakers.push(owner);
+                }
+                None => chains.push(used),
+            }
+            wakers.extend(self.room.pop_front().map(|ticket| ticket.waker));
+        }
+        (wakers, chains)
+    }
+
+    /// Adds the chain and takes it.
+    #[inline]
+    pub(super) fn start(
+        &mut self,
+        chain: &mut Option<T>,
+        waker: &Waker,
+    ) -> Result<Flight, AddReason> {
+        self.keep_unfetched(self.queue.next_token());
+        let token = self.queue.add_from(chain)?;
+        let request = self.next_request;
+        self.next_request += 1;
+        let waiter = &mut self.waiters[token.index()];
+        waiter.request = request;
+        waiter.state = Fate::Waiting(waker.clone());
+        Ok(Flight { token, request })
+    }
+
+    /// Makes way for another chain of this token.
+    #[inline]
+    fn keep_unfetched(&mut self, token: Token) {
+        let waiter = &mut self.waiters[token.index()];
+        if let Fate::Done(written) = waiter.state {
+            waiter.state = Fate::Over;
+            let used = self.queue.fetch(token, written);
+            self.unfetched
+                .extend(used.map(|used| (waiter.request, used)));
+        }
+    }
+
+    /// Takes a request's chain if it has come back.
+    #[inline]
+    pub(super) fn fetch(&mut self, flight: Flight) -> Option<Used<T>> {
+        let waiter = &mut self.waiters[flight.token.index()];
+        if waiter.request != flight.request {
+            return self.unfetched.remove(&flight.request);
+        }
+        match waiter.state {
+            Fate::Done(written) => {
+                waiter.state = Fate::Over;
+                self.queue.fetch(flight.token, written)
+            }
+            Fate::Waiting(_) => None,
+            Fate::Over => self.unfetched.remove(&flight.request),
+        }
+    }
+
+    /// Nobody waits for this request any more. Returns its chain if it has come back.
+    pub(super) fn forget(&mut self, flight: Flight) -> Option<Used<T>> {
+        let used = self.fetch(flight);
+        let waiter = &mut self.waiters[flight.token.index()];
+        if waiter.request == flight.request {
+            waiter.state = Fate::Over;
+        }
+        used
+    }
+
+    /// Waits for room: at the end of the line, or where the ticket stands, or again in front.
+    pub(super) fn queue_up(&mut self, ticket: Option<u64>, waker: &Waker) -> u64 {
+        let waker = waker.clone();
+        let Some(number) = ticket else {
+            let number = self.next_ticket;
+            self.next_ticket += 1;
+            self.room.push_back(Ticket { number, waker });
+            return number;
+        };
+        match self
+            .room
+            .iter_mut()
+            .find(|waiting| waiting.number == number)
+        {
+            Some(waiting) => waiting.waker = waker,
+            None => self.room.push_front(Ticket { number, waker }),
+        }
+        number
+    }
+}
+
+impl<T> Batch<T> {
+    #[inline]
+    fn wake_later(&mut self, waker: Waker) {
+        self.wakers[self.woken] = Some(waker);
+        self.woken += 1;
+    }
+}
+
+impl Waiter {
+    pub(super) fn new() -> Self {
+        Self {
+            request: 0,
+            state: Fate::Over,
+        }
+    }
+
+    /// The request has been completed; returns who waits for it.
+    #[inline]
+    pub(super) fn finish(&mut self, written: u32) -> Option<Waker> {
+        if !matches!(self.state, Fate::Waiting(_)) {
+            return None;
+        }
+        match mem::replace(&mut self.state, Fate::Done(written)) {
+            Fate::Waiting(waker) => Some(waker),
+            Fate::Over | Fate::Done(_) => None,
+        }
+    }
+
+    pub(super) fn waker(&self) -> Option<Waker> {
+        match &self.state {
+            Fate::Waiting(waker) => Some(waker.clone()),
+            Fate::Over | Fate::Done(_) => None,
+        }
+    }
+}
