@@ -130,6 +130,8 @@ impl VirtioDevice {
         }
         self.node.hang_below(to.node());
         *self.transport.lock() = Arc::clone(to);
+        // Who has looked before now has seen the old configuration.
+        self.config_event.raise();
         log::info!("{}: moved from {}", self.node.path(), from.node().name());
         Ok(())
     }
