@@ -2,7 +2,7 @@
 //!
 //! The kernel is booted twice. The first time it runs as fast as it can, which gives the times. The second
 //! time QEMU's clock is the number of executed instructions, which gives their number exactly, for work that
-//! never waits. What a Linux guest needs for the same stands beside it; that is a [record](peer), and is
+//! never waits. What a Linux guest needs for the same stands beside it; that is a record, and is
 //! not measured here.
 
 mod figure;

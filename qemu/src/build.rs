@@ -19,8 +19,10 @@ pub const TARGET: &str = "x86_64-unknown-none";
 /// How much the compiler optimizes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Profile {
-    /// Optimized.
+    /// Optimized for size, but for what each frame and each request passes: what the default unikernel is built as.
     #[default]
+    Compact,
+    /// Optimized for speed.
     Release,
     /// Not optimized, with debug assertions.
     Debug,
@@ -30,16 +32,18 @@ impl Profile {
     /// The profile's name, which is also its folder's below the target directory.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Compact => "compact",
             Self::Release => "release",
             Self::Debug => "debug",
         }
     }
 
-    /// Cargo's option for it.
-    fn option(self) -> Option<&'static str> {
+    /// Cargo's options for it.
+    fn options(self) -> &'static [&'static str] {
         match self {
-            Self::Release => Some("--release"),
-            Self::Debug => None,
+            Self::Compact => &["--profile", "compact"],
+            Self::Release => &["--release"],
+            Self::Debug => &[],
         }
     }
 }
@@ -90,7 +94,7 @@ pub fn kernel(package: &str, profile: Profile) -> Result<PathBuf, BuildError> {
     let mut cargo = Command::new(cargo())
         .current_dir(tree::root())
         .args(["build", "--quiet", "--target", TARGET, "--package", package])
-        .args(profile.option())
+        .args(profile.options())
         // What a user wants for the programs of this host does not fit the bare-metal target.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")

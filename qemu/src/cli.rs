@@ -91,7 +91,7 @@ pub struct Cli {
     #[arg(long)]
     pub gdb: bool,
 
-    /// Build the kernel optimized (this is the default)
+    /// Build the kernel for speed; without it, it is built for size where that costs little
     #[arg(long, conflicts_with = "debug")]
     pub release: bool,
 
@@ -174,8 +174,10 @@ impl Cli {
     pub fn profile(&self) -> Profile {
         if self.debug {
             Profile::Debug
-        } else {
+        } else if self.release {
             Profile::Release
+        } else {
+            Profile::Compact
         }
     }
 

@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let runs = std::env::args()
         .find_map(|word| word.parse().ok())
         .unwrap_or(RUNS);
-    let kernel = kernels::build("site", Profile::Release).map_err(|error| error.to_string())?;
+    let kernel = kernels::build("site", Profile::Compact).map_err(|error| error.to_string())?;
     let image = DiskImage::from_directory(&tree::sample_site(), &Interrupt::default())?;
     match stripped_bytes(&kernel) {
         Ok(bytes) => println!("kernel: {} KiB without symbols", bytes / 1024),

@@ -32,7 +32,7 @@ const ANSWER: Duration = Duration::from_secs(20);
 const RESTARTS: usize = 50;
 
 static KERNEL: LazyLock<PathBuf> =
-    LazyLock::new(|| kernels::build("site", Profile::Release).expect("the site builds"));
+    LazyLock::new(|| kernels::build("site", Profile::Compact).expect("the site builds"));
 
 /// A directory to serve.
 struct Files(TempDir);
