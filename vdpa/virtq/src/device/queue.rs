@@ -210,7 +210,8 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
         self.pool.give(chain);
         self.in_flight -= 1;
         let mut due = match &mut self.order {
-            Some(order) => order.finish(turn, completion),
+            // Some may be left whose turn came when the ring could not be reached.
+            Some(order) => order.finish(turn, completion).or_else(|| order.next()),
             None => Some(completion),
         };
         while let Some(completion) = due {
