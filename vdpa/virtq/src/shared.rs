@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use core::alloc::Layout;
 use core::fmt;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use crate::copy::{copy_in, copy_out};
 use crate::dma::{Region, layout};
@@ -105,6 +105,30 @@ impl SharedMemory {
         // SAFETY: as for `read`.
         unsafe { copy_in(to, bytes) };
         Ok(())
+    }
+
+    /// Sets bits of the byte at `offset`, in one step: none is lost that another party sets or takes meanwhile.
+    /// Whoever takes them sees everything that was written before.
+    ///
+    /// # Errors
+    /// [`OutOfBounds`]: nothing was set.
+    pub fn set_bits(&self, offset: u64, bits: u8) -> Result<(), OutOfBounds> {
+        let byte = self.locate(offset, 1)?;
+        // SAFETY: the byte lies inside the allocation, of which no reference to plain memory is ever made.
+        let byte = unsafe { AtomicU8::from_ptr(byte.as_ptr()) };
+        byte.fetch_or(bits, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Takes the bits of the byte at `offset` and leaves none, in one step.
+    ///
+    /// # Errors
+    /// [`OutOfBounds`]: nothing was taken.
+    pub fn take_bits(&self, offset: u64) -> Result<u8, OutOfBounds> {
+        let byte = self.locate(offset, 1)?;
+        // SAFETY: as for `set_bits`.
+        let byte = unsafe { AtomicU8::from_ptr(byte.as_ptr()) };
+        Ok(byte.swap(0, Ordering::AcqRel))
     }
 
     /// Whether both reach the same allocation.

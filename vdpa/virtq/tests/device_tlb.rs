@@ -182,7 +182,7 @@ fn more_mappings_than_entries_are_used_in_turn_and_kept_while_in_use() {
 #[test]
 fn memory_is_kept_for_a_while_only() {
     const KEPT_MAX: u64 = 512;
-    const PAGES: u64 = if cfg!(miri) { 600 } else { 2500 };
+    const PAGES: u64 = if cfg!(miri) { KEPT_MAX + 8 } else { 2500 };
     let setup = Setup::new();
     setup.map_pages(PAGES);
     let mut generations = vec![setup.tlb.generation()];

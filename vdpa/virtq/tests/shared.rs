@@ -1,6 +1,8 @@
 //! Memory that several parties reach by handles.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 
 use virtq::testing::HeapDma;
 use virtq::{Arena, DmaAddr, DmaAllocator, DmaError, OutOfBounds, SharedMemory};
@@ -64,6 +66,62 @@ fn nothing_outside_is_copied() {
     assert_eq!(bytes, [0; 16], "a copy that fails copies nothing");
     assert_eq!(memory.read(16, &mut []), Ok(()));
     assert_eq!(memory.read(17, &mut []), Err(OutOfBounds));
+}
+
+#[test]
+fn bits_are_set_and_taken_byte_by_byte() {
+    let (_, dma) = source();
+    let memory = SharedMemory::new(&dma, 16).unwrap();
+    memory.set_bits(3, 0b0101).unwrap();
+    memory.clone().set_bits(3, 0b1100).unwrap();
+    memory.set_bits(4, 0xff).unwrap();
+    let mut bytes = [0; 6];
+    memory.read(0, &mut bytes).unwrap();
+    assert_eq!(bytes, [0, 0, 0, 0b1101, 0xff, 0]);
+    assert_eq!(memory.take_bits(3), Ok(0b1101));
+    assert_eq!(memory.take_bits(3), Ok(0), "they are taken once");
+    assert_eq!(memory.take_bits(4), Ok(0xff));
+    for offset in [16, 17, u64::MAX] {
+        assert_eq!(memory.set_bits(offset, 1), Err(OutOfBounds));
+        assert_eq!(memory.take_bits(offset), Err(OutOfBounds));
+    }
+}
+
+/// Each bit is set once, by one of two threads, while a third one takes what there is.
+#[test]
+fn no_bit_is_lost_between_those_who_set_and_one_who_takes() {
+    let len = if cfg!(miri) { 8 } else { 50_000 };
+    let (_, dma) = source();
+    let memory = SharedMemory::new(&dma, len).unwrap();
+    let setting = AtomicU32::new(2);
+    let mut taken = vec![0u8; len];
+    let mut twice = 0;
+    thread::scope(|scope| {
+        for nibble in [0, 4] {
+            let (memory, setting) = (&memory, &setting);
+            scope.spawn(move || {
+                for bit in nibble..nibble + 4 {
+                    for offset in 0..memory.len() {
+                        memory.set_bits(offset, 1 << bit).unwrap();
+                    }
+                }
+                setting.fetch_sub(1, Ordering::Release);
+            });
+        }
+        loop {
+            let last = setting.load(Ordering::Acquire) == 0;
+            for (offset, taken) in (0..).zip(&mut taken) {
+                let bits = memory.take_bits(offset).unwrap();
+                twice |= *taken & bits;
+                *taken |= bits;
+            }
+            if last {
+                break;
+            }
+        }
+    });
+    assert!(taken.iter().all(|bits| *bits == 0xff), "a bit is lost");
+    assert_eq!(twice, 0, "a bit is taken twice");
 }
 
 #[test]

@@ -12,10 +12,12 @@ mod requests;
 mod ring;
 mod split;
 mod used_watch;
+mod vocabulary;
 
 pub use chain::{Chain, Exchange, Readable, Segment, Writable};
 pub use error::{AddError, AddReason, Broken, CreateError, RewindError, StillHeld};
 pub use hold::DeviceHold;
-pub use queue::{Notify, Pending, Queue, QueueConfig, Token, Used};
+pub use queue::Queue;
 pub use requests::{RequestError, RequestReason, Requests, Submit};
 pub use used_watch::UsedWatch;
+pub use vocabulary::{Notify, Pending, QueueConfig, Token, Used};

@@ -1,6 +1,7 @@
 //! Memory from the heap that a "device" reaches by address.
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::ptr::{self, NonNull};
 use std::alloc::{alloc_zeroed, dealloc};
@@ -21,6 +22,11 @@ struct State {
     left: usize,
     outstanding: usize,
     blocks: BTreeMap<u64, Block>,
+    /// How many device sides may still use what has been given back.
+    watchers: usize,
+    /// What has been given back in the meantime.
+    retired: Vec<Block>,
+    generation: u64,
 }
 
 #[derive(Debug)]
@@ -52,6 +58,9 @@ impl HeapDma {
             left: bytes,
             outstanding: 0,
             blocks: BTreeMap::new(),
+            watchers: 0,
+            retired: Vec::new(),
+            generation: 0,
         };
         Arc::new(Self {
             state: Mutex::new(state),
@@ -86,6 +95,33 @@ impl HeapDma {
         // SAFETY: as for `read`.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_ptr(), bytes.len()) };
         Ok(())
+    }
+
+    /// Nothing that is given back goes back to the heap from now on.
+    pub(super) fn begin_to_watch(&self) {
+        self.lock().watchers += 1;
+    }
+
+    pub(super) fn end_to_watch(&self) {
+        let mut state = self.lock();
+        state.watchers -= 1;
+        if state.watchers == 0 {
+            state.retired.drain(..).for_each(Block::free);
+        }
+    }
+
+    /// Where the byte at an address is, and how many bytes there are from it to the end of its allocation.
+    pub(super) fn piece(&self, addr: DmaAddr) -> Result<(NonNull<u8>, usize), Fault> {
+        let state = self.lock();
+        let ptr = state.locate(addr, 1)?;
+        let (start, block) = state.blocks.range(..=addr.0).next_back().ok_or(Fault)?;
+        let offset = usize::try_from(addr.0 - start).map_err(|_| Fault)?;
+        Ok((ptr, block.layout.size() - offset))
+    }
+
+    /// How often memory was given back while somebody watched.
+    pub(super) fn generation(&self) -> u64 {
+        self.lock().generation
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -143,7 +179,19 @@ unsafe impl DmaAllocator for HeapDma {
         assert_eq!((known.ptr, known.layout), (block.ptr, block.layout));
         state.outstanding -= known.layout.size();
         state.left += known.layout.size();
-        // SAFETY: the block was allocated with this layout and is out of the table.
-        unsafe { dealloc(known.ptr.as_ptr(), known.layout) };
+        if state.watchers == 0 {
+            known.free();
+        } else {
+            state.generation += 1;
+            state.retired.push(known);
+        }
+    }
+}
+
+impl Block {
+    /// Back to the heap with it. It is in no table any more, and nobody uses it.
+    fn free(self) {
+        // SAFETY: the block was allocated with this layout, and it is given back once because it is moved here.
+        unsafe { dealloc(self.ptr.as_ptr(), self.layout) };
     }
 }
