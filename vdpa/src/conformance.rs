@@ -11,6 +11,7 @@
 mod bench;
 mod blk;
 mod config;
+mod dirty;
 mod identity;
 mod interrupts;
 mod maps;
@@ -117,6 +118,7 @@ const CHECKS: &[Checks] = &[
     motion::CHECKS,
     spaces::CHECKS,
     maps::CHECKS,
+    dirty::CHECKS,
     statistics::CHECKS,
     interrupts::CHECKS,
     net::CHECKS,

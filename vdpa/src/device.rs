@@ -43,14 +43,27 @@ use self::session::Session;
 pub type VdpaBus = Bus<VdpaDevice>;
 
 /// What a device is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum DeviceKind {
     /// A physical function, or the only function of a simpler device.
     Pf,
     /// A virtual function of a device with SR-IOV.
-    Vf,
+    Vf {
+        /// The physical function.
+        pf: Arc<Node>,
+    },
     /// A program.
     Software,
+}
+
+impl fmt::Debug for DeviceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pf => f.write_str("Pf"),
+            Self::Vf { pf } => write!(f, "Vf of {}", pf.name()),
+            Self::Software => f.write_str("Software"),
+        }
+    }
 }
 
 /// What a device needs besides its operations.
@@ -135,8 +148,8 @@ impl VdpaDevice {
 
     /// What it is made of.
     #[must_use]
-    pub fn kind(&self) -> DeviceKind {
-        self.config.kind
+    pub fn kind(&self) -> &DeviceKind {
+        &self.config.kind
     }
 
     /// The management device that has made it on demand.
@@ -267,6 +280,7 @@ impl VdpaDevice {
         let result = self.ops.reset().await;
         match result {
             Ok(()) => {
+                self.mark_rings(None);
                 self.check_all_down();
                 self.tenancy.at_rest(self);
             }

@@ -21,6 +21,7 @@ pub mod bus;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod device;
+pub mod dirty;
 pub mod dma;
 pub mod features;
 pub mod ids;

@@ -174,6 +174,18 @@ pub trait WholeMap: Send + Sync {
     fn set_map(&self, space: u16, table: &Iotlb<Backing>) -> Result<(), OpError>;
 }
 
+/// A log of the pages that a device writes: a bitmap in memory that the device reaches.
+///
+/// Bit `n % 8` of byte `n / 8` stands for page `n`, which is the one at address `n * 4096` as the device sees
+/// it. Pages for which the bitmap has no bit are not logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirtyLog {
+    /// Where the device finds the bitmap: the start of a page.
+    pub base: DmaAddr,
+    /// The length of the bitmap in bytes, not zero. The device writes nothing beyond.
+    pub len: u64,
+}
+
 /// The page of a doorbell, for a client that rings it without a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotificationArea {
@@ -197,6 +209,8 @@ bitflags! {
         const QUEUE_STATE = 1 << 3;
         /// What is mapped survives a reset.
         const PERSISTENT_MAPS = 1 << 4;
+        /// [`VdpaOps::start_dirty_log`] and [`VdpaOps::stop_dirty_log`].
+        const DIRTY_LOG = 1 << 5;
     }
 }
 
@@ -287,6 +301,26 @@ pub trait VdpaOps: Send + Sync {
     /// [`OpError::Unsupported`].
     fn resume(&self) -> BoxFuture<'_, Result<(), OpError>> {
         Box::pin(ready(Err(OpError::Unsupported)))
+    }
+
+    /// Begins to log which pages the device writes, in whichever address space; the bitmap is in the first one.
+    /// A bit is set after the page has been written, in a way that loses none that others set or clear
+    /// meanwhile. What the device writes into buffers is logged; for the rings the caller sets bits.
+    ///
+    /// # Errors
+    /// [`OpError::Unsupported`]; [`OpError::Invalid`], if the device cannot reach the bitmap: nothing is logged.
+    fn start_dirty_log(&self, _log: DirtyLog) -> Result<(), OpError> {
+        Err(OpError::Unsupported)
+    }
+
+    /// Ends the log, as does a [`reset`](Self::reset). Afterwards the device writes the bitmap no more, and what
+    /// was under way to it has arrived: its memory may be used for something else. (To read a register back pushes
+    /// the earlier writes of a PCI device to their end: PCI Express 6.0, 2.4.1.)
+    ///
+    /// # Errors
+    /// [`OpError::Unsupported`]; [`OpError::Timeout`], if the device may still write the bitmap.
+    fn stop_dirty_log(&self) -> Result<(), OpError> {
+        Err(OpError::Unsupported)
     }
 
     /// The features that the device offers.

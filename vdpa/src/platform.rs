@@ -180,7 +180,8 @@ pub trait Mmio: Debug + Send + Sync {
     fn doorbell(&self, offset: u64, index: u16, format: NotifyFormat) -> Option<Doorbell>;
 }
 
-/// An interrupt vector that this value owns; it is free again when the value is dropped.
+/// An interrupt vector that this value owns. Once the value has been dropped the vector is free, and its handler
+/// does not run any more: dropping waits for one that runs on another processor. A handler drops no vector.
 pub trait InterruptVector: Debug + Send + Sync {
     /// What a device must write to raise it.
     fn message(&self) -> InterruptMessage;

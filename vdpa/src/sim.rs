@@ -17,6 +17,7 @@ mod faults;
 mod model;
 mod net;
 mod ops;
+mod page_log;
 mod port;
 mod space;
 mod worker;

@@ -85,8 +85,9 @@ pub enum CreateError {
 /// Whoever holds a reference keeps the object, not the device: after the device has left the bus,
 /// every operation answers [`OpError::Gone`] and every event has been raised.
 pub struct VirtioDevice {
-    /// The way to the device. It changes when the device is moved.
-    transport: Mutex<Arc<dyn Transport>>,
+    /// The way to the device. It changes when the device is moved, and ends when the device has left its bus: whoever
+    /// refers to it keeps nobody below from being used by others.
+    transport: Mutex<Option<Arc<dyn Transport>>>,
     /// The memory of the queues and buffers.
     memory: Memory,
     platform: Arc<dyn Platform>,
@@ -149,7 +150,7 @@ impl VirtioDevice {
             memory,
             platform: Arc::clone(transport.platform()),
             node: Node::child(transport.node(), &format!("virtio{}", id.number())),
-            transport: Mutex::new(transport),
+            transport: Mutex::new(Some(transport)),
             device_type,
             hold: DeviceHold::new(),
             config_event: Arc::default(),
@@ -171,7 +172,8 @@ impl VirtioDevice {
     /// Whether the device is over this transport, once nobody moves it any more.
     pub(crate) async fn is_over(&self, transport: &dyn Transport) -> bool {
         let _turn = self.turn.take().await;
-        Arc::ptr_eq(self.transport().node(), transport.node())
+        let own = self.transport();
+        own.is_ok_and(|own| Arc::ptr_eq(own.node(), transport.node()))
     }
 
     /// Takes the device off its bus, and its memory from what the transport leads to, which is given back.
@@ -180,8 +182,11 @@ impl VirtioDevice {
             bus.remove_device(self).await;
         }
         let _turn = self.turn.take().await;
+        let transport = self.transport.lock().take();
         self.memory.space.detach();
-        self.transport().close().await;
+        if let Some(transport) = transport {
+            transport.close().await;
+        }
     }
 
     /// The bus that it is on, as long as somebody has it.
@@ -216,7 +221,8 @@ impl VirtioDevice {
     /// The size of the configuration space in bytes; 0 once the device is gone.
     #[must_use]
     pub fn config_size(&self) -> u32 {
-        self.transport().config_size().unwrap_or(0)
+        let size = self.transport().and_then(|way| way.config_size());
+        size.unwrap_or(0)
     }
 
     /// Reads from the configuration space; all bytes are of one moment.
@@ -225,7 +231,7 @@ impl VirtioDevice {
     /// [`OpError::OutOfRange`], if the range does not lie inside; [`OpError::Gone`]; whatever the device
     /// answers.
     pub fn read_config(&self, offset: u32, bytes: &mut [u8]) -> Result<(), OpError> {
-        self.transport().read_config(offset, bytes)
+        self.transport()?.read_config(offset, bytes)
     }
 
     /// Writes to the configuration space.
@@ -233,13 +239,13 @@ impl VirtioDevice {
     /// # Errors
     /// As for [`VirtioDevice::read_config`].
     pub fn write_config(&self, offset: u32, bytes: &[u8]) -> Result<(), OpError> {
-        self.transport().write_config(offset, bytes)
+        self.transport()?.write_config(offset, bytes)
     }
 
-    /// How many queues the device has.
+    /// How many queues the device has; 0 once it is gone.
     #[must_use]
     pub fn queue_count(&self) -> u16 {
-        self.transport().queue_count()
+        self.transport().map_or(0, |way| way.queue_count())
     }
 
     /// Raised when the configuration has changed, when the device has broken, and when it is removed.
@@ -283,7 +289,7 @@ impl VirtioDevice {
     }
 
     async fn reset_in_turn(&self) -> Result<(), OpError> {
-        let result = self.transport().reset().await;
+        let result = self.transport()?.reset().await;
         let queues = {
             let mut state = self.state.lock();
             state.features = Features::EMPTY;
@@ -294,6 +300,8 @@ impl VirtioDevice {
             core::mem::take(&mut state.queues)
         };
         for queue in queues {
+            // The register may be another device's next.
+            queue.park();
             queue.event.raise();
         }
         match result {
@@ -309,8 +317,8 @@ impl VirtioDevice {
     }
 
     /// The way to the device, as it is now.
-    pub(crate) fn transport(&self) -> Arc<dyn Transport> {
-        Arc::clone(&self.transport.lock())
+    pub(crate) fn transport(&self) -> Result<Arc<dyn Transport>, OpError> {
+        self.transport.lock().clone().ok_or(OpError::Gone)
     }
 
     /// Goes to a worse condition, wakes everybody, and says whether this was news.
@@ -371,14 +379,14 @@ impl BusDevice for VirtioDevice {
         format!(
             "virtio:d{:08X}v{:08X}",
             u8::from(self.device_type),
-            self.transport().vendor_id()
+            self.transport().map_or(0, |way| way.vendor_id())
         )
     }
 
     fn quiesce(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             // The driver may have tried in vain already.
-            if !self.transport().is_lost() {
+            if self.transport().is_ok_and(|way| !way.is_lost()) {
                 // A failure has been logged and counted by the vDPA device, which also checks that no
                 // queue is left ready.
                 let _ = self.reset().await;

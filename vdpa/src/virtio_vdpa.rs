@@ -72,7 +72,10 @@ impl VirtioVdpa {
     /// The virtio device that a vDPA device has become.
     fn device_of(&self, vdpa: &Arc<VdpaDevice>) -> Option<Arc<VirtioDevice>> {
         let mut devices = self.bus.devices().into_iter();
-        devices.find(|device| Arc::ptr_eq(device.transport().node(), vdpa.node()))
+        devices.find(|device| {
+            let transport = device.transport();
+            transport.is_ok_and(|transport| Arc::ptr_eq(transport.node(), vdpa.node()))
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use vdpa::Features;
 use vdpa::iotlb::Permission;
-use vdpa::ops::{QueueAddress, QueueState};
+use vdpa::ops::{DirtyLog, QueueAddress, QueueState};
 use vdpa::vhost_vdpa::{BackendFeatures, IotlbMessage, Request};
 use virtio::DeviceStatus;
 use virtq::{DmaAddr, Event, SharedMemory};
@@ -15,7 +15,7 @@ use super::rings::{LEN, PAGE, PARTS, address};
 
 pub fn request(input: &mut Input, event: &Arc<Event>) -> Request {
     let queue = queue(input);
-    match input.below(32) {
+    match input.below(34) {
         0 => Request::SetOwner,
         1 => Request::GetFeatures,
         2 => Request::SetFeatures(features(input)),
@@ -79,8 +79,23 @@ pub fn request(input: &mut Input, event: &Arc<Event>) -> Request {
         28 => Request::GetIovaRange,
         29 => Request::Suspend,
         30 => Request::Resume,
+        31 => Request::StartLog(log(input)),
+        32 => Request::StopLog,
         _ => Request::GetAsNum,
     }
+}
+
+/// In the client's memory, of which the rings are a part, or anywhere.
+fn log(input: &mut Input) -> DirtyLog {
+    let base = match input.below(4) {
+        0 => DmaAddr(input.u64()),
+        _ => DmaAddr(BASE + input.below(8) as u64 * PAGE),
+    };
+    let len = match input.below(4) {
+        0 => input.u64(),
+        _ => u64::from(input.u16()),
+    };
+    DirtyLog { base, len }
 }
 
 pub fn message(input: &mut Input, memory: &SharedMemory) -> IotlbMessage {

@@ -11,6 +11,8 @@ use crate::ops::OpError;
 use crate::platform::BoxFuture;
 use crate::power::{PowerDomain, PowerError};
 
+use super::Bus;
+
 /// What can be put on a bus.
 pub trait BusDevice: Send + Sync + 'static {
     /// One row of a driver's id table.
@@ -42,6 +44,14 @@ pub trait BusDevice: Send + Sync + 'static {
     /// Brings the device to rest. The bus calls it after a failed probe and after a driver has let
     /// go; afterwards another driver may claim the device.
     fn quiesce(&self) -> BoxFuture<'_, ()> {
+        Box::pin(ready(()))
+    }
+
+    /// The device is about to be taken off the bus: what cannot be without it goes first.
+    fn make_way<'a>(&'a self, _bus: &'a Bus<Self>) -> BoxFuture<'a, ()>
+    where
+        Self: Sized,
+    {
         Box::pin(ready(()))
     }
 

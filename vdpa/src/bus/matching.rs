@@ -46,16 +46,17 @@ pub(super) fn candidates<D: BusDevice>(
     override_name: Option<&str>,
     drivers: &[Arc<dyn Driver<D>>],
 ) -> Vec<Candidate<D>> {
-    let matching = drivers.iter().filter_map(|driver| {
-        let matched = matched(device, override_name, driver.as_ref())?;
-        Some(Candidate {
-            driver: Arc::clone(driver),
-            matched,
-        })
-    });
-    let mut matching: Vec<_> = matching.collect();
-    // A stable sort: among equals the order of registration stays.
-    matching.sort_by_key(|candidate| candidate.matched.rank());
+    let mut matching: Vec<Candidate<D>> = Vec::new();
+    for driver in drivers {
+        let Some(matched) = matched(device, override_name, driver.as_ref()) else {
+            continue;
+        };
+        // Among equals the order of registration stays.
+        let better = |other: &Candidate<D>| other.matched.rank() <= matched.rank();
+        let place = matching.partition_point(better);
+        let driver = Arc::clone(driver);
+        matching.insert(place, Candidate { driver, matched });
+    }
     matching
 }
 

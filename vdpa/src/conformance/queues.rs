@@ -2,11 +2,14 @@
 
 use alloc::format;
 
+use virtq::Notify;
+
 use crate::ops::{Abilities, OpError};
 
+use super::Service;
 use super::bench::{Bench, Format, nowhere};
 use super::rig::Rig;
-use super::traffic::Traffic;
+use super::traffic::{Told, Traffic};
 use super::verdict::{OrFail, Verdict, checks, ensure, equal};
 
 checks! {
@@ -16,7 +19,7 @@ checks! {
     "a queue is ready when it has been started, and no other is" => ready,
     "a queue stops alone, or the device says that it cannot" => stop_alone,
     "every queue can be notified in every state" => doorbells,
-    "a doorbell that can be given away has a page for itself" => pages,
+    "a doorbell that can be given away has a page for itself, and a store rings it" => pages,
 }
 
 async fn in_time(bench: &Bench<'_>) -> Verdict {
@@ -183,5 +186,28 @@ async fn pages(bench: &Bench<'_>) -> Verdict {
         ensure(!shared, format!("{area:?} is that of two queues"))?;
         earlier.push(area.base);
     }
-    Ok(())
+    if earlier.is_empty() || bench.subject.service() == Service::None {
+        return Ok(());
+    }
+    rung_by_store(bench).await
+}
+
+/// A client has no doorbell but the page.
+async fn rung_by_store(bench: &Bench<'_>) -> Verdict {
+    let mut traffic = Traffic::start(bench, Format::Split).await?;
+    traffic.request(Told::No)?;
+    for line in &mut traffic.rig.lines {
+        let area = bench.device.notification_area(line.index);
+        let Some(area) = area.or_fail(format!("the page of queue {}", line.index))? else {
+            line.kick();
+            continue;
+        };
+        let page = bench.platform.map_mmio(area.base, area.len);
+        let page = page.or_fail(format!("mapping {area:?}"))?;
+        if line.ring.publish() == Notify::Needed {
+            page.write16(0, line.index);
+        }
+    }
+    traffic.answer(bench, traffic.number()).await?;
+    traffic.stop(bench).await
 }

@@ -45,7 +45,7 @@ pub(super) struct Line {
     /// Raised by the device's interrupts.
     pub(super) event: Arc<Event>,
     /// Where the device writes the answer to the latest request.
-    latest: Option<DmaAddr>,
+    pub(super) latest: Option<DmaAddr>,
 }
 
 /// What has come back from a device.

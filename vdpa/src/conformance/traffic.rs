@@ -97,6 +97,14 @@ impl Traffic {
         self.number
     }
 
+    /// How many bytes the device writes for the answer to the latest request.
+    pub(super) fn answer_len(&self) -> usize {
+        match self.service {
+            Service::NetLoopback => net::sent(self.number).len(),
+            _ => blk::READ_LEN,
+        }
+    }
+
     /// Whether nothing comes back for a while.
     pub(super) async fn is_quiet(&mut self, bench: &Bench<'_>) -> Verdict {
         for line in &mut self.rig.lines {

@@ -5,6 +5,7 @@
 //! device runs, the device keeps what was mapped until its next reset.
 
 mod lease;
+mod log;
 mod route;
 mod space;
 mod tenancy;

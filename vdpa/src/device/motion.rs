@@ -52,6 +52,9 @@ impl VdpaDevice {
             Motion::Suspended => self.ops.suspend().await?,
             _ => self.ops.resume().await?,
         }
+        if to == Motion::Suspended {
+            self.mark_rings(None);
+        }
         self.session.lock().set_motion(to);
         Ok(())
     }

@@ -72,7 +72,7 @@ impl VdpaDevice {
         let mut session = self.session.lock();
         session.check_move(queue)?;
         self.ops.set_queue_address(queue, address)?;
-        session.set_has_address(queue);
+        session.set_address(queue, address);
         Ok(())
     }
 
@@ -153,6 +153,7 @@ impl VdpaDevice {
             return Ok(());
         }
         self.ops.set_queue_ready(queue, false).await?;
+        self.mark_rings(Some(queue));
         self.session.lock().set_ready(queue, Ready::Stopped);
         Ok(())
     }

@@ -8,9 +8,10 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use virtio::DeviceStatus;
+use virtq::DmaAddr;
 
 use crate::Features;
-use crate::ops::{Abilities, OpError, QueueState};
+use crate::ops::{Abilities, OpError, QueueAddress, QueueState};
 
 use self::queue::QueueSetup;
 
@@ -183,6 +184,36 @@ impl Session {
         only_if(!self.lost && started && !self.asked.contains(DeviceStatus::FAILED))
     }
 
+    /// Whether the device may be told to log what it writes: the format of the rings has been agreed on.
+    pub(super) fn check_log(&self) -> Result<(), OpError> {
+        only_if(self.is_usable())
+    }
+
+    /// Tells of the parts of the rings that the device has been writing, of one queue or of all: their addresses and
+    /// lengths in bytes. There are none while it is suspended.
+    ///
+    /// A device writes the used ring of a split queue (VIRTIO 1.2, 2.7.8), and the descriptors and the event suppression
+    /// of a packed queue (2.8.8, 2.8.10).
+    pub(super) fn written(&self, queue: Option<u16>, mut tell: impl FnMut((DmaAddr, u64))) {
+        let started = self.asked.contains(DeviceStatus::DRIVER_OK);
+        if !started || self.motion == Motion::Suspended {
+            return;
+        }
+        for (index, setup) in (0..).zip(&self.queues) {
+            let wanted = setup.is_ready() && queue.is_none_or(|queue| queue == index);
+            let (true, Some(size), Some(address)) = (wanted, setup.size(), setup.address()) else {
+                continue;
+            };
+            let size = u64::from(size);
+            if self.is_packed() {
+                tell((address.descriptor, 16 * size));
+                tell((address.device, 4));
+            } else {
+                tell((address.device, 6 + 8 * size));
+            }
+        }
+    }
+
     /// Whether the queue exists.
     pub(super) fn check_queue(&self, queue: u16) -> Result<(), OpError> {
         self.queue(queue).map(|_| ())
@@ -265,8 +296,8 @@ impl Session {
         self.edit(queue, |setup| setup.set_size(size));
     }
 
-    pub(super) fn set_has_address(&mut self, queue: u16) {
-        self.edit(queue, QueueSetup::set_has_address);
+    pub(super) fn set_address(&mut self, queue: u16, address: QueueAddress) {
+        self.edit(queue, |setup| setup.set_address(address));
     }
 
     pub(super) fn set_state(&mut self, queue: u16, state: QueueState) {

@@ -34,8 +34,11 @@ pub struct ManagerReport {
 
 impl ManagerReport {
     pub(super) fn of_manager(manager: &dyn ManagementDevice) -> Self {
-        let mut classes = manager.classes().to_vec();
-        classes.sort_unstable();
+        let mut classes = Vec::new();
+        for class in manager.classes() {
+            let place = classes.partition_point(|other| other < class);
+            classes.insert(place, *class);
+        }
         Self {
             handle: manager.handle().clone(),
             classes,

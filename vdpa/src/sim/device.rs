@@ -9,7 +9,7 @@ use core::time::Duration;
 use spin::Mutex;
 
 use crate::iotlb::IovaRange;
-use crate::ops::OpError;
+use crate::ops::{DirtyLog, OpError};
 use crate::platform::Callback;
 use crate::wait::Waiters;
 use crate::{Features, Platform, VdpaOps};
@@ -134,7 +134,7 @@ impl<M: Model> Device<M> {
             self.platform.sleep(RESET_DEADLINE).await;
             return Err(OpError::Timeout);
         }
-        self.with(Engine::reset);
+        self.forget();
         self.quiet().await;
         Ok(())
     }
@@ -147,6 +147,18 @@ impl<M: Model> Device<M> {
     /// Afterwards no turn uses memory that was withdrawn before: none is under way while the lock is held.
     pub(super) fn settle(&self) {
         self.with(Engine::refresh);
+    }
+
+    /// Everything that a driver has told the device is forgotten.
+    fn forget(&self) {
+        self.with(Engine::reset);
+        self.set_log(None);
+    }
+
+    /// From now on there is this log of the pages that are written, or none: no turn is under way while the lock is
+    /// held, so what has been written before is written, and nothing goes to an earlier bitmap.
+    pub(super) fn set_log(&self, log: Option<DirtyLog>) {
+        self.with(|_| self.spaces.log().set(log));
     }
 
     /// Waits until no callback of an earlier state is under way.
@@ -168,7 +180,7 @@ impl<M: Model> Device<M> {
 
     /// The worker's last act: nothing of a driver is kept.
     pub(super) fn end(&self) {
-        self.with(Engine::reset);
+        self.forget();
         for space in 0..self.spaces.count() {
             // It exists.
             let _ = self.spaces.clear(space);

@@ -239,7 +239,8 @@ impl<M: Model> Engine<M> {
         let group = self.group(queue);
         let space = self.groups.get(usize::from(group));
         let space = spaces.get(*space.ok_or(OpError::OutOfRange)?)?;
-        let port = Port::new(&config, space, faults).map_err(|_| OpError::Invalid)?;
+        let port = Port::new(&config, space, spaces.log(), faults);
+        let port = port.map_err(|_| OpError::Invalid)?;
         self.ports[usize::from(queue)] = Some(port);
         Ok(())
     }

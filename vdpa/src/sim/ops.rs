@@ -9,7 +9,9 @@ use virtq::{Doorbell, RingState};
 
 use crate::Features;
 use crate::iotlb::IovaRange;
-use crate::ops::{Abilities, DmaModel, OpError, QueueAddress, QueueState, VdpaOps, VendorCounter};
+use crate::ops::{
+    Abilities, DirtyLog, DmaModel, OpError, QueueAddress, QueueState, VdpaOps, VendorCounter,
+};
 use crate::platform::{BoxFuture, Callback};
 use crate::virtio::ring_features;
 
@@ -50,6 +52,7 @@ impl<M: Model> VdpaOps for Ops<M> {
             | Abilities::ENABLE_AFTER_DRIVER_OK
             | Abilities::QUEUE_STATE
             | Abilities::PERSISTENT_MAPS
+            | Abilities::DIRTY_LOG
     }
 
     fn iova_range(&self) -> IovaRange {
@@ -99,6 +102,16 @@ impl<M: Model> VdpaOps for Ops<M> {
             self.0.bell.ring();
             Ok(())
         })
+    }
+
+    fn start_dirty_log(&self, log: DirtyLog) -> Result<(), OpError> {
+        self.0.set_log(Some(log));
+        Ok(())
+    }
+
+    fn stop_dirty_log(&self) -> Result<(), OpError> {
+        self.0.set_log(None);
+        Ok(())
     }
 
     fn device_features(&self) -> Features {

@@ -13,11 +13,13 @@ use virtq::{Pending, RingState};
 use crate::dma::AddressSpace;
 
 use super::faults::Faults;
+use super::page_log::PageLog;
 
 /// The device's end of a queue, with what a turn of the worker must remember of it.
 pub(super) struct Port {
     queue: DeviceQueue<DeviceTlb<Arc<AddressSpace>>>,
     faults: Arc<Faults>,
+    log: Arc<PageLog>,
     /// Whether something was completed that the driver has not been asked about.
     used: bool,
     /// Whether the driver has been asked to notify of the next chain.
@@ -40,11 +42,13 @@ impl Port {
     pub(super) fn new(
         config: &DeviceConfig,
         space: &Arc<AddressSpace>,
+        log: &Arc<PageLog>,
         faults: &Arc<Faults>,
     ) -> Result<Self, NewError> {
         Ok(Self {
             queue: DeviceQueue::new(config, DeviceTlb::new(Arc::clone(space)))?,
             faults: Arc::clone(faults),
+            log: Arc::clone(log),
             used: false,
             asleep: false,
             due: None,
@@ -105,6 +109,10 @@ impl Port {
         bytes: &[u8],
     ) -> Result<usize, Fault> {
         let result = self.queue.push(chain, offset, bytes);
+        if self.log.is_kept() {
+            let done = result.unwrap_or_else(|error| error.done) as u64;
+            self.dma_faults += u64::from(self.log.written(chain, offset, done).is_err());
+        }
         self.transferred(result)
     }
 

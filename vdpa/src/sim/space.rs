@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::iter;
 
 use crate::dma::AddressSpace;
 use crate::iotlb::{Iotlb, IovaRange, Permission};
@@ -10,22 +11,27 @@ use crate::ops::{Backing, IncrementalMap, OpError, WholeMap};
 use super::SimConfig;
 use super::bell::Bell;
 use super::faults::Faults;
+use super::page_log::PageLog;
 
 /// All address spaces of a device. A change that takes something away rings the bell, so that the worker lets
 /// go of the memory.
 pub(super) struct Spaces {
     spaces: Box<[Arc<AddressSpace>]>,
+    log: Arc<PageLog>,
     faults: Arc<Faults>,
     bell: Arc<Bell>,
 }
 
 impl Spaces {
-    /// So many empty address spaces.
+    /// So many empty address spaces, at least one.
     pub(super) fn new(count: u16, config: &SimConfig, bell: &Arc<Bell>) -> Self {
+        let space = || Arc::new(AddressSpace::new(config.mappings_max));
+        let first = space();
+        let log = Arc::new(PageLog::new(&first));
+        let others = (1..count).map(|_| space());
         Self {
-            spaces: (0..count)
-                .map(|_| Arc::new(AddressSpace::new(config.mappings_max)))
-                .collect(),
+            spaces: iter::once(first).chain(others).collect(),
+            log,
             faults: Arc::clone(&config.faults),
             bell: Arc::clone(bell),
         }
@@ -40,6 +46,11 @@ impl Spaces {
     pub(super) fn get(&self, space: u16) -> Result<&Arc<AddressSpace>, OpError> {
         let space = self.spaces.get(usize::from(space));
         space.ok_or(OpError::OutOfRange)
+    }
+
+    /// Where it is noted which pages the device writes, if it is.
+    pub(super) fn log(&self) -> &Arc<PageLog> {
+        &self.log
     }
 
     /// Takes everything away from an address space.

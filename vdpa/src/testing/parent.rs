@@ -15,12 +15,13 @@ use core::mem;
 use spin::Mutex;
 use virtio::DeviceStatus;
 use virtq::testing::{DeviceRing, HeapDma, Request};
-use virtq::{Event, RingAddresses};
+use virtq::{DmaAddr, Event, RingAddresses};
 
 use crate::Features;
 use crate::VdpaOps;
+use crate::dirty::pages;
 use crate::iotlb::{IovaRange, Permission};
-use crate::ops::{OpError, QueueAddress, QueueState};
+use crate::ops::{DirtyLog, OpError, QueueAddress, QueueState};
 use crate::platform::{Callback, Platform};
 use crate::virtio::ring_features;
 
@@ -63,6 +64,7 @@ struct State {
     queues: Vec<Queue>,
     suspended: bool,
     slow: bool,
+    dirty_log: Option<DirtyLog>,
     /// The address space of each group that is not in the first one.
     group_spaces: Vec<(u16, u16)>,
     resets: Resets,
@@ -204,8 +206,12 @@ impl FakeParent {
     /// # Panics
     /// If there is no room for the bytes.
     pub fn complete(&self, queue: u16, request: &Request, bytes: &[u8]) {
+        let written = self.with_any_ring(queue, |ring| ring.write(request, bytes));
+        if written.is_some() {
+            self.log_written(request, bytes.len() as u64);
+        }
         let wanted = self.with_any_ring(queue, |ring| {
-            ring.complete(request, bytes);
+            ring.finish(request, bytes.len());
             ring.wants_interrupt()
         });
         if wanted.is_some() {
@@ -231,6 +237,27 @@ impl FakeParent {
             return None;
         }
         state.queues[usize::from(queue)].ring.as_mut().map(act)
+    }
+
+    /// Sets the bits of the pages of so many bytes, if the driver wants a log. Notes if its memory is not there.
+    fn log_written(&self, request: &Request, len: u64) {
+        let Some(log) = self.state.lock().dirty_log else {
+            return;
+        };
+        let mut left = len;
+        for segment in &request.writable {
+            let part = left.min(segment.len.into());
+            left -= part;
+            for page in pages(segment.addr, part).filter(|page| page / 8 < log.len) {
+                let addr = DmaAddr(log.base.0 + page / 8);
+                let mut byte = [0];
+                let read = self.heap().read(addr, &mut byte);
+                byte[0] |= 1 << (page % 8);
+                if read.and_then(|()| self.heap().write(addr, &byte)).is_err() {
+                    self.state.lock().note("no memory for the log");
+                }
+            }
+        }
     }
 
     /// Raises the interrupt of a queue, wanted or not.
@@ -382,6 +409,7 @@ impl State {
         self.accepted = Features::EMPTY;
         self.config_callback = None;
         self.suspended = false;
+        self.dirty_log = None;
         self.group_spaces.clear();
         for queue in &mut self.queues {
             *queue = Queue {

@@ -127,7 +127,9 @@ impl FakePlatform {
     /// Delivers an interrupt message. One that nobody has taken the vector of is lost.
     pub fn fire(&self, message: InterruptMessage) {
         let handler = self.vectors.taken.lock().get(&message.data).cloned();
-        if let Some(handler) = handler {
+        if let Some(handler) = handler
+            && let Some(handler) = &*handler.lock()
+        {
             handler.call();
         }
     }
@@ -236,7 +238,7 @@ impl Platform for FakePlatform {
         let number = (0..)
             .find(|number| !taken.contains_key(number))
             .ok_or(NoVector)?;
-        taken.insert(number, handler);
+        taken.insert(number, Arc::new(Mutex::new(Some(handler))));
         Ok(Box::new(Vector {
             number,
             vectors: Arc::clone(&self.vectors),
@@ -282,7 +284,8 @@ impl fmt::Debug for FakePlatform {
 
 struct Vectors {
     limit: Mutex<usize>,
-    taken: Mutex<BTreeMap<u32, Callback>>,
+    /// Held while it runs, a handler is not taken away.
+    taken: Mutex<BTreeMap<u32, Arc<Mutex<Option<Callback>>>>>,
 }
 
 /// A vector whose message carries its number.
@@ -302,7 +305,11 @@ impl InterruptVector for Vector {
 
 impl Drop for Vector {
     fn drop(&mut self) {
-        self.vectors.taken.lock().remove(&self.number);
+        let handler = self.vectors.taken.lock().remove(&self.number);
+        if let Some(handler) = handler {
+            let handler = handler.lock().take();
+            drop(handler);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Why a vhost request failed.
 
+use crate::dirty::LogError;
 use crate::dma::AttachError;
 use crate::ops::OpError;
 
@@ -9,8 +10,8 @@ pub enum VhostError {
     /// No device has this name (`ENOENT`).
     #[error("no vhost device has this name")]
     NotFound,
-    /// Another client has the device open; or what is to be set is fixed by now: features after `FEATURES_OK`, groups
-    /// after `DRIVER_OK`, a second owner (`EBUSY`).
+    /// Another client has the device open, or the device keeps a log already; or what is to be set is fixed by now:
+    /// features after `FEATURES_OK`, groups after `DRIVER_OK`, a second owner (`EBUSY`).
     #[error("in use")]
     Busy,
     /// The client speaks another version of the protocol (`EPROTO`).
@@ -96,6 +97,18 @@ impl From<OpError> for VhostError {
             OpError::FeaturesRefused => Self::FeaturesRefused,
             OpError::VectorRefused | OpError::OutOfResources => Self::OutOfResources,
             OpError::Broken => Self::Broken,
+        }
+    }
+}
+
+impl From<LogError> for VhostError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Running => Self::Busy,
+            LogError::NotRunning => Self::WrongState,
+            LogError::BadRange => Self::Invalid,
+            LogError::NotMapped => Self::NotReachable,
+            LogError::Device(error) => error.into(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a client holds: one device, to itself.
 
 mod dispatch;
+mod log;
 mod spaces;
 mod vrings;
 

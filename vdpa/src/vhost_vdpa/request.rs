@@ -12,7 +12,7 @@ use virtq::Event;
 
 use crate::Features;
 use crate::iotlb::IovaRange;
-use crate::ops::{QueueAddress, QueueState};
+use crate::ops::{DirtyLog, QueueAddress, QueueState};
 
 use super::BackendFeatures;
 
@@ -97,6 +97,10 @@ pub enum Request {
     Suspend,
     /// [`resume`](super::VhostHandle::resume).
     Resume,
+    /// [`start_log`](super::VhostHandle::start_log).
+    StartLog(DirtyLog),
+    /// [`stop_log`](super::VhostHandle::stop_log).
+    StopLog,
 }
 
 /// The answer to a request.

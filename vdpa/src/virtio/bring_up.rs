@@ -42,7 +42,7 @@ impl VirtioDevice {
     ) -> Result<Features, OpError> {
         let _turn = self.turn.take().await;
         self.reset_in_turn().await?;
-        let transport = self.transport();
+        let transport = self.transport()?;
         if !transport.abilities().contains(Abilities::PERSISTENT_MAPS) {
             self.memory.space.detach();
             self.memory.space.attach(transport.map_target())?;
@@ -77,7 +77,7 @@ impl VirtioDevice {
     async fn try_start(self: &Arc<Self>) -> Result<(), OpError> {
         self.check()?;
         let monitor = Arc::<Monitor>::default();
-        let transport = self.transport();
+        let transport = self.transport()?;
         let features = self.state.lock().features;
         let fixed = FixedConfig::read(&transport, features)?;
         self.state.lock().fixed = fixed;
@@ -89,11 +89,11 @@ impl VirtioDevice {
         monitor.watch(self);
         // A removal between the check and here has raised no monitor.
         self.check()?;
-        self.announce();
+        self.announce(&transport);
         Ok(())
     }
 
-    fn announce(&self) {
+    fn announce(&self, transport: &Arc<dyn Transport>) {
         let features = self.state.lock().features;
         let names: Vec<Cow<'static, str>> = features
             .names(u32::from(u8::from(self.device_type)))
@@ -101,7 +101,7 @@ impl VirtioDevice {
         log::info!(
             "{} on {}: features {}",
             self.node.name(),
-            self.transport().node().name(),
+            transport.node().name(),
             if names.is_empty() {
                 String::from("none")
             } else {

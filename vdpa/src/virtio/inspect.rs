@@ -36,7 +36,7 @@ impl Inspect for Inspector {
                 format!("{}", device.failures.load(Ordering::Relaxed)),
             ),
         ]);
-        if let Ok(status) = device.transport().status() {
+        if let Ok(status) = device.transport().and_then(|way| way.status()) {
             let names: Vec<_> = status.iter_names().map(|(name, _)| name).collect();
             facts.push(("status", names.join(" ")));
         }

@@ -68,7 +68,7 @@ impl VirtioDevice {
     /// Finds out what the configuration interrupt was about.
     async fn look(&self) -> Look {
         if self.check().is_ok() {
-            match self.transport().status() {
+            match self.transport().and_then(|way| way.status()) {
                 Ok(status) if !status.contains(DeviceStatus::DEVICE_NEEDS_RESET) => {
                     self.config_event.raise();
                     return Look::Again;
@@ -85,10 +85,11 @@ impl VirtioDevice {
         }
         let _turn = self.turn.take().await;
         // Unless it has been reset meanwhile.
-        if self.check() == Err(OpError::Broken) {
+        if self.check() == Err(OpError::Broken)
+            && let Ok(transport) = self.transport()
+        {
             // The device may be beyond answering; the reset that follows deals with that.
-            let _ = self
-                .transport()
+            let _ = transport
                 .set_status(super::bring_up::running() | DeviceStatus::FAILED)
                 .await;
         }

@@ -60,7 +60,13 @@ impl VirtioDevice {
     /// [`MoveError`].
     pub async fn move_to(&self, to: Arc<dyn Transport>) -> Result<(), MoveError> {
         let _turn = self.turn.take().await;
-        let from = self.transport();
+        let from = match self.transport() {
+            Ok(from) => from,
+            Err(error) => {
+                to.close().await;
+                return Err(MoveError::From(error));
+            }
+        };
         let result = self.try_move(&from, &to).await;
         let unused = match result {
             Ok(()) => from,
@@ -129,7 +135,7 @@ impl VirtioDevice {
             return Err(error);
         }
         self.node.hang_below(to.node());
-        *self.transport.lock() = Arc::clone(to);
+        *self.transport.lock() = Some(Arc::clone(to));
         // Who has looked before now has seen the old configuration.
         self.config_event.raise();
         log::info!("{}: moved from {}", self.node.path(), from.node().name());

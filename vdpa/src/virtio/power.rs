@@ -23,7 +23,7 @@ impl VirtioDevice {
         if setup.tells_place() {
             return Err(PowerError::Busy);
         }
-        let transport = self.transport();
+        let transport = self.transport().map_err(|_| PowerError::Device)?;
         let places = Places::between(&transport, &transport);
         match self.bring_to_rest(&setup, places).await {
             Ok(states) => {
@@ -47,7 +47,7 @@ impl VirtioDevice {
         let Some(setup) = self.setup() else {
             return Ok(());
         };
-        let transport = self.transport();
+        let transport = self.transport().map_err(|_| PowerError::Device)?;
         let result = async {
             transport.reset().await?;
             // What the device translates itself may have gone with its power.

@@ -117,7 +117,7 @@ impl VirtioDevice {
         completion: Completion,
     ) -> Result<VirtQueue<T>, OpError> {
         self.check()?;
-        let transport = self.transport();
+        let transport = self.transport()?;
         let size = fitting_size(&transport, index, max_size)?;
         let features = self.state.lock().features;
         let config = QueueConfig {

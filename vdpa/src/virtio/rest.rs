@@ -82,7 +82,7 @@ impl VirtioDevice {
         if places == Places::Rewound && (!setup.can_rewind() || self.ask_driver().await.is_err()) {
             return Err(Restless::Driver);
         }
-        let transport = self.transport();
+        let transport = self.transport().map_err(Restless::Device)?;
         for queue in &setup.queues {
             queue.park();
         }

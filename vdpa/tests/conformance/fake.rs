@@ -8,6 +8,7 @@ use vdpa::platform::BoxFuture;
 use vdpa::testing::{FakeParent, FakePlatform, Traits};
 use vdpa::{Features, Platform, VdpaOps};
 
+use crate::pages::DoorbellPages;
 use crate::server::{SECTORS, spawn_disk, spawn_loopback};
 
 /// Makes fake devices.
@@ -16,7 +17,7 @@ pub struct Fake {
     pub traits: Traits,
     pub service: Service,
     pub features: Features,
-    latest: Mutex<Option<Arc<FakeParent>>>,
+    latest: Arc<Mutex<Option<Arc<FakeParent>>>>,
 }
 
 impl Fake {
@@ -26,12 +27,20 @@ impl Fake {
         if service == Service::Blk {
             features = features | virtio::blk::F::FLUSH.into();
         }
+        let (platform, latest) = (FakePlatform::new(), Arc::default());
+        if let Some(area) = traits.doorbells {
+            let pages = DoorbellPages {
+                queues: 3,
+                latest: Arc::clone(&latest),
+            };
+            platform.add_mmio(area.base, Arc::new(pages));
+        }
         Self {
-            platform: FakePlatform::new(),
+            platform,
             traits,
             service,
             features,
-            latest: Mutex::default(),
+            latest,
         }
     }
 

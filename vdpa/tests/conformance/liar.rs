@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use vdpa::conformance::{Service, Subject};
 use vdpa::ops::{
-    Abilities, DmaModel, NotificationArea, OpError, QueueAddress, QueueState, VdpaOps,
+    Abilities, DirtyLog, DmaModel, NotificationArea, OpError, QueueAddress, QueueState, VdpaOps,
     VendorCounter,
 };
 use vdpa::platform::{BoxFuture, Callback};
@@ -13,6 +13,7 @@ use vdpa::testing::Traits;
 use vdpa::{Features, Platform};
 use virtio::DeviceStatus;
 use virtq::Doorbell;
+use virtq::testing::HeapDma;
 
 use crate::fake::Fake;
 
@@ -52,6 +53,18 @@ pub enum Lie {
     Page,
     /// It knows no largest size.
     Size,
+    /// It logs nothing.
+    LogNothing,
+    /// It logs other pages than it writes.
+    LogElsewhere,
+    /// It logs a page that it does not write.
+    LogMore,
+    /// It goes on with the log after its end.
+    LogOn,
+    /// It goes on with the log after a reset.
+    LogOver,
+    /// It logs beyond the end of the log.
+    LogBeyond,
 }
 
 /// The subject: a network device that lies.
@@ -91,6 +104,8 @@ impl Subject for Liar {
             Ok(Box::new(Ops {
                 inner: self.fake.create(),
                 lie: self.lie,
+                log: Mutex::default(),
+                heap: Arc::clone(self.fake.platform.heap()),
                 looks: Mutex::default(),
             }) as _)
         })
@@ -108,6 +123,8 @@ impl Subject for Liar {
 struct Ops {
     inner: Box<dyn VdpaOps>,
     lie: Lie,
+    log: Mutex<Option<DirtyLog>>,
+    heap: Arc<HeapDma>,
     looks: Mutex<u32>,
 }
 
@@ -152,6 +169,35 @@ impl VdpaOps for Ops {
         self.inner.resume()
     }
 
+    fn start_dirty_log(&self, log: DirtyLog) -> Result<(), OpError> {
+        let DirtyLog { base, len } = log;
+        *self.log.lock().unwrap() = Some(log);
+        self.inner.start_dirty_log(match self.lie {
+            Lie::LogNothing => return Ok(()),
+            Lie::LogElsewhere => DirtyLog {
+                base: base.offset(1),
+                len,
+            },
+            Lie::LogBeyond => DirtyLog {
+                base,
+                len: len + 4096,
+            },
+            Lie::LogMore => {
+                let last = base.offset(usize::try_from(len - 1).unwrap());
+                self.heap.write(last, &[0x80]).unwrap();
+                log
+            }
+            _ => log,
+        })
+    }
+
+    fn stop_dirty_log(&self) -> Result<(), OpError> {
+        if self.lie == Lie::LogOn {
+            return Ok(());
+        }
+        self.inner.stop_dirty_log()
+    }
+
     fn device_features(&self) -> Features {
         let mut features = self.inner.device_features();
         if self.lie == Lie::Features && self.look().is_multiple_of(2) {
@@ -185,7 +231,14 @@ impl VdpaOps for Ops {
     }
 
     fn reset(&self) -> BoxFuture<'_, Result<(), OpError>> {
-        self.inner.reset()
+        let log = *self.log.lock().unwrap();
+        Box::pin(async move {
+            self.inner.reset().await?;
+            match log.filter(|_| self.lie == Lie::LogOver) {
+                Some(log) => self.inner.start_dirty_log(log),
+                None => Ok(()),
+            }
+        })
     }
 
     fn stop_workers(&self) -> BoxFuture<'_, ()> {

@@ -30,7 +30,7 @@ fn a_device_that_lies_about_itself_is_found_out() {
         Lie::Accepted,
         "what is accepted is kept, and forgotten by a reset",
     );
-    let pages = "a doorbell that can be given away has a page for itself";
+    let pages = "a doorbell that can be given away has a page for itself, and a store rings it";
     found_out(Lie::Page, pages);
 }
 
@@ -75,6 +75,20 @@ fn a_device_that_does_not_stop_or_does_not_go_on_is_found_out() {
         "a suspended device uses nothing, and what is kicked meanwhile is served afterwards";
     found_out(Lie::Suspend, kicked);
     found_out(Lie::Resume, kicked);
+}
+
+#[test]
+fn a_device_with_a_wrong_log_of_dirty_pages_is_found_out() {
+    let equals = "the dirty-page log equals the pages that were written";
+    found_out(Lie::LogNothing, equals);
+    found_out(Lie::LogElsewhere, equals);
+    found_out(Lie::LogMore, equals);
+    found_out(Lie::LogOn, "nothing is logged after the log was stopped");
+    found_out(Lie::LogOver, "a reset ends the dirty-page log");
+    found_out(
+        Lie::LogBeyond,
+        "a log that ends early is not written beyond",
+    );
 }
 
 #[test]

@@ -5,5 +5,6 @@
 mod fake;
 mod liar;
 mod lies;
+mod pages;
 mod passing;
 mod server;

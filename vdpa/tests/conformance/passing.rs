@@ -49,6 +49,14 @@ const MAPS: [&str; 6] = [
     "address space of its group",
 ];
 
+/// What concerns devices that log what they write.
+const LOG: [&str; 4] = [
+    "the dirty-page log equals",
+    "after the log was stopped",
+    "ends the dirty-page log",
+    "a log that ends early",
+];
+
 #[test]
 fn a_network_device_with_every_ability_conforms() {
     let traits = Traits {
@@ -90,6 +98,7 @@ fn a_device_without_any_ability_conforms() {
         "goes on where it stood",
         "has not been started cannot be suspended",
     ]);
+    may_skip.extend(LOG);
     assert_passes(&fake, &may_skip);
 }
 
@@ -123,6 +132,7 @@ fn devices_that_translate_conform() {
                 "callback is called",
                 "nobody is called",
             ]);
+            may_skip.extend(LOG);
             assert_passes(&fake, &may_skip);
         }
     }

@@ -5,6 +5,8 @@
 mod address_space;
 mod batches;
 mod changes;
+mod dirty_log;
+mod dirty_pages;
 mod dma_space;
 mod faults;
 mod lifetime;

@@ -9,7 +9,7 @@ use vdpa::dma::{AttachError, Attachment, IsolationUnit, Owner, Trust};
 use vdpa::iotlb::{IovaRange, Permission};
 use vdpa::ops::{Abilities, Backing, OpError};
 use vdpa::testing::{FakeIommu, FakeParent, FakePlatform, Traits, Translation};
-use vdpa::{Node, Platform};
+use vdpa::{Features, Node, Platform};
 use virtq::SharedMemory;
 
 pub const PAGE: u64 = 0x1000;
@@ -203,7 +203,7 @@ fn add_device(
     };
     traits.abilities |= Abilities::PERSISTENT_MAPS;
     choose(&mut traits);
-    let features = virtio::net::F::MAC;
+    let features = Features::from(virtio::net::F::MAC) | virtio::F::RING_PACKED.into();
     let parent = FakeParent::with_traits(platform, 1, features, &[64, 64], &[0; 12], traits);
     let config = VdpaDeviceConfig {
         parent: Arc::clone(unit.node()),

@@ -5,6 +5,7 @@
 mod blk;
 mod blk_model;
 mod conformance;
+mod dirty;
 mod disk;
 mod faults;
 mod hostile;

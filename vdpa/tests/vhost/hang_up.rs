@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use virtq::Event;
+use virtq::{DmaAddr, Event};
 
 use vdpa::device::{Removal, Removed};
+use vdpa::ops::DirtyLog;
 use vdpa::power;
 use vdpa::testing::Resets;
 use vdpa::vhost_vdpa::{OpenOptions, Request, VhostError, VhostHandle};
 
-use crate::world::{FIRST, NAME, World, invalidate, start, update};
+use crate::world::{FIRST, LAST, NAME, World, invalidate, start, update};
 
 /// Asks for everything that a client can ask for.
 fn expect_hung_up(world: &World, handle: &VhostHandle) {
@@ -40,6 +41,8 @@ fn expect_hung_up(world: &World, handle: &VhostHandle) {
         Request::GetIovaRange,
         Request::Suspend,
         Request::Resume,
+        Request::StartLog(DirtyLog::covering(DmaAddr(FIRST), LAST)),
+        Request::StopLog,
     ] {
         let shown = format!("{request:?}");
         let answer = world.run(handle.request(request));

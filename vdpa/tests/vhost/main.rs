@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod hang_up;
+mod log;
 mod memory;
 mod opening;
 mod owners;

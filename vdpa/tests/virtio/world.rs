@@ -59,7 +59,7 @@ impl World {
             parent: Node::child(&self.root, "pci0000:00:04.0"),
             dma: IsolationUnit::new(&self.root, None, None),
             platform: Arc::clone(&self.platform) as Arc<dyn vdpa::Platform>,
-            kind: DeviceKind::Vf,
+            kind: DeviceKind::Pf,
             name: None,
         };
         self.vdpa

@@ -7,12 +7,14 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use spin::Mutex;
 
+use crate::dirty::LogError;
 use crate::dma::{Addressing, Claim, Owner, Trust};
 use crate::iotlb::IovaRange;
 use crate::ops::{DmaModel, OpError};
 
 use super::super::VdpaDevice;
 use super::AttachError;
+use super::log::Log;
 use super::route::Route;
 use super::space::Space;
 
@@ -33,7 +35,9 @@ pub(super) struct Lease {
 /// What ends with a lease. The device is out of a domain before its memory is free.
 pub(super) struct Holding {
     route: Route,
-    spaces: Vec<Space>,
+    pub(super) spaces: Vec<Space>,
+    /// Of the pages that the device writes, if it keeps one.
+    pub(super) log: Option<Log>,
     _claim: Option<Claim>,
 }
 
@@ -63,6 +67,7 @@ impl Lease {
         }
         let holding = Holding {
             spaces: (0..space_count).map(|_| Space::new()).collect(),
+            log: None,
             _claim: claim,
             route,
         };
@@ -109,13 +114,26 @@ impl Lease {
         space: u16,
         edit: impl FnOnce(&Route, &mut Space) -> Result<R, OpError>,
     ) -> Result<R, OpError> {
-        let mut holding = self.holding.lock();
-        let holding = holding.as_mut().ok_or(OpError::NotOwner)?;
-        let space = holding
-            .spaces
-            .get_mut(usize::from(space))
-            .ok_or(OpError::OutOfRange)?;
-        edit(&holding.route, space)
+        self.with_holding(|holding| {
+            let space = holding
+                .spaces
+                .get_mut(usize::from(space))
+                .ok_or(OpError::OutOfRange)?;
+            edit(&holding.route, space)
+        })
+    }
+
+    /// The same with everything that the owner has.
+    pub(super) fn with_holding<R, E: From<OpError>>(
+        &self,
+        act: impl FnOnce(&mut Holding) -> Result<R, E>,
+    ) -> Result<R, E> {
+        act(self.holding.lock().as_mut().ok_or(OpError::NotOwner)?)
+    }
+
+    /// The device writes its log no more. Returns it, to be dropped without a lock.
+    pub(super) fn take_log(&self) -> Option<Log> {
+        self.holding.lock().as_mut()?.log.take()
     }
 
     /// The attachment is gone, and the device may still use what is mapped.
@@ -156,6 +174,13 @@ impl Lease {
             }
         }
         Some(holding)
+    }
+}
+
+impl Holding {
+    /// The log that the device keeps.
+    pub(super) fn log(&self) -> Result<&Log, LogError> {
+        self.log.as_ref().ok_or(LogError::NotRunning)
     }
 }
 

@@ -20,6 +20,11 @@ impl Tenancy {
         self.0.lock().as_ref().map(|lease| lease.owner())
     }
 
+    /// By what the device is let, if it is.
+    pub(super) fn lease(&self) -> Option<Arc<Lease>> {
+        self.0.lock().clone()
+    }
+
     /// Lets the device to somebody, unless somebody has it.
     pub(super) fn begin(
         &self,
@@ -49,10 +54,11 @@ impl Tenancy {
 
     /// The device has been reset, or is gone: it uses no memory.
     pub(in crate::device) fn at_rest(&self, device: &VdpaDevice) {
-        let Some(lease) = self.0.lock().clone() else {
+        let Some(lease) = self.lease() else {
             return;
         };
         lease.set_abandoned(false);
+        drop(lease.take_log());
         let translates = !matches!(device.ops.dma_model(), DmaModel::Platform);
         if lease.is_orphaned() {
             self.end(device, &lease);

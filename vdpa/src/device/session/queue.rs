@@ -1,12 +1,12 @@
 //! How far one queue has been set up.
 
-use crate::ops::{OpError, QueueState};
+use crate::ops::{OpError, QueueAddress, QueueState};
 
 /// What a consumer has said about a queue since the device was reset.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct QueueSetup {
     size: Option<u16>,
-    has_address: bool,
+    address: Option<QueueAddress>,
     /// Where it starts, if not at the beginning.
     state: Option<QueueState>,
     /// The device may be using it.
@@ -55,9 +55,14 @@ impl QueueSetup {
         }
     }
 
+    /// Where it lies, as far as that has been said.
+    pub(super) fn address(&self) -> Option<QueueAddress> {
+        self.address
+    }
+
     /// Whether everything has been said that the device needs to know.
     pub(super) fn check_complete(&self) -> Result<(), OpError> {
-        if self.size.is_none() || !self.has_address {
+        if self.size.is_none() || self.address.is_none() {
             return Err(OpError::WrongState);
         }
         if self.state.is_none_or(|state| self.can_start_at(state)) {
@@ -71,8 +76,8 @@ impl QueueSetup {
         self.size = Some(size);
     }
 
-    pub(super) fn set_has_address(&mut self) {
-        self.has_address = true;
+    pub(super) fn set_address(&mut self, address: QueueAddress) {
+        self.address = Some(address);
     }
 
     pub(super) fn set_state(&mut self, state: QueueState) {

@@ -12,8 +12,8 @@ use virtq::{Doorbell, RingState};
 use crate::Features;
 use crate::iotlb::{Iotlb, IovaRange, Permission};
 use crate::ops::{
-    Abilities, Backing, DmaModel, IncrementalMap, NotificationArea, OpError, QueueAddress,
-    QueueState, VdpaOps, VendorCounter, WholeMap,
+    Abilities, Backing, DirtyLog, DmaModel, IncrementalMap, NotificationArea, OpError,
+    QueueAddress, QueueState, VdpaOps, VendorCounter, WholeMap,
 };
 use crate::platform::{BoxFuture, Callback, PhysAddr};
 use crate::virtio::ring_features;
@@ -175,6 +175,19 @@ impl VdpaOps for Ops {
             }
             Ok(())
         })
+    }
+
+    fn start_dirty_log(&self, log: DirtyLog) -> Result<(), OpError> {
+        let DirtyLog { base, len } = log;
+        self.0.step(format!("start_dirty_log({base:#x}, {len})"))?;
+        self.0.state.lock().dirty_log = Some(log);
+        Ok(())
+    }
+
+    fn stop_dirty_log(&self) -> Result<(), OpError> {
+        self.0.step("stop_dirty_log")?;
+        self.0.state.lock().dirty_log = None;
+        Ok(())
     }
 
     fn device_features(&self) -> Features {

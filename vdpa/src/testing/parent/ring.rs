@@ -65,18 +65,20 @@ impl Ring {
         }
     }
 
-    /// Returns a chain with `bytes` in what the driver lets the device write.
-    pub(super) fn complete(&mut self, request: &Request, bytes: &[u8]) {
-        let written = u32::try_from(bytes.len()).expect("a test's answer is short");
+    /// Puts `bytes` into what the driver lets the device write.
+    pub(super) fn write(&self, request: &Request, bytes: &[u8]) {
         match self {
-            Self::Split(ring) => {
-                ring.write(request, 0, bytes);
-                ring.finish(request, written);
-            }
-            Self::Packed(ring) => {
-                ring.write(request, 0, bytes);
-                ring.finish(request, written);
-            }
+            Self::Split(ring) => ring.write(request, 0, bytes),
+            Self::Packed(ring) => ring.write(request, 0, bytes),
+        }
+    }
+
+    /// Returns a chain of which so many bytes were written.
+    pub(super) fn finish(&mut self, request: &Request, written: usize) {
+        let written = u32::try_from(written).expect("a test's answer is short");
+        match self {
+            Self::Split(ring) => ring.finish(request, written),
+            Self::Packed(ring) => ring.finish(request, written),
         }
     }
 

@@ -30,7 +30,10 @@ impl Default for Traits {
     /// One group and one address space of the platform's, with everything that software can do.
     fn default() -> Self {
         Self {
-            abilities: Abilities::SUSPEND | Abilities::RESUME | Abilities::QUEUE_STATE,
+            abilities: Abilities::SUSPEND
+                | Abilities::RESUME
+                | Abilities::QUEUE_STATE
+                | Abilities::DIRTY_LOG,
             translation: Translation::Platform,
             iova_range: IovaRange::ALL,
             spaces: 1,

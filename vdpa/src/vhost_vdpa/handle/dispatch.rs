@@ -48,6 +48,8 @@ impl VhostHandle {
             GetIovaRange => self.iova_range().map(Reply::IovaRange),
             Suspend => self.suspend().await.map(done),
             Resume => self.resume().await.map(done),
+            StartLog(log) => self.start_log(log).await.map(done),
+            StopLog => self.stop_log().await.map(done),
         }
     }
 

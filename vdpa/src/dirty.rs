@@ -1,0 +1,188 @@
+//! Which pages a device has written, for whoever copies its memory elsewhere while it runs.
+//!
+//! The bitmap is a [`DirtyLog`], the right to have one is an [`Attachment`](crate::dma::Attachment)'s. This is the set
+//! that a reader makes of it, not a log: nobody writes it but its owner.
+//!
+//! A device sets the bit of a page after it has written there. Whoever takes the bits and *then* copies
+//! the pages misses nothing: what is written later is found the next time.
+//!
+//! Source: `VHOST_SET_LOG_BASE` of Linux's `vhost.h`, whose bitmap this is.
+
+use alloc::collections::BTreeMap;
+use core::fmt;
+
+use virtq::{DmaAddr, OutOfBounds, SharedMemory};
+
+use crate::ops::{DirtyLog, OpError};
+
+/// How many bytes one bit of a log stands for.
+pub const PAGE_SIZE: u64 = 4096;
+
+/// How many bytes of a bitmap are looked at together.
+const STRETCH: usize = 512;
+
+/// Why a log cannot be started, read or stopped. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// The device keeps a log already.
+    #[error("the device keeps a log already")]
+    Running,
+    /// The device keeps no log; a reset has ended it, or nobody has started one.
+    #[error("the device keeps no log")]
+    NotRunning,
+    /// The bitmap is empty, does not start with a page, or reaches beyond the last address.
+    #[error("no such range for a bitmap")]
+    BadRange,
+    /// The bitmap is not mapped in one piece of the first address space, for reading and writing.
+    #[error("the bitmap is not mapped in one piece")]
+    NotMapped,
+    /// The device: [`OpError::NotOwner`], [`OpError::Gone`], [`OpError::Unsupported`],
+    /// [`OpError::WrongState`] before `FEATURES_OK` and when only a reset can help, or what it has answered.
+    #[error(transparent)]
+    Device(#[from] OpError),
+}
+
+impl DirtyLog {
+    /// The shortest log with bits for all pages up to the one of the address `last`.
+    #[must_use]
+    pub const fn covering(base: DmaAddr, last: u64) -> Self {
+        Self {
+            base,
+            len: last / PAGE_SIZE / 8 + 1,
+        }
+    }
+}
+
+/// A set of pages, by their numbers: device addresses divided by [`PAGE_SIZE`].
+///
+/// It holds at most as much as the bitmaps that it was taken from have bits, a word of 64 at a time.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct DirtyPages {
+    /// By the number of the word; none is zero.
+    words: BTreeMap<u64, u64>,
+}
+
+impl DirtyPages {
+    /// The empty set.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            words: BTreeMap::new(),
+        }
+    }
+
+    /// Takes all bits out of the `len` bytes of bitmap from `offset` of the memory on, and adds their pages.
+    ///
+    /// Each byte is taken in one step. A device may go on meanwhile: each of its bits is found now or the next
+    /// time, and none is lost. Of a page that is found now, everything can be read that was written before its
+    /// bit was set.
+    ///
+    /// # Errors
+    /// [`OutOfBounds`]: nothing was taken.
+    pub fn take(
+        &mut self,
+        memory: &SharedMemory,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), OutOfBounds> {
+        let end = offset.checked_add(len).ok_or(OutOfBounds)?;
+        if end > memory.len() {
+            return Err(OutOfBounds);
+        }
+        let mut stretch = [0; STRETCH];
+        let mut at = offset;
+        while at < end {
+            let left = usize::try_from(end - at).map_or(STRETCH, |left| left.min(STRETCH));
+            let bytes = &mut stretch[..left];
+            memory.read(at, bytes)?;
+            // Most of a log is empty.
+            if *bytes != [0; STRETCH][..left] {
+                let set = (at..).zip(bytes.iter()).filter(|(_, byte)| **byte != 0);
+                for (place, _) in set {
+                    let bits = memory.take_bits(place)?;
+                    self.add_byte(place - offset, bits);
+                }
+            }
+            at += left as u64;
+        }
+        Ok(())
+    }
+
+    /// Adds the pages of the `len` bytes from an address on, as far as there are addresses.
+    pub fn insert(&mut self, addr: DmaAddr, len: u64) {
+        for page in pages(addr, len) {
+            self.add_byte(page / 8, 1 << (page % 8));
+        }
+    }
+
+    /// Adds all pages of another set.
+    pub fn merge(&mut self, other: &Self) {
+        for (word, bits) in &other.words {
+            *self.words.entry(*word).or_default() |= bits;
+        }
+    }
+
+    /// Whether the page of this number is in the set.
+    #[must_use]
+    pub fn contains(&self, page: u64) -> bool {
+        let word = self.words.get(&(page / 64));
+        word.is_some_and(|bits| bits & 1 << (page % 64) != 0)
+    }
+
+    /// Whether there is no page in the set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// How many pages there are.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        let ones = self.words.values().map(|bits| bits.count_ones());
+        ones.map(u64::from).sum()
+    }
+
+    /// The numbers of the pages, in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = u64> {
+        self.words.iter().flat_map(|(word, bits)| {
+            let set = (0..64).filter(move |bit| bits & 1 << bit != 0);
+            set.map(move |bit| word * 64 + bit)
+        })
+    }
+
+    /// Adds the pages of one byte of a bitmap.
+    fn add_byte(&mut self, place: u64, bits: u8) {
+        if bits != 0 {
+            let shift = place % 8 * 8;
+            *self.words.entry(place / 8).or_default() |= u64::from(bits) << shift;
+        }
+    }
+}
+
+/// As ranges of page numbers.
+impl fmt::Debug for DirtyPages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut list = f.debug_list();
+        let mut run: Option<(u64, u64)> = None;
+        for page in self.iter() {
+            run = match run {
+                Some((first, last)) if last + 1 == page => Some((first, page)),
+                ended => {
+                    list.entries(ended.map(|(first, last)| first..=last));
+                    Some((page, page))
+                }
+            };
+        }
+        list.entries(run.map(|(first, last)| first..=last));
+        list.finish()
+    }
+}
+
+/// The numbers of the pages that the `len` bytes from an address on lie in.
+pub(crate) fn pages(addr: DmaAddr, len: u64) -> impl Iterator<Item = u64> {
+    let last = len
+        .checked_sub(1)
+        .map(|further| addr.0.saturating_add(further));
+    last.into_iter()
+        .flat_map(move |last| addr.0 / PAGE_SIZE..=last / PAGE_SIZE)
+}
