@@ -58,6 +58,7 @@ struct State {
     accepted: Features,
     status: DeviceStatus,
     refuses_features: bool,
+    vanished: bool,
     config: Vec<u8>,
     generation: u32,
     config_callback: Option<Callback>,
@@ -305,6 +306,11 @@ impl FakeParent {
     /// From now on the device does not keep `FEATURES_OK`.
     pub fn refuse_features(&self) {
         self.state.lock().refuses_features = true;
+    }
+
+    /// From now on nobody answers who asks for the status, and no interrupt tells.
+    pub fn vanish(&self) {
+        self.state.lock().vanished = true;
     }
 
     /// Lets the fallible operation that comes after `skip` others fail.

@@ -1,18 +1,25 @@
-//! The task that reads a device's status when its configuration interrupt has come.
+//! The task that reads a device's status when its configuration interrupt has come, and now and then.
 //!
 //! A device that needs a reset says so through that interrupt (VIRTIO 1.2, 2.1.2), and the handler may
-//! only wake. So a task looks, and tells the driver and whoever waits for a queue.
+//! only wake. So a task looks, and tells the driver and whoever waits for a queue. A device that is suddenly
+//! there no more says nothing at all, and whoever has requests there would wait for ever.
 
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
 
+use embassy_futures::select::{Either, select};
 use virtio::DeviceStatus;
 use virtq::Event;
 
+use crate::Platform;
 use crate::ops::OpError;
 
 use super::{VirtioDevice, condition};
+
+/// How often a device that says nothing is asked.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What wakes the task, and what ends it.
 #[derive(Debug, Default)]
@@ -36,25 +43,37 @@ impl Monitor {
     /// Starts the task. It keeps the monitor, not the device.
     pub(super) fn watch(self: Arc<Self>, device: &Arc<VirtioDevice>) {
         let weak = Arc::downgrade(device);
+        let platform = Arc::clone(device.platform());
         device
             .platform()
-            .spawn(device.node().name(), Box::pin(self.run(weak)));
+            .spawn(device.node().name(), Box::pin(self.run(weak, platform)));
     }
 
-    async fn run(self: Arc<Self>, device: Weak<VirtioDevice>) {
+    async fn run(self: Arc<Self>, device: Weak<VirtioDevice>, platform: Arc<dyn Platform>) {
         loop {
-            self.event.wait().await;
+            let told = self.event.wait();
+            let reason = match select(told, platform.sleep(ASK_INTERVAL)).await {
+                Either::First(()) => Reason::Told,
+                Either::Second(()) => Reason::Silence,
+            };
             if self.stopped.load(Ordering::Acquire) {
                 return;
             }
             let Some(device) = device.upgrade() else {
                 return;
             };
-            if device.look().await == Look::Over {
+            if device.look(reason).await == Look::Over {
                 return;
             }
         }
     }
+}
+
+/// Why the task looks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    Told,
+    Silence,
 }
 
 /// Whether there is more to watch.
@@ -65,22 +84,26 @@ enum Look {
 }
 
 impl VirtioDevice {
-    /// Finds out what the configuration interrupt was about.
-    async fn look(&self) -> Look {
+    /// Finds out what the configuration interrupt was about, or the silence.
+    async fn look(&self, reason: Reason) -> Look {
         if self.check().is_ok() {
-            match self.transport().and_then(|way| way.status()) {
-                Ok(status) if !status.contains(DeviceStatus::DEVICE_NEEDS_RESET) => {
-                    self.config_event.raise();
-                    return Look::Again;
-                }
-                Ok(_) => {
+            match (self.transport().and_then(|way| way.status()), reason) {
+                (Ok(status), _) if status.contains(DeviceStatus::DEVICE_NEEDS_RESET) => {
                     if self.worsen(condition::BROKEN) {
                         log::error!("{}: the device asks for a reset", self.node.path());
                     }
                 }
-                Err(_) => {
-                    self.worsen(condition::GONE);
+                (Ok(_), Reason::Told) => {
+                    self.config_event.raise();
+                    return Look::Again;
                 }
+                (Err(OpError::Gone), _) | (Err(_), Reason::Told) => {
+                    if self.worsen(condition::GONE) {
+                        log::error!("{}: the device is gone", self.node.path());
+                    }
+                }
+                // It rests, or somebody is about to move it.
+                (Ok(_) | Err(_), Reason::Silence) => return Look::Again,
             }
         }
         let _turn = self.turn.take().await;

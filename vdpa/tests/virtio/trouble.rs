@@ -54,6 +54,22 @@ fn a_device_that_asks_for_a_reset_is_broken_for_every_waiter() {
 }
 
 #[test]
+fn a_device_that_vanishes_without_a_word_is_gone_for_every_waiter() {
+    let w = World::new();
+    w.platform.block_on(async {
+        w.bring_up().await;
+        let mut setup = w.take();
+        lend(&mut setup);
+        w.platform.sleep(Duration::from_secs(5)).await;
+        assert_eq!(setup.device.check(), Ok(()), "a device may take its time");
+        assert!(!setup.device.config_event().take(), "nothing has changed");
+        w.parent.vanish();
+        setup.first.event.wait().await;
+        assert_eq!(setup.device.check(), Err(OpError::Gone));
+    });
+}
+
+#[test]
 fn a_device_that_broke_the_protocol_is_failed_and_a_reset_mends_it() {
     let w = World::new();
     w.platform.block_on(async {

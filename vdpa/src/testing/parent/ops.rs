@@ -205,6 +205,9 @@ impl VdpaOps for Ops {
     }
 
     fn status(&self) -> Result<DeviceStatus, OpError> {
+        if self.0.state.lock().vanished {
+            return Err(OpError::Gone);
+        }
         Ok(self.0.status())
     }
 
