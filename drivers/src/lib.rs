@@ -1,8 +1,8 @@
 //! Drivers of the vDPA stack that know hardware or a device type.
 //!
-//! [`pci`] finds functions and hands out what they own. [`vp_vdpa`] is the parent driver that puts a
-//! modern virtio function on the vDPA bus; [`virtio_pci`] is what such parents share. [`net`] and [`blk`]
-//! drive the devices of the virtio bus, whoever their parent is, and publish what they make in a
+//! [`pci`] finds functions and hands out what they own. [`vp_vdpa`] and [`ifcvf`] are the parent drivers that put
+//! modern virtio functions on the vDPA bus, any of them and Intel's IFC VFs; [`virtio_pci`] is what they share.
+//! [`net`] and [`blk`] drive the devices of the virtio bus, whoever their parent is, and publish what they make in a
 //! [`Registry`]. Everything that a driver needs from a kernel comes through [`vdpa::Platform`].
 
 #![no_std]
@@ -13,6 +13,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod blk;
+pub mod ifcvf;
 pub mod net;
 pub mod pci;
 mod registry;

@@ -68,6 +68,22 @@ impl<T> Registry<T> {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
+    /// Takes the next device; if none is left, `cx` is woken when there is one.
+    pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<T> {
+        let mut state = self.state.lock();
+        if let Some((_, device)) = state.ready.pop_front() {
+            return Poll::Ready(device);
+        }
+        if !state
+            .waiting
+            .iter()
+            .any(|waker| waker.will_wake(cx.waker()))
+        {
+            state.waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
     /// The devices that nobody has taken.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
@@ -89,21 +105,6 @@ impl<T> Registry<T> {
         let mut state = self.state.lock();
         let index = state.ready.iter().position(|(ready, _)| ready == name)?;
         state.ready.remove(index).map(|(_, device)| device)
-    }
-
-    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<T> {
-        let mut state = self.state.lock();
-        if let Some((_, device)) = state.ready.pop_front() {
-            return Poll::Ready(device);
-        }
-        if !state
-            .waiting
-            .iter()
-            .any(|waker| waker.will_wake(cx.waker()))
-        {
-            state.waiting.push(cx.waker().clone());
-        }
-        Poll::Pending
     }
 }
 

@@ -22,7 +22,17 @@ pub(crate) enum WithoutIommu {
     Unsafe,
 }
 
-/// The keys `net`, `blk` and `vhost.noiommu`.
+/// What drives QEMU's own virtio functions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum QemuParent {
+    /// What drives any virtio function.
+    #[default]
+    VpVdpa,
+    /// The driver of Intel's VFs, as far as a function fits it.
+    Ifcvf,
+}
+
+/// The keys `net`, `blk`, `vhost.noiommu` and `ifcvf`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DataPaths {
     /// Of network devices.
@@ -31,6 +41,8 @@ pub(crate) struct DataPaths {
     pub(crate) blk: DataPath,
     /// For clients.
     pub(crate) without_iommu: WithoutIommu,
+    /// On the PCI bus.
+    pub(crate) qemu: QemuParent,
 }
 
 /// The key that lets clients have devices that nothing isolates, and its value.
@@ -41,7 +53,16 @@ impl DataPaths {
         Self {
             net: path(line, "net"),
             blk: path(line, "blk"),
-            without_iommu: without_iommu(line),
+            without_iommu: if opts_in(line, "vhost.noiommu", "unsafe") {
+                WithoutIommu::Unsafe
+            } else {
+                WithoutIommu::Refused
+            },
+            qemu: if opts_in(line, "ifcvf", "qemu") {
+                QemuParent::Ifcvf
+            } else {
+                QemuParent::VpVdpa
+            },
         }
     }
 }
@@ -57,15 +78,13 @@ fn path(line: &CommandLine, key: &str) -> DataPath {
     }
 }
 
-fn without_iommu(line: &CommandLine) -> WithoutIommu {
-    match line.get("vhost.noiommu") {
-        None => WithoutIommu::Refused,
-        Some("unsafe") => WithoutIommu::Unsafe,
-        Some(other) => {
-            log::warn!("vhost.noiommu={other}: the only value is unsafe; it is ignored");
-            WithoutIommu::Refused
-        }
+/// Whether a key that has only one value is there with it.
+fn opts_in(line: &CommandLine, key: &str, only: &str) -> bool {
+    let value = line.get(key);
+    if let Some(other) = value.filter(|value| *value != only) {
+        log::warn!("{key}={other}: the only value is {only}; it is ignored");
     }
+    value == Some(only)
 }
 
 #[cfg(test)]
@@ -93,6 +112,8 @@ mod tests {
             "blk=vdpa",
             "vhost.noiommu",
             "vhost.noiommu=yes",
+            "ifcvf",
+            "ifcvf=on",
         ] {
             assert_eq!(paths(line), DataPaths::default(), "{line}");
         }
@@ -101,5 +122,6 @@ mod tests {
     #[test]
     fn the_opt_in_is_by_name() {
         assert_eq!(paths(OPT_IN).without_iommu, WithoutIommu::Unsafe);
+        assert_eq!(paths("ifcvf=qemu").qemu, QemuParent::Ifcvf);
     }
 }

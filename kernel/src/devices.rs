@@ -5,9 +5,10 @@ use core::ops::Range;
 
 use drivers::Registry;
 use drivers::blk::{BlkDriver, Disk};
+use drivers::ifcvf::{Ifcvf, QEMU_IDS};
 use drivers::net::{NetDevice, NetDriver, NetOptions};
 use drivers::pci::{
-    ConfigAccess, Ecam, EcamRegion, PciBus, PciRoot, PortConfig, Windows, X86Ports,
+    ConfigAccess, Ecam, EcamRegion, PciBus, PciRoot, PortConfig, PortDriver, Windows, X86Ports,
 };
 use drivers::vp_vdpa::VpVdpa;
 use embassy_time::{Duration, with_timeout};
@@ -23,7 +24,7 @@ use x86_64::instructions::port::Port;
 use crate::acpi::Acpi;
 use crate::address_space;
 use crate::clients::Clients;
-use crate::data_paths::DataPaths;
+use crate::data_paths::{DataPaths, QemuParent};
 use crate::memory::heap;
 
 /// How long the devices may take to come to rest when the machine ends.
@@ -69,11 +70,19 @@ impl Devices {
         add_driver(&devices.virtio, Arc::new(net)).await;
         let blk = BlkDriver::new(Arc::clone(&devices.disks));
         add_driver(&devices.virtio, Arc::new(blk)).await;
-        add_driver(&devices.vdpa, Arc::clone(&devices.virtio_vdpa)).await;
+        let virtio_vdpa = Arc::clone(&devices.virtio_vdpa);
+        add_driver(&devices.vdpa, virtio_vdpa).await;
         let for_clients = devices.clients.driver();
         add_driver(&devices.vdpa, Arc::new(for_clients)).await;
         let parent = VpVdpa::new(Arc::clone(&devices.platform), Arc::clone(&devices.vdpa));
         add_driver(&devices.pci, Arc::new(parent)).await;
+        let mut parent = Ifcvf::new(Arc::clone(&devices.platform), Arc::clone(&devices.vdpa));
+        if paths.qemu == QemuParent::Ifcvf {
+            parent = parent.with_ids(QEMU_IDS);
+        }
+        add_driver(&devices.pci, Arc::new(parent)).await;
+        let ports = PortDriver::new(&devices.pci);
+        add_driver(&devices.pci, Arc::new(ports)).await;
         devices.offer_simulators().await;
         devices
     }
@@ -150,10 +159,7 @@ fn handle(parent: &Node) -> Handle {
     }
 }
 
-pub(crate) async fn add_driver<D: BusDevice>(
-    bus: &Arc<Bus<D>>,
-    driver: Arc<impl Driver<D> + 'static>,
-) {
+pub(crate) async fn add_driver<D: BusDevice>(bus: &Arc<Bus<D>>, driver: Arc<dyn Driver<D>>) {
     if let Err(error) = bus.add_driver(driver).await {
         log::error!("a driver is not available: {error}");
     }

@@ -52,6 +52,7 @@
 //! | `net` | who drives network devices: `virtio` (without the key), or `vhost`, a client task with its own memory |
 //! | `blk` | who drives block devices, likewise |
 //! | `vhost.noiommu` | `unsafe` lets clients have devices whose memory accesses nothing isolates |
+//! | `ifcvf` | `qemu` lets the driver of Intel's VFs have QEMU's own modern functions that offer `ACCESS_PLATFORM` |
 //!
 //! # The end
 //!

@@ -3,7 +3,6 @@
 mod early;
 
 use alloc::boxed::Box;
-use alloc::string::String;
 use alloc::sync::Arc;
 
 use embassy_net::{Config, ConfigV4, DhcpConfig, Stack, StackResources, StaticConfigV4};
@@ -38,9 +37,8 @@ pub(crate) fn start(system: &System) -> Result<Stack<'static>, NetworkError> {
         .map_or(Ok(IpConfig::Dhcp), str::parse);
     let config = config.map_err(NetworkError::BadConfig)?;
     let device = system.nets().take().ok_or(NetworkError::NoInterface)?;
-    let name = String::from(device.name());
     let address = Arc::<Address>::default();
-    let interface = Early::new(device, Arc::clone(&address));
+    let interface = Early::new(device, system.nets(), &address);
 
     let resources: &'static mut StackResources<SOCKETS> =
         Box::leak(Box::new(StackResources::new()));
@@ -48,32 +46,38 @@ pub(crate) fn start(system: &System) -> Result<Stack<'static>, NetworkError> {
         embassy_net::new(interface, stack_config(&config), resources, cpu::random());
     system.spawn("network", async move { runner.run().await });
     system.spawn("address", async move {
-        follow(stack, &name, &config, &address).await;
+        follow(stack, &config, &address).await;
     });
     Ok(stack)
 }
 
-/// Waits for the stack's first address and says what it is.
-async fn follow(stack: Stack<'static>, name: &str, config: &IpConfig, address: &Address) {
-    while with_timeout(PATIENCE, stack.wait_config_up())
-        .await
-        .is_err()
-    {
-        log::warn!("{name}: no address yet");
+/// Waits for the stack's address on each of its interfaces, and says what it is.
+async fn follow(stack: Stack<'static>, config: &IpConfig, address: &Address) {
+    loop {
+        while with_timeout(PATIENCE, stack.wait_config_up())
+            .await
+            .is_err()
+        {
+            log::warn!("{}: no address yet", address.interface());
+        }
+        if let Some(assigned) = stack.config_v4() {
+            report(&address.interface(), &assigned, config);
+            address.assign(assigned.address.address());
+        }
+        address.exchanged().await;
     }
-    let Some(assigned) = stack.config_v4() else {
-        return;
-    };
+}
+
+fn report(interface: &str, assigned: &StaticConfigV4, config: &IpConfig) {
     let by = if *config == IpConfig::Dhcp {
         " by DHCP"
     } else {
         ""
     };
     match assigned.gateway {
-        Some(gateway) => log::info!("{name}: {}{by}, gateway {gateway}", assigned.address),
-        None => log::info!("{name}: {}{by}", assigned.address),
+        Some(gateway) => log::info!("{interface}: {}{by}, gateway {gateway}", assigned.address),
+        None => log::info!("{interface}: {}{by}", assigned.address),
     }
-    address.assign(assigned.address.address());
 }
 
 fn stack_config(config: &IpConfig) -> Config {

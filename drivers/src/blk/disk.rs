@@ -77,12 +77,18 @@ impl Disk {
         to_usize(self.0.limits.transfer_max)
     }
 
+    /// Whether the disk has been taken away: every request fails from now on.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.0.device.check() == Err(OpError::Gone)
+    }
+
     /// A zeroed buffer of `len` bytes for transfers.
     ///
     /// # Errors
-    /// [`BlkError::OutOfMemory`], also if `len` is zero.
+    /// [`BlkError::OutOfMemory`], also if `len` is zero; [`BlkError::Gone`], [`BlkError::Broken`].
     pub fn buffer(&self, len: usize) -> Result<DmaBuffer, BlkError> {
-        DmaBuffer::new(&self.0.device.dma(), len).map_err(|_| BlkError::OutOfMemory)
+        DmaBuffer::new(&self.0.device.dma(), len).map_err(|_| self.0.lack())
     }
 
     /// Fills the buffer from the disk, from `sector` on.
@@ -180,7 +186,7 @@ impl Disk {
 
     fn request(&self, kind: T, sector: u64, data: Option<Data>) -> Result<BlkRequest, BlkError> {
         let form = self.0.forms.take(|| self.0.device.dma());
-        let mut request = form.map_err(|_| BlkError::OutOfMemory)?;
+        let mut request = form.map_err(|_| self.0.lack())?;
         request.write(kind, sector, data);
         Ok(request)
     }
@@ -226,6 +232,14 @@ impl Shared {
         match self.device.check() {
             Err(OpError::Broken) => BlkError::Broken,
             _ => BlkError::Gone,
+        }
+    }
+
+    /// Why there is no memory: none is made reachable for a disk that is gone.
+    fn lack(&self) -> BlkError {
+        match self.device.check() {
+            Ok(()) => BlkError::OutOfMemory,
+            Err(_) => self.end(),
         }
     }
 

@@ -97,6 +97,12 @@ impl NetDevice {
         usize::from(self.shared.mtu)
     }
 
+    /// Whether the interface's device has left, and the memory of its queues is free. The value is of no more use.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.port.is_none()
+    }
+
     /// A received frame and the right to answer it. If there is none, `cx` is woken when there may be.
     pub(super) fn poll_receive(
         &mut self,

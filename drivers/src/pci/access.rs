@@ -9,6 +9,7 @@
 use alloc::sync::Arc;
 use core::fmt;
 use core::ops::RangeInclusive;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use pci_types::{CommandRegister, ConfigRegionAccess, PciAddress};
 use spin::Mutex;
@@ -17,11 +18,14 @@ use spin::Mutex;
 pub(super) const ABSENT: u16 = 0xffff;
 /// Offset of the command register; the status register is the upper half of the same word.
 const COMMAND: u16 = 0x04;
+/// Offset of the word with the class and the revision.
+const CLASS: u16 = 0x08;
 
 /// A way to reach the configuration space of one PCI segment.
 ///
-/// Reads and writes are whole aligned words of 32 bits. A read beyond what the back-end reaches
-/// gives all ones and a write there does nothing, as for a function that is absent.
+/// Reads and writes are whole aligned words of 32 bits, or of 16 where a register must be written without its
+/// neighbour. A read beyond what the back-end reaches gives all ones and a write there does nothing, as for a
+/// function that is absent.
 pub trait ConfigAccess: ConfigRegionAccess + Send + Sync {
     /// The segment whose functions it reaches.
     fn segment(&self) -> u16;
@@ -31,6 +35,12 @@ pub trait ConfigAccess: ConfigRegionAccess + Send + Sync {
 
     /// The bytes of configuration space that it reaches of each function: 256 or 4096.
     fn function_size(&self) -> u16;
+
+    /// Writes the half word at the even `offset`, and nothing beside it.
+    ///
+    /// # Safety
+    /// As for [`ConfigRegionAccess::write`].
+    unsafe fn write16(&self, address: PciAddress, offset: u16, value: u16);
 }
 
 /// The configuration space of one function. Clones share it.
@@ -40,6 +50,8 @@ pub struct ConfigSpace(Arc<Function>);
 struct Function {
     access: Arc<dyn ConfigAccess>,
     address: PciAddress,
+    /// The function has been pulled out; whoever answers at its place is another one.
+    lost: AtomicBool,
     /// Held while the command register is changed.
     command: Mutex<()>,
 }
@@ -51,6 +63,7 @@ impl ConfigSpace {
         Self(Arc::new(Function {
             access,
             address,
+            lost: AtomicBool::new(false),
             command: Mutex::new(()),
         }))
     }
@@ -67,17 +80,26 @@ impl ConfigSpace {
         self.0.access.function_size()
     }
 
-    /// Whether the function answers.
+    /// Whether the function answers. A virtual one does not say whose it is, but of which class.
     #[must_use]
     pub fn is_present(&self) -> bool {
-        self.read16(0) != ABSENT
+        self.read16(0) != ABSENT || self.read32(CLASS) != u32::MAX
+    }
+
+    /// The function has left its place: from now on it does not answer, even if another one does there.
+    pub(super) fn lose(&self) {
+        self.0.lost.store(true, Ordering::Release);
+    }
+
+    fn reaches(&self, offset: u16) -> bool {
+        offset < self.size() && !self.0.lost.load(Ordering::Acquire)
     }
 
     /// The word that contains `offset`; all ones beyond the end.
     #[must_use]
     pub fn read32(&self, offset: u16) -> u32 {
         let offset = offset & !3;
-        if offset >= self.size() {
+        if !self.reaches(offset) {
             return u32::MAX;
         }
         // SAFETY: the back-end answers all ones for a function that is absent, and the aligned
@@ -102,12 +124,23 @@ impl ConfigSpace {
     /// Writes the word that contains `offset`; does nothing beyond the end.
     pub fn write32(&self, offset: u16, value: u32) {
         let offset = offset & !3;
-        if offset >= self.size() {
+        if !self.reaches(offset) {
             return;
         }
         // SAFETY: as for `read32`. What a write lets the device do (decode, master the bus) is
         // bounded by the addresses that this crate's owners of BARs and queues hand out.
         unsafe { self.0.access.write(self.0.address, offset, value) }
+    }
+
+    /// Writes the half word at an even `offset` alone: its neighbour may have bits that a write of what was read
+    /// would clear. Does nothing beyond the end.
+    pub fn write16(&self, offset: u16, value: u16) {
+        let offset = offset & !1;
+        if !self.reaches(offset) {
+            return;
+        }
+        // SAFETY: as for `write32`.
+        unsafe { self.0.access.write16(self.0.address, offset, value) }
     }
 
     /// The command register.

@@ -10,12 +10,11 @@
 mod relocate;
 
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 use core::ops::Range;
 
 use pci_types::{CommandRegister, HeaderType};
 
-use super::bar::{Bar, BarKind, write_bar};
+use super::bar::{Bar, BarKind, Bars, write_bar};
 use super::bridge;
 use super::scan::Function;
 
@@ -30,61 +29,109 @@ pub struct Windows {
     pub io: Option<Range<u64>>,
 }
 
-/// Gives every register an address, as far as there is room, and opens the bridges in use.
-pub(super) fn assign(functions: &mut [Function], windows: &Windows) {
-    let mut layout = Layout {
-        functions,
-        windows,
-        taken: Vec::new(),
-        moved: Vec::new(),
-    };
-    layout.keep();
+/// Gives every register an address, as far as there is room, and opens the bridges in use. Behind `port` alone, if
+/// there is one: whatever else is there is in use, and stays where it is. `reserved` is, too.
+pub(super) fn assign(
+    functions: &mut [Function],
+    windows: &Windows,
+    port: Option<usize>,
+    reserved: impl Iterator<Item = Taken>,
+) {
+    let mut layout = Layout::new(functions, windows, port, reserved);
     layout.fill();
     layout.relocate();
     layout.commit();
 }
 
+/// Finds places for registers that each stand for `count` ranges of their size, one behind the other, on the bus where
+/// the function `at` is. The places that they have are kept if they can be. Whether all have one; if not, none has
+/// changed.
+pub(super) fn place_runs(
+    functions: &mut [Function],
+    windows: &Windows,
+    at: usize,
+    reserved: impl Iterator<Item = Taken>,
+    bars: &mut Bars,
+    count: u16,
+) -> bool {
+    let parent = functions[at].bridge;
+    // Nothing is behind the function, so nothing moves.
+    let mut layout = Layout::new(functions, windows, Some(at), reserved);
+    let mut placed = *bars;
+    for bar in placed.iter_mut().flatten().flatten() {
+        let Some(length) = bar.size.checked_mul(count.into()) else {
+            return false;
+        };
+        let Some(address) = layout.room(parent, bar, length) else {
+            return false;
+        };
+        layout.take(parent, space_of(bar), address..address + length);
+        bar.address = Some(address);
+    }
+    *bars = placed;
+    true
+}
+
 const FOUR_GIB: u64 = 1 << 32;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Space {
+pub(super) enum Space {
     Memory,
     Io,
 }
 
 /// A range on the bus behind `bridge` that belongs to a register or to a bridge's window.
-struct Taken {
-    bridge: Option<usize>,
-    space: Space,
-    range: Range<u64>,
+pub(super) struct Taken {
+    pub(super) bridge: Option<usize>,
+    pub(super) space: Space,
+    pub(super) range: Range<u64>,
 }
 
 struct Layout<'a> {
     functions: &'a mut [Function],
     windows: &'a Windows,
+    /// Only what is behind this bridge may be changed.
+    port: Option<usize>,
     taken: Vec<Taken>,
     /// Registers to be written: function and index.
     moved: Vec<(usize, usize)>,
 }
 
-impl Layout<'_> {
+impl<'a> Layout<'a> {
+    fn new(
+        functions: &'a mut [Function],
+        windows: &'a Windows,
+        port: Option<usize>,
+        reserved: impl Iterator<Item = Taken>,
+    ) -> Self {
+        let mut layout = Self {
+            functions,
+            windows,
+            port,
+            taken: reserved.collect(),
+            moved: Vec::new(),
+        };
+        layout.keep();
+        layout
+    }
+
+    fn take(&mut self, bridge: Option<usize>, space: Space, range: Range<u64>) {
+        self.taken.push(Taken {
+            bridge,
+            space,
+            range,
+        });
+    }
+
     /// Notes what firmware assigned, and forgets what cannot work.
     fn keep(&mut self) {
         for at in 0..self.functions.len() {
             let parent = self.functions[at].bridge;
             for range in self.open_windows(at, Space::Memory) {
-                self.taken.push(Taken {
-                    bridge: parent,
-                    space: Space::Memory,
-                    range,
-                });
+                self.take(parent, Space::Memory, range);
             }
             for range in self.open_windows(at, Space::Io) {
-                self.taken.push(Taken {
-                    bridge: parent,
-                    space: Space::Io,
-                    range,
-                });
+                self.take(parent, Space::Io, range);
             }
         }
         for at in 0..self.functions.len() {
@@ -107,12 +154,9 @@ impl Layout<'_> {
                 .iter()
                 .any(|window| contains(window, &range))
         });
-        if reachable && self.overlap(parent, space, &range).is_none() {
-            self.taken.push(Taken {
-                bridge: parent,
-                space,
-                range,
-            });
+        let stays = reachable && self.overlap(parent, space, &range).is_none();
+        if stays || !self.is_free(at) {
+            self.take(parent, space, range);
         } else {
             let address = self.functions[at].config.address();
             log::debug!("pci {address}: BAR {index} ({bar}) cannot stay where it is");
@@ -124,46 +168,47 @@ impl Layout<'_> {
     fn fill(&mut self) {
         let mut missing: Vec<(u64, usize, usize)> = Vec::new();
         for (at, index, bar) in self.missing() {
-            missing.push((bar.size, at, index));
+            // The largest first.
+            let place = missing.partition_point(|(size, ..)| *size >= bar.size);
+            missing.insert(place, (bar.size, at, index));
         }
-        missing.sort_by_key(|&(size, ..)| Reverse(size));
         for (size, at, index) in missing {
             let Ok(Some(bar)) = self.functions[at].bars[index] else {
                 continue;
             };
             let parent = self.functions[at].bridge;
-            let space = space_of(&bar);
-            let mut spaces = self.spaces(parent, space).into_iter();
-            let place = spaces.find_map(|range| {
-                let end = if bar.kind == BarKind::Memory32 {
-                    FOUR_GIB
-                } else {
-                    u64::MAX
-                };
-                self.find(
-                    parent,
-                    space,
-                    &(range.start..range.end.min(end)),
-                    size,
-                    size,
-                )
-            });
-            if let Some(address) = place {
-                let range = address..address + size;
-                self.taken.push(Taken {
-                    bridge: parent,
-                    space,
-                    range,
-                });
+            if let Some(address) = self.room(parent, &bar, size) {
+                self.take(parent, space_of(&bar), address..address + size);
                 self.set_address(at, index, Some(address));
             }
         }
     }
 
+    /// A free place for `length` bytes of a register, on the bus behind `bridge`: that which it has, if it will do.
+    fn room(&self, bridge: Option<usize>, bar: &Bar, length: u64) -> Option<u64> {
+        let space = space_of(bar);
+        let spaces = self.spaces(bridge, space);
+        let will_do = |address: &u64| {
+            let range = *address..address.saturating_add(length);
+            spaces.iter().any(|window| contains(window, &range))
+                && self.overlap(bridge, space, &range).is_none()
+        };
+        if let Some(address) = bar.address.filter(will_do) {
+            return Some(address);
+        }
+        let end = if bar.kind == BarKind::Memory32 {
+            FOUR_GIB
+        } else {
+            u64::MAX
+        };
+        spaces.iter().find_map(|range| {
+            let window = range.start..range.end.min(end);
+            self.find(bridge, space, &window, length, bar.size)
+        })
+    }
+
     /// Writes what has changed, and lets bridges pass on what goes through them.
     fn commit(&mut self) {
-        self.moved.sort_unstable();
-        self.moved.dedup();
         for &(at, index) in &self.moved {
             let function = &self.functions[at];
             if let Ok(Some(bar)) = &function.bars[index] {
@@ -176,11 +221,9 @@ impl Layout<'_> {
             log::warn!("pci {address}: no room for a BAR ({bar})");
         }
         for at in 0..self.functions.len() {
-            if self
-                .functions
-                .iter()
-                .any(|function| function.bridge == Some(at))
-            {
+            let leads_on = |function: &Function| function.bridge == Some(at);
+            let changes = self.is_free(at) || self.port == Some(at);
+            if changes && self.functions.iter().any(leads_on) {
                 let forward = CommandRegister::MEMORY_ENABLE
                     | CommandRegister::IO_ENABLE
                     | CommandRegister::BUS_MASTER_ENABLE;
@@ -194,15 +237,18 @@ impl Layout<'_> {
     fn set_address(&mut self, at: usize, index: usize, address: Option<u64>) {
         if let Ok(Some(bar)) = &mut self.functions[at].bars[index] {
             bar.address = address;
-            self.moved.push((at, index));
+            if !self.moved.contains(&(at, index)) {
+                self.moved.push((at, index));
+            }
         }
     }
 
-    /// Registers that have no address.
+    /// Registers that have no address and may get one.
     fn missing(&self) -> impl Iterator<Item = (usize, usize, Bar)> {
         self.functions
             .iter()
             .enumerate()
+            .filter(|(at, _)| self.is_free(*at))
             .flat_map(|(at, function)| {
                 let bars = function.bars.iter().enumerate();
                 bars.filter_map(move |(index, bar)| match bar {
@@ -282,6 +328,11 @@ impl Layout<'_> {
             .filter(|taken| taken.bridge == bridge && taken.space == space);
         here.map(|taken| &taken.range)
             .find(|taken| taken.start < range.end && range.start < taken.end)
+    }
+
+    /// Whether the function may be changed.
+    fn is_free(&self, at: usize) -> bool {
+        self.port.is_none_or(|port| self.is_behind(at, port))
     }
 
     fn is_behind(&self, at: usize, bridge: usize) -> bool {

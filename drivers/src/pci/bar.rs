@@ -92,47 +92,57 @@ pub(super) fn size_bars(config: &ConfigSpace) -> Bars {
         HeaderType::PciPciBridge => 2,
         _ => 0,
     };
+    without_decode(config, || size_registers(config, FIRST, count))
+}
+
+/// As [`size_bars`], for `count` registers from `first` on, to which nobody answers.
+pub(super) fn size_registers(config: &ConfigSpace, first: u16, count: usize) -> Bars {
     let mut bars = [Ok(None); BAR_COUNT];
-    without_decode(config, || {
-        let mut index = 0;
-        while index < count {
-            bars[index] = size_bar(config, index, count);
-            index += match bars[index] {
-                Ok(Some(Bar {
-                    kind: BarKind::Memory64,
-                    ..
-                })) => 2,
-                _ => 1,
-            };
-        }
-    });
+    let mut index = 0;
+    while index < count {
+        bars[index] = size_bar(config, register(first, index), index + 1 < count);
+        index += match bars[index] {
+            Ok(Some(Bar {
+                kind: BarKind::Memory64,
+                ..
+            })) => 2,
+            _ => 1,
+        };
+    }
     bars
 }
 
 /// Puts a register where `bar` says. Its function must not be in use.
 pub(super) fn write_bar(config: &ConfigSpace, index: usize, bar: &Bar) {
-    let Some(address) = bar.address else { return };
-    let (low, high) = halves(address);
     without_decode(config, || {
-        config.write32(register(index), low);
-        if bar.kind == BarKind::Memory64 {
-            config.write32(register(index + 1), high);
-        }
+        write_register(config, register(FIRST, index), bar);
     });
 }
 
-/// Runs `change` while the function answers to none of its addresses.
-fn without_decode(config: &ConfigSpace, change: impl FnOnce()) {
-    let decode = CommandRegister::IO_ENABLE | CommandRegister::MEMORY_ENABLE;
-    let before = config.update_command(|command| command.difference(decode));
-    change();
-    config.update_command(|_| before);
+/// As [`write_bar`], for the register at `at`, to which nobody answers.
+pub(super) fn write_register(config: &ConfigSpace, at: u16, bar: &Bar) {
+    let Some(address) = bar.address else { return };
+    let (low, high) = halves(address);
+    config.write32(at, low);
+    if bar.kind == BarKind::Memory64 {
+        config.write32(at + 4, high);
+    }
 }
 
-fn size_bar(config: &ConfigSpace, index: usize, count: usize) -> Result<Option<Bar>, BarError> {
-    let found = config.read32(register(index));
+/// Runs `change` while the function answers to none of its addresses.
+fn without_decode<T>(config: &ConfigSpace, change: impl FnOnce() -> T) -> T {
+    let decode = CommandRegister::IO_ENABLE | CommandRegister::MEMORY_ENABLE;
+    let before = config.update_command(|command| command.difference(decode));
+    let result = change();
+    config.update_command(|_| before);
+    result
+}
+
+/// `more`: another register follows, which may be the upper half.
+fn size_bar(config: &ConfigSpace, at: u16, more: bool) -> Result<Option<Bar>, BarError> {
+    let found = config.read32(at);
     if found & IO != 0 {
-        let mask = probe(config, index) & IO_MASK;
+        let mask = probe(config, at) & IO_MASK;
         return Ok(bar(
             BarKind::Io,
             found,
@@ -143,14 +153,14 @@ fn size_bar(config: &ConfigSpace, index: usize, count: usize) -> Result<Option<B
     let low = u64::from(found & MEMORY_MASK);
     match (found >> 1) & 0b11 {
         0b00 => {
-            let mask = probe(config, index) & MEMORY_MASK;
+            let mask = probe(config, at) & MEMORY_MASK;
             Ok(bar(BarKind::Memory32, found, u64::from(mask), low))
         }
-        0b10 if index + 1 >= count => Err(BarError::NoUpperHalf),
+        0b10 if !more => Err(BarError::NoUpperHalf),
         0b10 => {
-            let high = config.read32(register(index + 1));
-            let mask = probe(config, index) & MEMORY_MASK;
-            let mask = (u64::from(probe(config, index + 1)) << 32) | u64::from(mask);
+            let high = config.read32(at + 4);
+            let mask = probe(config, at) & MEMORY_MASK;
+            let mask = (u64::from(probe(config, at + 4)) << 32) | u64::from(mask);
             Ok(bar(
                 BarKind::Memory64,
                 found,
@@ -163,11 +173,11 @@ fn size_bar(config: &ConfigSpace, index: usize, count: usize) -> Result<Option<B
 }
 
 /// Which bits of a register stick.
-fn probe(config: &ConfigSpace, index: usize) -> u32 {
-    let found = config.read32(register(index));
-    config.write32(register(index), u32::MAX);
-    let mask = config.read32(register(index));
-    config.write32(register(index), found);
+fn probe(config: &ConfigSpace, at: u16) -> u32 {
+    let found = config.read32(at);
+    config.write32(at, u32::MAX);
+    let mask = config.read32(at);
+    config.write32(at, found);
     mask
 }
 
@@ -199,6 +209,7 @@ fn halves(address: u64) -> (u32, u32) {
     )
 }
 
-fn register(index: usize) -> u16 {
-    FIRST + 4 * u16::try_from(index).expect("there are at most six registers")
+/// Where a register is, of those from `first` on.
+pub(super) fn register(first: u16, index: usize) -> u16 {
+    first + 4 * u16::try_from(index).expect("there are at most six registers")
 }

@@ -11,6 +11,8 @@ use super::header;
 
 /// Capability id of a vendor's own structure; virtio's are of this kind.
 pub const VENDOR_SPECIFIC: u8 = 0x09;
+/// Capability id of PCI Express.
+pub const PCI_EXPRESS: u8 = 0x10;
 /// Capability id of MSI-X.
 pub const MSI_X: u8 = 0x11;
 

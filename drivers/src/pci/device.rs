@@ -9,11 +9,12 @@ use core::fmt;
 use core::future::ready;
 use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
-use pci_types::{CommandRegister, PciAddress};
+use pci_types::{CommandRegister, HeaderType, PciAddress};
+use spin::Mutex;
+use vdpa::Node;
 use vdpa::bus::{Bus, BusDevice, Exactness};
 use vdpa::platform::BoxFuture;
 use vdpa::tree::{Inspect, Report};
-use vdpa::{Node, Platform};
 
 use super::access::ConfigSpace;
 use super::bar::Bars;
@@ -21,6 +22,9 @@ use super::capability::{CapabilityError, capabilities, extended_capabilities};
 use super::claim::{Claim, ResourceError};
 use super::header::Identity;
 use super::id::PciId;
+use super::root::PciRoot;
+use super::scan::Function;
+use super::sriov::{self, Mediator, SR_IOV};
 
 /// The bus on which PCI functions meet their drivers.
 pub type PciBus = Bus<PciDevice>;
@@ -28,14 +32,20 @@ pub type PciBus = Bus<PciDevice>;
 /// One PCI function.
 pub struct PciDevice {
     node: Arc<Node>,
-    platform: Arc<dyn Platform>,
+    root: Arc<PciRoot>,
     function: Arc<FunctionState>,
+    /// Of a virtual function.
+    physical: Option<Arc<PciDevice>>,
+    mediator: Mutex<Option<Arc<dyn Mediator>>>,
+    /// Virtual functions come or go.
+    changing: AtomicBool,
 }
 
 /// What a function's device, its claim and its inspector share.
 pub(super) struct FunctionState {
     pub(super) config: ConfigSpace,
     pub(super) identity: Identity,
+    pub(super) kind: HeaderType,
     pub(super) bars: Bars,
     /// Somebody may reach the function's registers.
     pub(super) claimed: AtomicBool,
@@ -44,29 +54,80 @@ pub(super) struct FunctionState {
 }
 
 impl PciDevice {
-    pub(super) fn new(
-        node: Arc<Node>,
-        platform: Arc<dyn Platform>,
-        config: ConfigSpace,
-        identity: Identity,
-        bars: Bars,
-    ) -> Self {
-        let claimed = AtomicBool::new(false);
-        let vectors = AtomicU16::new(0);
+    pub(super) fn new(node: Arc<Node>, root: Arc<PciRoot>, found: Function) -> Self {
         let function = FunctionState {
-            config,
-            identity,
-            bars,
-            claimed,
-            vectors,
+            config: found.config,
+            identity: found.identity,
+            kind: found.kind,
+            bars: found.bars,
+            claimed: AtomicBool::new(false),
+            vectors: AtomicU16::new(0),
         };
         let function = Arc::new(function);
         let inspector: Arc<dyn Inspect> = Arc::clone(&function) as _;
         node.set_inspector(Some(inspector));
         Self {
             node,
-            platform,
+            root,
             function,
+            physical: None,
+            mediator: Mutex::new(None),
+            changing: AtomicBool::new(false),
+        }
+    }
+
+    /// The same as a virtual function of `physical`.
+    pub(super) fn of_physical(self, physical: &Arc<Self>) -> Self {
+        Self {
+            physical: Some(Arc::clone(physical)),
+            ..self
+        }
+    }
+
+    /// The physical function, if this is a virtual one.
+    #[must_use]
+    pub fn physical_function(&self) -> Option<&Arc<Self>> {
+        self.physical.as_ref()
+    }
+
+    /// Takes the function off the bus. Another one may be at its place next.
+    pub(super) fn leave<'a>(self: &'a Arc<Self>, bus: &'a PciBus) -> BoxFuture<'a, ()> {
+        Box::pin(async {
+            bus.remove_device(self).await;
+            self.function.config.lose();
+        })
+    }
+
+    /// Says who has a say in the function's virtual functions: whoever drives it. They are disabled before it lets
+    /// the function go.
+    pub fn set_mediator(&self, mediator: Option<Arc<dyn Mediator>>) {
+        let before = core::mem::replace(&mut *self.mediator.lock(), mediator);
+        drop(before);
+    }
+
+    pub(super) fn mediator(&self) -> Option<Arc<dyn Mediator>> {
+        self.mediator.lock().clone()
+    }
+
+    /// The right to change the function's virtual functions, if nobody has it.
+    pub(super) fn change_functions(&self) -> Option<Changing<'_>> {
+        let taken = self.changing.swap(true, Ordering::Acquire);
+        (!taken).then_some(Changing(&self.changing))
+    }
+
+    /// The segment that the function is on.
+    pub(super) fn root(&self) -> &Arc<PciRoot> {
+        &self.root
+    }
+
+    /// The function as it was found, apart from what is in front of it.
+    pub(super) fn as_found(&self) -> Function {
+        Function {
+            config: self.function.config.clone(),
+            identity: self.function.identity,
+            kind: self.function.kind,
+            bridge: None,
+            bars: self.function.bars,
         }
     }
 
@@ -94,7 +155,16 @@ impl PciDevice {
     /// [`ResourceError::Claimed`], as long as somebody holds a claim or a mapping from an earlier one;
     /// [`ResourceError::Unassigned`], if a memory BAR found no room.
     pub fn claim(&self) -> Result<Claim, ResourceError> {
-        Claim::new(&self.function, &self.platform)
+        Claim::new(&self.function, self.root.platform())
+    }
+}
+
+/// The right to change a function's virtual functions.
+pub(super) struct Changing<'a>(&'a AtomicBool);
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -132,12 +202,22 @@ impl BusDevice for PciDevice {
         )
     }
 
-    /// Ends all access of the function to memory, interrupts included.
+    /// Virtual functions go before their physical one.
+    fn make_way<'a>(&'a self, bus: &'a PciBus) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            sriov::take_off(bus, self).await;
+            self.root.release(self);
+        })
+    }
+
+    /// Ends all access of the function to memory, interrupts included. What a bridge passes on is not its own.
     fn quiesce(&self) -> BoxFuture<'_, ()> {
-        let master = CommandRegister::BUS_MASTER_ENABLE;
-        self.function
-            .config
-            .update_command(|command| command.difference(master));
+        if self.function.kind != HeaderType::PciPciBridge {
+            let master = CommandRegister::BUS_MASTER_ENABLE;
+            self.function
+                .config
+                .update_command(|command| command.difference(master));
+        }
         Box::pin(ready(()))
     }
 }
@@ -157,6 +237,11 @@ impl Inspect for FunctionState {
             ("subsystem", format!("{subvendor:04x}:{subdevice:04x}")),
             ("class", format!("{class:06x}")),
         ]);
+        let list = extended_capabilities(&self.config).unwrap_or_default();
+        if let Some(entry) = list.iter().find(|entry| entry.id == SR_IOV) {
+            let (now, total) = sriov::count(&self.config, entry.offset);
+            facts.push(("SR-IOV", format!("{now} of {total} VFs")));
+        }
         const NAMES: [&str; 6] = ["BAR 0", "BAR 1", "BAR 2", "BAR 3", "BAR 4", "BAR 5"];
         for (name, bar) in NAMES.into_iter().zip(&self.bars) {
             match bar {

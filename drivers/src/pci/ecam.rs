@@ -82,6 +82,12 @@ impl ConfigAccess for Ecam {
     fn function_size(&self) -> u16 {
         FUNCTION_SIZE
     }
+
+    unsafe fn write16(&self, address: PciAddress, offset: u16, value: u16) {
+        if let Some(bus) = self.window(address.bus()) {
+            bus.write16(position(address, offset) | u64::from(offset & 2), value);
+        }
+    }
 }
 
 impl ConfigRegionAccess for Ecam {

@@ -37,6 +37,11 @@ impl Identity {
         if vendor == ABSENT || vendor == 0 {
             return None;
         }
+        Some(Self::read_as(config, vendor, config.read16(0x02)))
+    }
+
+    /// Reads who a function is that does not say whose device it is: a virtual one.
+    pub(super) fn read_as(config: &ConfigSpace, vendor: u16, device: u16) -> Self {
         let (subvendor, subdevice) = match kind(config) {
             HeaderType::Endpoint => (config.read16(0x2c), config.read16(0x2e)),
             HeaderType::CardBusBridge => (config.read16(0x42), config.read16(0x40)),
@@ -44,15 +49,14 @@ impl Identity {
         };
         let [revision, ..] = config.read32(0x08).to_le_bytes();
         let class = config.read32(0x08) >> 8;
-        let device = config.read16(0x02);
-        Some(Self {
+        Self {
             vendor,
             device,
             subvendor,
             subdevice,
             class,
             revision,
-        })
+        }
     }
 
     /// Whether the function is the host's side of the bus.

@@ -19,11 +19,14 @@ mod command;
 mod device;
 mod ecam;
 mod header;
+mod hotplug;
 mod id;
 mod msix;
 mod port;
 mod root;
 mod scan;
+mod slot;
+mod sriov;
 
 pub use access::{ConfigAccess, ConfigSpace};
 pub use assign::Windows;
@@ -37,9 +40,11 @@ pub use command::Enabled;
 pub use device::{PciBus, PciDevice};
 pub use ecam::{Ecam, EcamRegion};
 pub use header::Identity;
+pub use hotplug::PortDriver;
 pub use id::PciId;
 pub use msix::{Msix, MsixError, Vector};
 #[cfg(target_arch = "x86_64")]
 pub use port::X86Ports;
 pub use port::{ConfigPorts, PortConfig};
 pub use root::PciRoot;
+pub use sriov::{Mediator, SrIov, SrIovError};

@@ -23,6 +23,8 @@ pub trait ConfigPorts: Debug + Send + Sync {
     fn read(&self) -> u32;
     /// Writes the data port, 0xCFC.
     fn write(&self, value: u32);
+    /// Writes half of the data port: the low half at 0xCFC (`half` is 0), or the high one at 0xCFE (`half` is 2).
+    fn write16(&self, half: u16, value: u16);
 }
 
 /// Configuration access through an index port and a data port.
@@ -55,6 +57,14 @@ impl<P: ConfigPorts> ConfigAccess for PortConfig<P> {
 
     fn function_size(&self) -> u16 {
         FUNCTION_SIZE
+    }
+
+    unsafe fn write16(&self, address: PciAddress, offset: u16, value: u16) {
+        if let Some(index) = index(address, offset) {
+            let ports = self.ports.lock();
+            ports.select(index);
+            ports.write16(offset & 2, value);
+        }
     }
 }
 
@@ -134,6 +144,12 @@ mod x86 {
         fn write(&self, value: u32) {
             let mut port = Port::new(DATA);
             // SAFETY: `take` vouches for the port, and `ConfigSpace` for what is written.
+            unsafe { port.write(value) }
+        }
+
+        fn write16(&self, half: u16, value: u16) {
+            let mut port = Port::new(DATA + (half & 2));
+            // SAFETY: as for `write`.
             unsafe { port.write(value) }
         }
     }

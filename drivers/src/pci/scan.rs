@@ -32,11 +32,12 @@ pub(super) struct Function {
     pub(super) bars: Bars,
 }
 
-/// Finds every function that `access` reaches. A bridge comes before what is behind it.
-pub(super) fn scan(access: &Arc<dyn ConfigAccess>) -> Vec<Function> {
-    let mut functions = match Scan::run(access, Numbering::Keep) {
+/// Finds every function on the first of `buses`, and on the others behind its bridges. A bridge comes before
+/// what is behind it.
+pub(super) fn scan(access: &Arc<dyn ConfigAccess>, buses: &RangeInclusive<u8>) -> Vec<Function> {
+    let mut functions = match Scan::run(access, buses, Numbering::Keep) {
         Ok(functions) => functions,
-        Err(Unnumbered) => Scan::run(access, Numbering::Assign).unwrap_or_default(),
+        Err(Unnumbered) => Scan::run(access, buses, Numbering::Assign).unwrap_or_default(),
     };
     for function in &mut functions {
         // A host bridge's registers, if any, are wired to the machine: decode must stay on.
@@ -68,9 +69,9 @@ struct Scan<'a> {
 impl<'a> Scan<'a> {
     fn run(
         access: &'a Arc<dyn ConfigAccess>,
+        buses: &RangeInclusive<u8>,
         numbering: Numbering,
     ) -> Result<Vec<Function>, Unnumbered> {
-        let buses = access.buses();
         let next = u16::from(*buses.start()) + 1;
         let mut scan = Self {
             access,
@@ -78,7 +79,7 @@ impl<'a> Scan<'a> {
             next,
             functions: Vec::new(),
         };
-        scan.bus(None, buses, 0)?;
+        scan.bus(None, buses.clone(), 0)?;
         Ok(scan.functions)
     }
 

@@ -3,6 +3,8 @@
 //!
 //! Source: VIRTIO 1.2, 4.1.4.
 
+use core::ops::Range;
+
 use virtio::pci::CapCfgType;
 
 use crate::pci::{
@@ -16,6 +18,9 @@ const BAR: u16 = 4;
 const OFFSET: u16 = 8;
 const SIZE: u16 = 12;
 const MULTIPLIER: u16 = 16;
+/// Every BAR.
+pub const ANY_BAR: &[u8] = &[0, 1, 2, 3, 4, 5];
+
 /// Capabilities lie in the first 256 bytes.
 const CONFIG_END: u16 = 256;
 
@@ -79,6 +84,9 @@ pub enum Defect {
     /// It names a BAR that does not exist, has no address or is reserved.
     #[error("a virtio structure is in a BAR that does not exist")]
     NoBar,
+    /// It names a BAR where the card has no virtio structure.
+    #[error("a virtio structure is in a BAR where the card has none")]
+    ForeignBar,
     /// It names a BAR of I/O ports.
     #[error("a virtio structure is in a BAR of I/O ports")]
     IoBar,
@@ -115,6 +123,14 @@ pub(super) struct Place {
     pub(super) length: u64,
 }
 
+impl Place {
+    /// Whether the structure has some of these bytes of a BAR.
+    fn touches(&self, bar: u8, bytes: &Range<u64>) -> bool {
+        let end = self.offset + self.length;
+        self.bar == bar && self.offset < bytes.end && bytes.start < end
+    }
+}
+
 /// Where all of them lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
@@ -127,8 +143,9 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Takes the first acceptable capability of each kind (VIRTIO 1.2, 4.1.4.2).
-    pub(super) fn read(claim: &Claim) -> Result<Self, LayoutError> {
+    /// Takes the first acceptable capability of each kind (VIRTIO 1.2, 4.1.4.2), which is one of a structure in
+    /// one of `bars`.
+    pub(super) fn read(claim: &Claim, bars: &[u8]) -> Result<Self, LayoutError> {
         let config = claim.config();
         let mut found = [const {
             Found {
@@ -149,7 +166,7 @@ impl Layout {
             if found.place.is_some() {
                 continue;
             }
-            match place(claim, structure, at) {
+            match place(claim, bars, structure, at) {
                 Ok(place) => {
                     found.place = Some(place);
                     if structure == Structure::Notify {
@@ -177,6 +194,22 @@ impl Layout {
     }
 }
 
+impl Layout {
+    /// Whether a structure has some of these bytes of a BAR.
+    pub(super) fn touches(&self, bar: u8, bytes: &Range<u64>) -> bool {
+        self.notify.touches(bar, bytes) || self.others_touch(bar, bytes)
+    }
+
+    /// As [`touches`](Self::touches), the notification structure apart.
+    pub(super) fn others_touch(&self, bar: u8, bytes: &Range<u64>) -> bool {
+        let others = [Some(self.common), Some(self.isr), self.device];
+        others
+            .iter()
+            .flatten()
+            .any(|place| place.touches(bar, bytes))
+    }
+}
+
 struct Found {
     place: Option<Place>,
     defect: Option<Defect>,
@@ -192,13 +225,21 @@ impl Found {
 }
 
 /// Where the capability at `at` says that the structure lies.
-fn place(claim: &Claim, structure: Structure, at: u16) -> Result<Place, Defect> {
+fn place(claim: &Claim, bars: &[u8], structure: Structure, at: u16) -> Result<Place, Defect> {
     let config: &ConfigSpace = claim.config();
     let needed = structure.capability_len();
     if u16::from(config.read8(at + LENGTH)) < needed || at + needed > CONFIG_END {
         return Err(Defect::ShortCapability);
     }
     let bar = config.read8(at + BAR);
+    if !bars.contains(&bar) {
+        let exists = usize::from(bar) < ANY_BAR.len();
+        return Err(if exists {
+            Defect::ForeignBar
+        } else {
+            Defect::NoBar
+        });
+    }
     // In 64 bits the sum of two 32-bit fields cannot wrap.
     let offset = u64::from(config.read32(at + OFFSET));
     let length = u64::from(config.read32(at + SIZE));

@@ -157,6 +157,11 @@ impl QueueRegisters<'_> {
         self.window.write16(QUEUE_ENABLE, 1);
     }
 
+    /// Tells a device that knows how to stop a queue so to do it; plain virtio forbids this.
+    pub(super) fn disable(&self) {
+        self.window.write16(QUEUE_ENABLE, 0);
+    }
+
     /// Where the queue's notification register is, in units of the notify multiplier.
     #[must_use]
     pub fn notify_off(&self) -> u16 {

@@ -1,5 +1,7 @@
 //! A modern virtio function with its structures mapped.
 
+use core::ops::Range;
+
 use vdpa::ops::OpError;
 use vdpa::platform::PhysAddr;
 use virtq::{Doorbell, NotifyFormat};
@@ -36,12 +38,12 @@ pub struct VirtioFunction {
 }
 
 impl VirtioFunction {
-    /// Finds and maps the structures of the function.
+    /// Finds and maps the structures of the function, which lie in some of `bars`.
     ///
     /// # Errors
     /// [`OpenError`], if it is no modern virtio function or a malformed one.
-    pub fn open(claim: &Claim) -> Result<Self, OpenError> {
-        let layout = Layout::read(claim)?;
+    pub fn open(claim: &Claim, bars: &[u8]) -> Result<Self, OpenError> {
+        let layout = Layout::read(claim, bars)?;
         let window = |place| Window::map(claim, place);
         let bar = claim.memory_bar(layout.notify.bar)?;
         let bar_base = bar.address.ok_or(ResourceError::Unassigned)?;
@@ -201,7 +203,7 @@ impl IsrStatus {
 
 /// A part of the registers behind a BAR. Offsets count from its start.
 #[derive(Clone, Debug)]
-pub(super) struct Window {
+pub(crate) struct Window {
     registers: Registers,
     start: u64,
     length: u64,
@@ -209,11 +211,20 @@ pub(super) struct Window {
 
 impl Window {
     fn map(claim: &Claim, place: Place) -> Result<Self, ResourceError> {
-        let registers = claim.map(place.bar)?;
+        let Place {
+            bar,
+            offset,
+            length,
+        } = place;
+        Self::of_bar(claim, bar, offset..offset + length)
+    }
+
+    /// These bytes of a BAR, which has them.
+    pub(super) fn of_bar(claim: &Claim, bar: u8, bytes: Range<u64>) -> Result<Self, ResourceError> {
         Ok(Self {
-            registers,
-            start: place.offset,
-            length: place.length,
+            registers: claim.map(bar)?,
+            start: bytes.start,
+            length: bytes.end - bytes.start,
         })
     }
 
@@ -225,11 +236,11 @@ impl Window {
         self.registers.read8(self.start + offset)
     }
 
-    pub(super) fn read16(&self, offset: u64) -> u16 {
+    pub(crate) fn read16(&self, offset: u64) -> u16 {
         self.registers.read16(self.start + offset)
     }
 
-    pub(super) fn read32(&self, offset: u64) -> u32 {
+    pub(crate) fn read32(&self, offset: u64) -> u32 {
         self.registers.read32(self.start + offset)
     }
 
@@ -237,11 +248,11 @@ impl Window {
         self.registers.write8(self.start + offset, value);
     }
 
-    pub(super) fn write16(&self, offset: u64, value: u16) {
+    pub(crate) fn write16(&self, offset: u64, value: u16) {
         self.registers.write16(self.start + offset, value);
     }
 
-    pub(super) fn write32(&self, offset: u64, value: u32) {
+    pub(crate) fn write32(&self, offset: u64, value: u32) {
         self.registers.write32(self.start + offset, value);
     }
 

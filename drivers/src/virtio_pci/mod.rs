@@ -1,15 +1,30 @@
-//! Modern virtio over PCI: where the structures of a function lie, and how its registers are used.
+//! Modern virtio over PCI: a function with its registers, and the vDPA device that it is.
 //!
-//! This is what the parents of such functions share. It moves bits to and from registers and checks
-//! what the function says of itself; when to do what is the parent's business.
+//! [`VirtioFunction`] moves bits to and from registers and checks what the function says of itself; [`Parent`] makes
+//! the operations of a vDPA device of them. Which functions are driven, and what they can do beyond the
+//! specification, is the business of the drivers that use this: [`vp_vdpa`](crate::vp_vdpa) and
+//! [`ifcvf`](crate::ifcvf).
 //!
-//! Source: VIRTIO 1.2, 4.1.
+//! Source: VIRTIO 1.2, 3 and 4.1.
 
+mod binding;
 mod capability;
 mod common;
 mod function;
+mod interrupts;
 mod notification;
+mod ops;
+mod parent;
+mod queues;
+mod states;
+mod suspend;
 
-pub use capability::{Defect, LayoutError, Structure};
+pub use capability::{ANY_BAR, Defect, LayoutError, Structure};
 pub use common::{CommonConfig, NO_VECTOR, QueueRegisters};
 pub use function::{IsrStatus, OpenError, VirtioFunction};
+pub use parent::Parent;
+
+pub(crate) use binding::Binder;
+pub(crate) use function::Window;
+pub(crate) use parent::Demands;
+pub(crate) use states::StateRegisters;

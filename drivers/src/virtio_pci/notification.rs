@@ -1,7 +1,5 @@
 //! Notification registers that can be given away, because nothing else lies on their page.
 
-use core::ops::Range;
-
 use vdpa::ops::NotificationArea;
 use vdpa::platform::PhysAddr;
 
@@ -35,18 +33,11 @@ impl VirtioFunction {
         let start = layout.notify.offset + offset;
         let bytes = start..start + PAGE;
         let bar = layout.notify.bar;
-        let structures = [Some(layout.common), Some(layout.isr), layout.device];
-        let is_shared = structures.iter().flatten().any(|place| {
-            place.bar == bar && overlap(&(place.offset..place.offset + place.length), &bytes)
-        });
+        let is_shared = layout.others_touch(bar, &bytes);
         let holds_interrupts = msix.is_some_and(|msix| msix.touches(bar, &bytes));
         (!is_shared && !holds_interrupts).then_some(NotificationArea {
             base: PhysAddr(base),
             len: PAGE,
         })
     }
-}
-
-fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
-    one.start < other.end && other.start < one.end
 }

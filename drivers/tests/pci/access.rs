@@ -32,6 +32,13 @@ impl ConfigPorts for EchoPorts {
             .lock()
             .push((self.index.load(Ordering::SeqCst), value));
     }
+
+    fn write16(&self, half: u16, value: u16) {
+        let index = self.index.load(Ordering::SeqCst);
+        self.written
+            .lock()
+            .push((index | u32::from(half), u32::from(value)));
+    }
 }
 
 fn config(access: &Arc<dyn ConfigAccess>, address: (u8, u8, u8)) -> ConfigSpace {

@@ -1,6 +1,6 @@
 //! Where a function's virtio structures lie: every way to say it wrongly.
 
-use drivers::virtio_pci::{Defect, LayoutError, OpenError, Structure, VirtioFunction};
+use drivers::virtio_pci::{ANY_BAR, Defect, LayoutError, OpenError, Structure, VirtioFunction};
 use virtq::NotifyFormat;
 
 use crate::fakes::function::BarType;
@@ -11,7 +11,8 @@ fn open_plan(plan: Plan) -> Result<VirtioFunction, OpenError> {
     let (_device, function) = FakeVirtio::new(plan);
     let machine = Machine::with_functions(&[&function]);
     machine.enumerate();
-    VirtioFunction::open(&machine.device("pci0000:00:01.0").claim().unwrap())
+    let claim = machine.device("pci0000:00:01.0").claim().unwrap();
+    VirtioFunction::open(&claim, ANY_BAR)
 }
 
 fn open(capabilities: Vec<VirtioCap>) -> Result<VirtioFunction, OpenError> {

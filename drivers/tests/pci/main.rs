@@ -5,11 +5,16 @@
 mod access;
 mod assignment;
 mod bars;
+mod bench;
 mod buses;
 mod capabilities;
 mod fakes;
+mod hotplug;
 mod ids;
+mod ifcvf;
 mod layout;
 mod msix;
+mod reference_defects;
 mod spine;
+mod sriov;
 mod vp_vdpa;

@@ -7,6 +7,7 @@ use spin::Mutex;
 use vdpa::Features;
 use vdpa::bus::{Bound, Driver, ProbeError};
 use vdpa::device::VdpaBus;
+use vdpa::ops::OpError;
 use vdpa::platform::BoxFuture;
 use vdpa::testing::DeviceRing;
 use vdpa::virtio::{Completion, VirtQueue, VirtioBus, VirtioDevice, VirtioId};
@@ -116,4 +117,15 @@ fn a_function_becomes_a_virtio_device_whose_queue_carries_a_buffer() {
     assert_eq!(device.state.lock().status, 0);
     assert_eq!(machine.platform.vectors_in_use(), 0);
     assert_eq!(device.violations(), Vec::<String>::new());
+
+    // Whoever still refers to the device and its queue keeps nobody from the function, and reaches it no more.
+    let claim = machine.device("pci0000:00:01.0").claim();
+    assert!(claim.is_ok());
+    queue.doorbell.ring(0);
+    assert_eq!(device.kicks(1), 1);
+    assert_eq!(
+        machine.platform.block_on(driver.reset()),
+        Err(OpError::Gone)
+    );
+    assert_eq!((driver.queue_count(), driver.config_size()), (0, 0));
 }

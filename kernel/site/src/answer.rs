@@ -13,29 +13,29 @@ use crate::download::Download;
 const HTML: &str = "text/html; charset=utf-8";
 
 /// An answer.
-pub(crate) struct Answer<'a> {
+pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: Vec<(&'static str, String)>,
-    pub(crate) content: Option<Content<'a>>,
+    pub(crate) content: Option<Content>,
 }
 
 /// The body of an answer.
-pub(crate) struct Content<'a> {
+pub(crate) struct Content {
     pub(crate) media_type: &'static str,
-    pub(crate) payload: Payload<'a>,
+    pub(crate) payload: Payload,
 }
 
 /// Where the bytes of a body come from.
-pub(crate) enum Payload<'a> {
+pub(crate) enum Payload {
     /// From memory.
     Text(String),
     /// From the disk.
-    Download(Download<'a>),
+    Download(Download),
     /// From nowhere: only the length is told, as for `HEAD`.
     Length(u64),
 }
 
-impl Payload<'_> {
+impl Payload {
     pub(crate) fn length(&self) -> u64 {
         match self {
             Self::Text(text) => u64::try_from(text.len()).unwrap_or(u64::MAX),
@@ -45,8 +45,8 @@ impl Payload<'_> {
     }
 }
 
-impl<'a> Answer<'a> {
-    pub(crate) fn new(status: u16, media_type: &'static str, payload: Payload<'a>) -> Self {
+impl Answer {
+    pub(crate) fn new(status: u16, media_type: &'static str, payload: Payload) -> Self {
         Self {
             status: StatusCode::new(status),
             headers: Vec::from([("X-Content-Type-Options", "nosniff".to_string())]),

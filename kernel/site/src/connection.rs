@@ -134,7 +134,7 @@ impl PathRouterService for Service<'_> {
 struct Body<'a> {
     site: &'a Site,
     abort: &'a Abort,
-    content: answer::Content<'a>,
+    content: answer::Content,
 }
 
 impl Content for Body<'_> {

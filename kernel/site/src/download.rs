@@ -1,5 +1,6 @@
 //! Sends a part of a file: the next piece is read from the disk while the last one goes out.
 
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::future;
 use core::ops::Range;
@@ -33,8 +34,8 @@ pub(crate) enum ReadError {
 }
 
 /// A part of a file, of which the first piece has been read.
-pub(crate) struct Download<'a> {
-    reader: Reader<'a>,
+pub(crate) struct Download {
+    reader: Reader,
     first: Option<Read>,
     length: u64,
 }
@@ -45,11 +46,11 @@ struct Read {
     wanted: Range<usize>,
 }
 
-impl<'a> Download<'a> {
+impl Download {
     /// Reads the first piece of the bytes `range` of `file`, so that a disk that does not answer is
     /// noticed before a client is promised anything.
     pub(crate) async fn start(
-        files: &'a Files,
+        files: Rc<Files>,
         file: File,
         range: Range<u64>,
     ) -> Result<Self, ReadError> {
@@ -117,8 +118,8 @@ async fn cut<T>(abort: &Abort) -> T {
 }
 
 /// Reads a part of a file piece by piece.
-struct Reader<'a> {
-    files: &'a Files,
+struct Reader {
+    files: Rc<Files>,
     file: File,
     /// What is still to be read.
     range: Range<u64>,
@@ -128,7 +129,7 @@ struct Reader<'a> {
     spare: Option<DmaBuffer>,
 }
 
-impl Reader<'_> {
+impl Reader {
     /// The next bytes; `None` at the end.
     async fn next(&mut self) -> Result<Option<Read>, ReadError> {
         if self.range.is_empty() {

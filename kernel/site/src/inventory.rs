@@ -16,7 +16,7 @@ pub(crate) async fn status(site: &Site) -> Status {
         uptime_ms: Instant::now().as_millis(),
         memory: memory(site),
         network: network(site),
-        files: match &site.files {
+        files: match site.files().await {
             Ok(files) => files.status(),
             Err(reason) => Files::Unavailable {
                 reason: reason.to_string(),

@@ -64,7 +64,7 @@ async fn announce(site: &Site, port: u16) {
         Some(config) => format!("http://{}:{port}/", config.address.address()),
         None => format!("port {port}"),
     };
-    match &site.files {
+    match site.files().await {
         Ok(files) => info!("site: serving {} at {address}", files.describe().await),
         Err(reason) => info!("site: serving no files ({reason}) at {address}"),
     }

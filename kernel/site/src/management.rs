@@ -22,7 +22,7 @@ pub(crate) async fn answer(
     request: &RequestParts<'_>,
     path: &str,
     body: Option<&[u8]>,
-) -> Answer<'static> {
+) -> Answer {
     let result = match body {
         Some(body) => carry_out(site, request, path, body).await,
         None => Err(Refusal::too_long()),
@@ -49,7 +49,7 @@ async fn carry_out(
     request: &RequestParts<'_>,
     path: &str,
     body: &[u8],
-) -> Result<Answer<'static>, Refusal> {
+) -> Result<Answer, Refusal> {
     let asked = Request {
         method: request.method(),
         path,

@@ -1,12 +1,13 @@
 //! What every connection shares: the files, the network, the counters, and which request gets what.
 
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::String;
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 
 use embassy_net::Stack;
 use kernel::System;
-use log::warn;
+use log::{info, warn};
 use picoserve::request::RequestParts;
 use web::condition::{Conditions, Verdict, Version};
 use web::content_type;
@@ -34,7 +35,7 @@ const LIST: &str = "list";
 pub(crate) struct Site {
     pub(crate) system: System,
     pub(crate) stack: Stack<'static>,
-    pub(crate) files: Result<Files, NoFiles>,
+    files: RefCell<Result<Rc<Files>, NoFiles>>,
     pub(crate) counters: Counters,
 }
 
@@ -72,17 +73,36 @@ impl Site {
         Self {
             system,
             stack,
-            files,
+            files: RefCell::new(files.map(Rc::new)),
             counters: Counters::default(),
         }
     }
 
+    /// The files that are served. If their disk is gone, or there was none, those of a disk that has come since.
+    pub(crate) async fn files(&self) -> Result<Rc<Files>, NoFiles> {
+        let files = self.files.borrow().clone();
+        let gone = match &files {
+            Ok(files) => files.disk.is_gone(),
+            Err(_) => true,
+        };
+        if !gone {
+            return files;
+        }
+        match Files::open(&self.system).await {
+            Err(NoFiles::NoDisk) => files,
+            other => {
+                let other = other.map(Rc::new);
+                drop(self.files.replace(other.clone()));
+                if let Ok(files) = &other {
+                    info!("site: serving {}", files.describe().await);
+                }
+                other
+            }
+        }
+    }
+
     /// The answer to a request, whatever its method. `body` is `None`, if it is too long.
-    pub(crate) async fn answer(
-        &self,
-        request: &RequestParts<'_>,
-        body: Option<&[u8]>,
-    ) -> Answer<'_> {
+    pub(crate) async fn answer(&self, request: &RequestParts<'_>, body: Option<&[u8]>) -> Answer {
         self.counters.requests.update(|requests| requests + 1);
         if let Some(path) = management::path(request) {
             return management::answer(self, request, path, body).await;
@@ -95,7 +115,7 @@ impl Site {
         }
     }
 
-    async fn get(&self, request: &RequestParts<'_>) -> Answer<'_> {
+    async fn get(&self, request: &RequestParts<'_>) -> Answer {
         let path = request.path().encoded();
         let query = request.query().map_or("", |query| query.0);
         match path {
@@ -112,17 +132,17 @@ impl Site {
         }
     }
 
-    async fn status_json(&self) -> Answer<'_> {
+    async fn status_json(&self) -> Answer {
         match serde_json::to_string(&inventory::status(self).await) {
             Ok(json) => Answer::text(200, "application/json", json).uncached(),
             Err(error) => Answer::message(500, "Internal error", &error),
         }
     }
 
-    async fn file(&self, path: &str, query: &str, conditions: &Conditions<'_>) -> Answer<'_> {
-        let files = match &self.files {
+    async fn file(&self, path: &str, query: &str, conditions: &Conditions<'_>) -> Answer {
+        let files = match self.files().await {
             Ok(files) => files,
-            Err(reason) => return Answer::message(503, "No files", reason),
+            Err(reason) => return Answer::message(503, "No files", &reason),
         };
         let target = match Target::parse(path) {
             Ok(target) => target,
@@ -143,23 +163,25 @@ impl Site {
                 };
                 Answer::redirect(&format!("{FILES}{target}/{query}"))
             }
-            Found::Directory(directory) => list(files, &target, directory, query, conditions).await,
+            Found::Directory(directory) => {
+                list(&files, &target, directory, query, conditions).await
+            }
             Found::File(_) if target.trailing_slash => missing(path),
             Found::File(file) => {
                 let name = target.names.last().map_or("", String::as_str);
-                send(files, name, file, conditions).await
+                send(&files, name, file, conditions).await
             }
         }
     }
 }
 
-async fn list<'a>(
-    files: &'a Files,
+async fn list(
+    files: &Rc<Files>,
     target: &Target,
     directory: Directory,
     query: &str,
     conditions: &Conditions<'_>,
-) -> Answer<'a> {
+) -> Answer {
     if query != LIST {
         match files.volume.find_entry(directory, INDEX).await {
             Ok(Found::File(file)) => return send(files, INDEX, file, conditions).await,
@@ -174,12 +196,7 @@ async fn list<'a>(
 }
 
 /// A file, or the part of it that was asked for (RFC 9110, 13 and 14).
-async fn send<'a>(
-    files: &'a Files,
-    name: &str,
-    file: File,
-    conditions: &Conditions<'_>,
-) -> Answer<'a> {
+async fn send(files: &Rc<Files>, name: &str, file: File, conditions: &Conditions<'_>) -> Answer {
     let length = file.length;
     let version = Version::new(length, file.modified);
     let (status, range) = match conditions.apply(&version, length) {
@@ -197,7 +214,7 @@ async fn send<'a>(
         range.start,
         range.end.saturating_sub(1)
     );
-    let download = match Download::start(files, file, range).await {
+    let download = match Download::start(Rc::clone(files), file, range).await {
         Ok(download) => download,
         Err(error) => return failed(name, &error),
     };
@@ -211,7 +228,7 @@ async fn send<'a>(
 }
 
 /// Tells the client which version it gets, and to ask again whether it is still the one.
-fn versioned<'a>(answer: Answer<'a>, version: &Version) -> Answer<'a> {
+fn versioned(answer: Answer, version: &Version) -> Answer {
     let answer = answer
         .with_header("ETag", &version.tag)
         .with_header("Cache-Control", "no-cache");
@@ -221,7 +238,7 @@ fn versioned<'a>(answer: Answer<'a>, version: &Version) -> Answer<'a> {
     }
 }
 
-fn missing(path: &str) -> Answer<'static> {
+fn missing(path: &str) -> Answer {
     Answer::message(
         404,
         "Not found",
@@ -229,7 +246,7 @@ fn missing(path: &str) -> Answer<'static> {
     )
 }
 
-fn failed(what: &str, error: &ReadError) -> Answer<'static> {
+fn failed(what: &str, error: &ReadError) -> Answer {
     warn!("site: {what}: {error}");
     Answer::message(503, "The disk does not answer", error)
 }

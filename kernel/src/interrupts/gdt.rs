@@ -25,7 +25,7 @@ pub(super) enum ExceptionStack {
 }
 
 /// How many stacks the exceptions have.
-pub(crate) const EXCEPTION_STACKS: usize = 4;
+const EXCEPTION_STACKS: usize = 4;
 const STACK_SIZE: usize = 32 << 10;
 
 /// A stack with its guard page below it.

@@ -34,12 +34,8 @@ pub(crate) fn init(regions: impl Iterator<Item = Range<u64>>) -> Result<(), MapE
     tables.map(image.start..rodata.start, Access::Code, &mut HeapFrames)?;
     tables.map(rodata.clone(), Access::ReadOnly, &mut HeapFrames)?;
     let mut data = rodata.end;
-    let mut guards = [0; GUARDS];
-    for (guard, stack) in guards.iter_mut().zip(stacks()) {
-        *guard = stack.start - PAGE_SIZE;
-    }
-    guards.sort_unstable();
-    for guard in guards {
+    let guards = || stacks().map(|stack| stack.start - PAGE_SIZE);
+    while let Some(guard) = guards().filter(|guard| *guard >= data).min() {
         map_unless_empty(&mut tables, data..guard)?;
         data = guard + PAGE_SIZE;
     }
@@ -69,8 +65,6 @@ pub(crate) fn map(range: Range<u64>, access: Access) -> Result<(), MapError> {
         tables.map(range, access, &mut HeapFrames)
     })
 }
-
-const GUARDS: usize = gdt::EXCEPTION_STACKS + 1;
 
 /// Every stack. The page below each is its guard.
 pub(crate) fn stacks() -> impl Iterator<Item = Range<u64>> {

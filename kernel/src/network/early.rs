@@ -1,4 +1,5 @@
-//! What arrives before the stack has an address.
+//! The interface under the stack: the first one, and when its device goes, the next; and what arrives before the
+//! stack has an address there.
 //!
 //! A machine that is reached through a forwarded port is contacted as soon as its host knows it, which
 //! with DHCP is before it may use its address. The stack drops such a connection attempt, and the
@@ -7,11 +8,14 @@
 //!
 //! Sources: RFC 5227, 2.3 (announcing an address); RFC 9293, 3.8.1 (retransmission of a SYN).
 
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
-use core::task::Context;
+use core::task::{Context, Poll};
 
+use drivers::Registry;
+use drivers::net::{NetDevice, RxToken as DeviceRxToken, TxToken as DeviceTxToken};
 use embassy_net::driver::{Capabilities, Driver, HardwareAddress, LinkState, RxToken, TxToken};
 use heapless::Deque;
 use spin::Mutex;
@@ -23,17 +27,21 @@ use crate::ethernet;
 const KEPT_MAX: usize = 64;
 
 /// An interface under a stack that has no address yet.
-pub(super) struct Early<D> {
-    interface: D,
+pub(super) struct Early {
+    interface: NetDevice,
+    others: Arc<Registry<NetDevice>>,
     address: Arc<Address>,
     phase: Phase,
 }
 
-/// The stack's address, as soon as it has one.
+/// The stack's address on the interface that it has, as soon as there is one.
 #[derive(Debug, Default)]
 pub(super) struct Address {
     assigned: Mutex<Option<Ipv4Addr>>,
     event: Event,
+    /// The interface is another one now.
+    exchanged: Event,
+    interface: Mutex<String>,
 }
 
 /// Connection attempts, each a whole frame.
@@ -54,14 +62,47 @@ impl Address {
         *self.assigned.lock() = Some(address);
         self.event.raise();
     }
+
+    /// The name of the interface.
+    pub(super) fn interface(&self) -> String {
+        self.interface.lock().clone()
+    }
+
+    /// Waits until the interface is another one.
+    pub(super) async fn exchanged(&self) {
+        self.exchanged.wait().await;
+    }
+
+    fn reset(&self, interface: &NetDevice) {
+        *self.assigned.lock() = None;
+        *self.interface.lock() = interface.name().into();
+    }
 }
 
-impl<D: Driver> Early<D> {
-    pub(super) fn new(interface: D, address: Arc<Address>) -> Self {
+impl Early {
+    /// `interface` until its device goes, then whoever is or comes in `others`.
+    pub(super) fn new(
+        interface: NetDevice,
+        others: &Arc<Registry<NetDevice>>,
+        address: &Arc<Address>,
+    ) -> Self {
+        address.reset(&interface);
         Self {
             interface,
-            address,
+            others: Arc::clone(others),
+            address: Arc::clone(address),
             phase: Phase::Waiting(Kept::new()),
+        }
+    }
+
+    /// Goes on with another interface, if there is one. The stack has met the end of the one before.
+    fn exchange(&mut self, cx: &mut Context<'_>) {
+        if let Poll::Ready(interface) = self.others.poll_next(cx) {
+            self.address.reset(&interface);
+            self.interface = interface;
+            self.phase = Phase::Waiting(Kept::new());
+            self.address.exchanged.raise();
+            cx.waker().wake_by_ref();
         }
     }
 
@@ -91,15 +132,9 @@ impl<D: Driver> Early<D> {
     }
 }
 
-impl<D: Driver> Driver for Early<D> {
-    type RxToken<'a>
-        = EarlyRxToken<'a, D::RxToken<'a>>
-    where
-        Self: 'a;
-    type TxToken<'a>
-        = D::TxToken<'a>
-    where
-        Self: 'a;
+impl Driver for Early {
+    type RxToken<'a> = EarlyRxToken<'a, DeviceRxToken<'a>>;
+    type TxToken<'a> = DeviceTxToken<'a>;
 
     fn receive(&mut self, cx: &mut Context) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
         self.advance(cx);
@@ -125,7 +160,11 @@ impl<D: Driver> Driver for Early<D> {
     }
 
     fn link_state(&mut self, cx: &mut Context) -> LinkState {
-        self.interface.link_state(cx)
+        let state = self.interface.link_state(cx);
+        if self.interface.is_gone() {
+            self.exchange(cx);
+        }
+        state
     }
 
     fn capabilities(&self) -> Capabilities {

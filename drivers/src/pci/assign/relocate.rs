@@ -2,20 +2,22 @@
 //! outside in.
 
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 use core::ops::Range;
 
 use pci_types::HeaderType;
 
-use super::{Layout, Space, Taken};
+use super::{FOUR_GIB, Layout, Space};
 use crate::pci::bridge::{self, WINDOW};
 
 impl Layout<'_> {
     /// Lays the memory behind a bridge out anew where something still has no place.
     pub(super) fn relocate(&mut self) {
         for top in 0..self.functions.len() {
-            let is_top = self.functions[top].bridge.is_none()
-                && self.functions[top].kind == HeaderType::PciPciBridge;
+            let outermost = match self.port {
+                Some(port) => top == port,
+                None => self.functions[top].bridge.is_none(),
+            };
+            let is_top = outermost && self.functions[top].kind == HeaderType::PciPciBridge;
             let lacking = self
                 .missing()
                 .any(|(at, _, bar)| bar.is_memory() && self.is_behind(at, top));
@@ -26,9 +28,10 @@ impl Layout<'_> {
     }
 
     fn relocate_behind(&mut self, top: usize) {
+        let above = self.functions[top].bridge;
         for window in self.open_windows(top, Space::Memory) {
             self.taken
-                .retain(|taken| taken.bridge.is_some() || taken.range != window);
+                .retain(|taken| taken.bridge != above || taken.range != window);
         }
         let behind: Vec<usize> = (0..self.functions.len())
             .filter(|&at| self.is_behind(at, top))
@@ -50,17 +53,16 @@ impl Layout<'_> {
             }
         }
         let place = self.measure(top).and_then(|(size, align)| {
-            let base = self.find(None, Space::Memory, &self.windows.mem32, size, align)?;
-            Some(base..base + size)
+            let mut spaces = self.spaces(above, Space::Memory).into_iter();
+            spaces.find_map(|space| {
+                let low = space.start..space.end.min(FOUR_GIB);
+                let base = self.find(above, Space::Memory, &low, size, align)?;
+                Some(base..base + size)
+            })
         });
         match place {
             Some(range) => {
-                let taken = Taken {
-                    bridge: None,
-                    space: Space::Memory,
-                    range: range.clone(),
-                };
-                self.taken.push(taken);
+                self.take(above, Space::Memory, range.clone());
                 self.place(top, range);
             }
             None => {
@@ -102,7 +104,11 @@ impl Layout<'_> {
 
     /// What needs a place right behind a bridge, the most strictly aligned first.
     fn items(&self, bridge: usize) -> Option<Vec<Item>> {
-        let mut items = Vec::new();
+        let mut items: Vec<Item> = Vec::new();
+        let mut add = |item: Item| {
+            let place = items.partition_point(|other| other.align() >= item.align());
+            items.insert(place, item);
+        };
         for (at, function) in self.functions.iter().enumerate() {
             if function.bridge != Some(bridge) {
                 continue;
@@ -111,7 +117,7 @@ impl Layout<'_> {
                 if let Ok(Some(bar)) = bar
                     && bar.is_memory()
                 {
-                    items.push(Item::Bar {
+                    add(Item::Bar {
                         function: at,
                         index,
                         size: bar.size,
@@ -120,14 +126,13 @@ impl Layout<'_> {
             }
             if function.kind == HeaderType::PciPciBridge && self.has_memory_behind(at) {
                 let (size, align) = self.measure(at)?;
-                items.push(Item::Window {
+                add(Item::Window {
                     bridge: at,
                     size,
                     align,
                 });
             }
         }
-        items.sort_by_key(|item| Reverse(item.align()));
         Some(items)
     }
 

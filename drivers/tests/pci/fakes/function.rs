@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use spin::Mutex;
-use virtq::Doorbell;
-
+use super::slot::Slot;
 use super::tree::FakeBus;
+use spin::Mutex;
 
 pub const COMMAND: u16 = 0x04;
 pub const STATUS: u16 = 0x06;
@@ -15,17 +14,7 @@ const CAPABILITY_LIST: u8 = 1 << 4;
 const FIRST_BAR: u16 = 0x10;
 const MSIX: u8 = 0x11;
 
-/// What lies behind a function's BARs.
-pub trait BarModel: Send + Sync {
-    /// An access of `width` bytes; the value is in the low ones.
-    fn read(&self, bar: usize, offset: u64, width: u8) -> u32;
-    /// As for `read`.
-    fn write(&self, bar: usize, offset: u64, width: u8, value: u32);
-    /// A notification register.
-    fn doorbell(&self, _bar: usize, _offset: u64, _index: u16) -> Option<Doorbell> {
-        None
-    }
-}
+pub use super::slot::BarModel;
 
 /// A write as the function saw it.
 #[derive(Clone, Copy, Debug)]
@@ -219,6 +208,14 @@ impl FakeFunction {
     }
 
     pub fn write(&self, offset: u16, value: u32) {
+        self.write_bytes(offset, value, 4);
+    }
+
+    pub fn write16(&self, offset: u16, value: u16) {
+        self.write_bytes(offset, value.into(), 2);
+    }
+
+    fn write_bytes(&self, offset: u16, value: u32, width: usize) {
         let mut state = self.state.lock();
         if state.gone {
             return;
@@ -229,7 +226,7 @@ impl FakeFunction {
             value,
             command,
         });
-        for (at, byte) in (usize::from(offset)..).zip(value.to_le_bytes()) {
+        for (at, byte) in (usize::from(offset)..).zip(value.to_le_bytes()).take(width) {
             // The status register is cleared by writing ones.
             let mask = if at == 6 || at == 7 {
                 0
@@ -272,6 +269,21 @@ impl FakeFunction {
         self.state.lock().gone = true;
     }
 
+    pub fn set_vendor(&self, vendor: u16) {
+        self.state.lock().bytes[..2].copy_from_slice(&vendor.to_le_bytes());
+    }
+
+    /// What was written is forgotten.
+    pub fn lose_power(&self) {
+        let mut state = self.state.lock();
+        let State {
+            bytes, writable, ..
+        } = &mut *state;
+        for (byte, writable) in bytes.iter_mut().zip(writable) {
+            *byte &= !*writable;
+        }
+    }
+
     /// Where a register is; `None` if it has no address.
     pub fn bar_address(&self, index: usize) -> Option<u64> {
         let low = u64::from(self.read(register(index)));
@@ -310,16 +322,46 @@ impl FakeFunction {
         (base != 0 && base < end).then_some(base..end)
     }
 
-    pub fn model_ref(&self) -> Option<&Arc<dyn BarModel>> {
-        self.model.as_ref()
-    }
-
     fn bar_spec(&self, index: usize) -> BarSpec {
         *self
             .bars
             .iter()
             .find(|bar| bar.index == index)
             .expect("a BAR of this index")
+    }
+}
+
+impl Slot for FakeFunction {
+    fn read(&self, offset: u16) -> u32 {
+        self.read(offset)
+    }
+
+    fn write(&self, offset: u16, value: u32) {
+        self.write(offset, value);
+    }
+
+    fn write16(&self, offset: u16, value: u16) {
+        self.write16(offset, value);
+    }
+
+    fn memory(&self) -> Vec<(usize, std::ops::Range<u64>)> {
+        self.memory()
+    }
+
+    fn decodes(&self) -> bool {
+        self.decodes()
+    }
+
+    fn model(&self) -> Option<&dyn BarModel> {
+        self.model.as_deref()
+    }
+
+    fn behind(&self) -> Option<&Arc<FakeBus>> {
+        self.behind.as_ref()
+    }
+
+    fn bridge_window(&self) -> Option<std::ops::Range<u64>> {
+        self.bridge_window()
     }
 }
 

@@ -8,7 +8,7 @@ use vdpa::platform::PhysAddr;
 use vdpa::testing::FakePlatform;
 use vdpa::{Node, Platform};
 
-use super::function::FakeFunction;
+use super::slot::Slot;
 use super::tree::{FakeMemory, FakeTree};
 
 pub const MEM32: std::ops::Range<u64> = 0xe000_0000..0xf000_0000;
@@ -29,7 +29,10 @@ impl Machine {
     }
 
     pub fn with_tree(tree: Arc<FakeTree>) -> Self {
-        let platform = FakePlatform::new();
+        Self::on(FakePlatform::new(), tree)
+    }
+
+    pub fn on(platform: Arc<FakePlatform>, tree: Arc<FakeTree>) -> Self {
         platform.add_mmio(PhysAddr(0), Arc::new(FakeMemory(Arc::clone(&tree))));
         let windows = Windows {
             mem32: MEM32,
@@ -46,7 +49,7 @@ impl Machine {
     }
 
     /// A machine with these functions on the root bus, as devices 1, 2, 3..
-    pub fn with_functions(functions: &[&Arc<FakeFunction>]) -> Self {
+    pub fn with_functions(functions: &[&Arc<impl Slot + 'static>]) -> Self {
         let machine = Self::new();
         for (device, function) in (1..).zip(functions) {
             machine.tree.root.put(device, 0, function);

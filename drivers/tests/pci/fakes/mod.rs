@@ -4,6 +4,9 @@
 pub mod function;
 pub mod loopback;
 pub mod machine;
+pub mod port;
 pub mod registers;
+pub mod slot;
+pub mod sriov;
 pub mod tree;
 pub mod virtio;

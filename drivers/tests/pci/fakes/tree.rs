@@ -10,26 +10,35 @@ use spin::Mutex;
 use vdpa::platform::Mmio;
 use virtq::{Doorbell, NotifyFormat};
 
-use super::function::FakeFunction;
+use super::slot::Slot;
 
 /// The functions on one bus, by device and function number.
 #[derive(Default)]
-pub struct FakeBus(Mutex<BTreeMap<(u8, u8), Arc<FakeFunction>>>);
+pub struct FakeBus(Mutex<BTreeMap<(u8, u8), Arc<dyn Slot>>>);
 
 impl FakeBus {
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    pub fn put(&self, device: u8, number: u8, function: &Arc<FakeFunction>) {
-        self.0.lock().insert((device, number), Arc::clone(function));
+    pub fn put(&self, device: u8, number: u8, function: &Arc<impl Slot + 'static>) {
+        let function = Arc::clone(function) as Arc<dyn Slot>;
+        self.0.lock().insert((device, number), function);
     }
 
-    fn functions(&self) -> Vec<Arc<FakeFunction>> {
+    pub fn remove(&self, device: u8, number: u8) {
+        self.0.lock().remove(&(device, number));
+    }
+
+    pub fn clear(&self) {
+        self.0.lock().clear();
+    }
+
+    fn functions(&self) -> Vec<Arc<dyn Slot>> {
         self.0.lock().values().cloned().collect()
     }
 
-    fn route(&self, here: u8, address: PciAddress) -> Option<Arc<FakeFunction>> {
+    fn route(&self, here: u8, address: PciAddress) -> Option<Arc<dyn Slot>> {
         if here == address.bus() {
             return self
                 .0
@@ -39,8 +48,8 @@ impl FakeBus {
         }
         let functions = self.functions();
         let mut ways = functions.iter().filter_map(|function| {
-            let behind = function.behind.as_ref()?;
-            let [secondary, subordinate] = function.peek16(0x19).to_le_bytes();
+            let behind = function.behind()?;
+            let [_, secondary, subordinate, _] = function.read(0x18).to_le_bytes();
             let leads_there = secondary != 0 && (secondary..=subordinate).contains(&address.bus());
             leads_there.then_some((behind, secondary))
         });
@@ -54,7 +63,7 @@ impl FakeBus {
     }
 
     /// Who answers to a memory address.
-    fn resolve(&self, address: u64) -> Option<(Arc<FakeFunction>, usize, u64)> {
+    fn resolve(&self, address: u64) -> Option<(Arc<dyn Slot>, usize, u64)> {
         let mut found = None;
         for function in self
             .functions()
@@ -65,7 +74,7 @@ impl FakeBus {
                 .memory()
                 .into_iter()
                 .find(|(_, range)| range.contains(&address));
-            let hit = match (bar, function.behind.as_ref(), function.bridge_window()) {
+            let hit = match (bar, function.behind(), function.bridge_window()) {
                 (Some((index, range)), ..) => {
                     Some((Arc::clone(&function), index, address - range.start))
                 }
@@ -111,6 +120,13 @@ impl ConfigAccess for FakeTree {
     fn function_size(&self) -> u16 {
         self.function_size
     }
+
+    unsafe fn write16(&self, address: PciAddress, offset: u16, value: u16) {
+        assert!(offset.is_multiple_of(2) && offset < self.function_size);
+        if let Some(function) = self.root.route(0, address) {
+            function.write16(offset, value);
+        }
+    }
 }
 
 impl ConfigRegionAccess for FakeTree {
@@ -137,14 +153,14 @@ impl FakeMemory {
         let target = self.0.root.resolve(address);
         target.map_or(u32::MAX, |(function, bar, offset)| {
             function
-                .model_ref()
+                .model()
                 .map_or(0, |model| model.read(bar, offset, width))
         })
     }
 
     fn write(&self, address: u64, width: u8, value: u32) {
         if let Some((function, bar, offset)) = self.0.root.resolve(address)
-            && let Some(model) = function.model_ref()
+            && let Some(model) = function.model()
         {
             model.write(bar, offset, width, value);
         }
@@ -183,7 +199,7 @@ impl Mmio for FakeMemory {
 
     fn doorbell(&self, offset: u64, index: u16, _: NotifyFormat) -> Option<Doorbell> {
         let (function, bar, offset) = self.0.root.resolve(offset)?;
-        function.model_ref()?.doorbell(bar, offset, index)
+        function.model()?.doorbell(bar, offset, index)
     }
 }
 

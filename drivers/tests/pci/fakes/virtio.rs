@@ -71,6 +71,7 @@ impl VirtioCap {
 #[derive(Clone)]
 pub struct Plan {
     pub device: u16,
+    pub subvendor: u16,
     pub subdevice: u16,
     pub features: u64,
     pub queues: Vec<u16>,
@@ -87,6 +88,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             device: 0x1000,
+            subvendor: 0x1af4,
             subdevice: 1,
             features: version_1(),
             queues: vec![256, 256, 64],
@@ -105,6 +107,10 @@ pub fn version_1() -> u64 {
 
 pub fn ring_reset() -> u64 {
     vdpa::Features::from(virtio::F::RING_RESET).bits()
+}
+
+pub fn access_platform() -> u64 {
+    vdpa::Features::from(virtio::F::ACCESS_PLATFORM).bits()
 }
 
 pub fn suspend() -> u64 {
@@ -132,7 +138,7 @@ impl FakeVirtio {
         let plan = &device.plan;
         let mut builder = Builder::endpoint(0x1af4, plan.device)
             .class(0x02_0000)
-            .subsystem(0x1af4, plan.subdevice)
+            .subsystem(plan.subvendor, plan.subdevice)
             .bar(1, BAR1_SIZE, BarType::Memory32)
             .bar(4, plan.bar4_size, plan.bar4);
         if plan.vectors > 0 {

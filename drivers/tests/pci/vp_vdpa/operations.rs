@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use drivers::vp_vdpa::Parent;
+use drivers::virtio_pci::Parent;
+use drivers::vp_vdpa;
 use vdpa::ops::{OpError, QueueState};
 use vdpa::{Features, Platform, VdpaOps};
 use virtio::DeviceStatus;
@@ -20,7 +21,7 @@ fn running_parent(features: u64, calls: &Calls) -> (Bench, Parent) {
     });
     let (function, platform) = (bench.machine.device(NAME), bench.machine.platform());
     let parent = bench.run(async {
-        let parent = Parent::probe(&function, &platform, 1).await.unwrap();
+        let parent = vp_vdpa::probe(&function, &platform, 1).await.unwrap();
         parent
             .set_driver_features(Features::from_bits(features))
             .unwrap();

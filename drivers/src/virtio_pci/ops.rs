@@ -6,15 +6,16 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use vdpa::ops::{
-    Abilities, NotificationArea, OpError, QueueAddress, QueueState as RingPlace, VendorCounter,
+    Abilities, DirtyLog, NotificationArea, OpError, QueueAddress, QueueState as RingPlace,
+    VendorCounter,
 };
 use vdpa::platform::{BoxFuture, Callback, InterruptMessage};
 use vdpa::{Features, VdpaOps};
 use virtio::DeviceStatus;
-use virtq::{Doorbell, NotifyFormat, RingFeatures, RingState};
+use virtq::{Doorbell, NotifyFormat};
 
 use super::interrupts::{Callbacks, Interrupts, QueueCallback};
-use super::parent::{Parent, QueueState};
+use super::parent::Parent;
 
 /// The strictest alignment of the parts of a queue (VIRTIO 1.2, 2.7).
 const QUEUE_ALIGN: usize = 16;
@@ -43,57 +44,9 @@ impl Parent {
         Ok(())
     }
 
-    fn start_queue(&self, index: u16) -> Result<(), OpError> {
-        let common = self.virtio.common();
-        let mut state = self.state.lock();
-        // After `DRIVER_OK` the queue has been reset alone, and its vector with it.
-        if let Some(interrupts) = &state.interrupts {
-            interrupts.tell_queue(common, index)?;
-        }
-        let mut place = (None, None);
-        if let Some(queue) = state.queues.get_mut(usize::from(index)) {
-            queue.was_ready = true;
-            place = (queue.size, queue.address);
-        }
-        drop(state);
-        let queue = common.queue(index);
-        // A reset of the queue alone has taken these back, too.
-        if let (Some(size), Some(address)) = place {
-            queue.set_size(size);
-            queue.set_address(address);
-        }
-        queue.enable();
-        match queue.enabled() {
-            1 => Ok(()),
-            u16::MAX => Err(OpError::Gone),
-            _ => Err(OpError::Broken),
-        }
-    }
-
-    fn edit(&self, index: u16, change: impl FnOnce(&mut QueueState)) {
-        if let Some(queue) = self.state.lock().queues.get_mut(usize::from(index)) {
-            change(queue);
-        }
-    }
-
-    /// Where a queue starts that is new.
-    fn start(&self) -> RingPlace {
-        let features = RingFeatures {
-            packed: self.driver_features().contains(virtio::F::RING_PACKED),
-            ..RingFeatures::default()
-        };
-        RingState::start(features).into()
-    }
-
-    async fn stop_queue(&self, index: u16) -> Result<(), OpError> {
-        if !self.queue_ready(index)? {
-            return Ok(());
-        }
-        // Writing 0 to `queue_enable` is forbidden (VIRTIO 1.2, 4.1.4.3.2).
-        if !self.driver_features().contains(virtio::F::RING_RESET) {
-            return Err(OpError::Unsupported);
-        }
-        self.reset_queue(index).await
+    /// A device that has failed may have done so because it is there no more.
+    fn unless_gone(&self, result: Result<(), OpError>) -> Result<(), OpError> {
+        result.or_else(|error| self.raw_status().and(Err(error)))
     }
 }
 
@@ -115,6 +68,9 @@ impl VdpaOps for Parent {
     }
 
     fn set_driver_features(&self, features: Features) -> Result<(), OpError> {
+        if features != Features::EMPTY && !features.contains(self.demanded) {
+            return Err(OpError::FeaturesRefused);
+        }
         let mut bits = features;
         if self.can_suspend {
             bits = bits | virtio::F::SUSPEND.into();
@@ -137,7 +93,7 @@ impl VdpaOps for Parent {
     fn set_status(&self, status: DeviceStatus) -> BoxFuture<'_, Result<(), OpError>> {
         Box::pin(async move {
             if status.contains(DeviceStatus::DRIVER_OK) {
-                self.start_interrupts()?;
+                self.unless_gone(self.start_interrupts())?;
             }
             let mut bits = status;
             if self.raw_status()?.contains(DeviceStatus::SUSPEND) {
@@ -151,19 +107,30 @@ impl VdpaOps for Parent {
     }
 
     fn abilities(&self) -> Abilities {
-        if self.can_suspend {
-            Abilities::SUSPEND | Abilities::RESUME
-        } else {
-            Abilities::empty()
+        let motion = Abilities::SUSPEND | Abilities::RESUME;
+        match &self.states {
+            Some(_) => motion | Abilities::QUEUE_STATE | Abilities::DIRTY_LOG,
+            None if self.can_suspend => motion,
+            None => Abilities::empty(),
         }
     }
 
     fn suspend(&self) -> BoxFuture<'_, Result<(), OpError>> {
-        Box::pin(self.suspend_device())
+        Box::pin(async { self.unless_gone(self.suspend_device().await) })
     }
 
     fn resume(&self) -> BoxFuture<'_, Result<(), OpError>> {
-        Box::pin(self.resume_device())
+        Box::pin(async { self.unless_gone(self.resume_device().await) })
+    }
+
+    fn start_dirty_log(&self, log: DirtyLog) -> Result<(), OpError> {
+        let states = self.states.as_ref().ok_or(OpError::Unsupported)?;
+        self.unless_gone(states.start_log(log))
+    }
+
+    fn stop_dirty_log(&self) -> Result<(), OpError> {
+        let states = self.states.as_ref().ok_or(OpError::Unsupported)?;
+        self.unless_gone(states.stop_log())
     }
 
     fn reset(&self) -> BoxFuture<'_, Result<(), OpError>> {
@@ -197,7 +164,7 @@ impl VdpaOps for Parent {
     /// The registers of a queue that is enabled cannot be written, even while the device is suspended
     /// (VIRTIO 1.2, 4.1.4.3.2).
     fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError> {
-        if self.queue_ready(queue)? {
+        if self.is_enabled(queue)? {
             return Err(OpError::Unsupported);
         }
         self.virtio.common().queue(queue).set_address(address);
@@ -206,20 +173,12 @@ impl VdpaOps for Parent {
     }
 
     fn set_queue_state(&self, queue: u16, state: RingPlace) -> Result<(), OpError> {
-        if self.queue_ready(queue)? || state != self.start() {
-            return Err(OpError::Unsupported);
-        }
-        self.edit(queue, |queue| queue.was_ready = false);
-        Ok(())
+        self.set_position(queue, state)
     }
 
-    /// The registers do not tell, so it is known only as long as the queue has never been ready.
+    /// Without registers that tell, it is known only as long as the queue has never been ready.
     fn queue_state(&self, queue: u16) -> Result<RingPlace, OpError> {
-        let start = self.start();
-        match self.state.lock().queues.get(usize::from(queue)) {
-            Some(queue) if !queue.was_ready => Ok(start),
-            _ => Err(OpError::Unsupported),
-        }
+        self.position(queue)
     }
 
     /// Takes effect with the next `DRIVER_OK`.
@@ -229,21 +188,17 @@ impl VdpaOps for Parent {
 
     fn set_queue_ready(&self, queue: u16, ready: bool) -> BoxFuture<'_, Result<(), OpError>> {
         Box::pin(async move {
-            if ready {
+            let result = if ready {
                 self.start_queue(queue)
             } else {
                 self.stop_queue(queue).await
-            }
+            };
+            self.unless_gone(result)
         })
     }
 
     fn queue_ready(&self, queue: u16) -> Result<bool, OpError> {
-        match self.virtio.common().queue(queue).enabled() {
-            0 => Ok(false),
-            1 => Ok(true),
-            u16::MAX => Err(OpError::Gone),
-            _ => Err(OpError::Broken),
-        }
+        self.is_ready(queue)
     }
 
     fn doorbell(&self, queue: u16) -> Result<Doorbell, OpError> {
@@ -296,13 +251,13 @@ impl VdpaOps for Parent {
     }
 
     fn read_config(&self, offset: u32, bytes: &mut [u8]) -> Result<(), OpError> {
-        self.status()?;
-        self.virtio.read_config(offset, bytes)
+        self.virtio.read_config(offset, bytes)?;
+        self.raw_status().map(drop)
     }
 
     fn write_config(&self, offset: u32, bytes: &[u8]) -> Result<(), OpError> {
-        self.status()?;
-        self.virtio.write_config(offset, bytes)
+        self.virtio.write_config(offset, bytes)?;
+        self.raw_status().map(drop)
     }
 
     fn config_generation(&self) -> u32 {

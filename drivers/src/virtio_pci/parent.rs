@@ -1,5 +1,6 @@
 //! A virtio function that has been brought up as far as the vDPA bus needs it.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -15,18 +16,34 @@ use vdpa::{Features, Platform};
 use virtio::DeviceStatus;
 
 use crate::pci::{Claim, Enabled, Msix, PciDevice};
-use crate::virtio_pci::{Defect, LayoutError, OpenError, VirtioFunction};
 
+use super::function::Window;
 use super::interrupts::{InterruptCounts, Interrupts};
+use super::queues::{Phase, Position};
+use super::states::StateRegisters;
+use super::{Defect, LayoutError, OpenError, VirtioFunction};
 
-/// How long a device may take to reset itself or a queue.
-const RESET_DEADLINE: Duration = Duration::from_secs(1);
-const RESET_POLL: Duration = Duration::from_millis(1);
+/// How long a device may take to reset itself, to stop a queue or to be suspended.
+pub(super) const DEADLINE: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// More queues than this are left alone: nobody has use for them, and each costs memory.
 const QUEUES_MAX: u16 = 1024;
 
-/// A virtio function with the operations of a vDPA device. [`VpVdpa`](super::VpVdpa) puts it on the
-/// vDPA bus.
+/// What a driver demands of the functions that it drives.
+pub(crate) struct Demands {
+    /// What they are.
+    pub(crate) device_type: u32,
+    /// What they must offer, and what whoever drives them must accept.
+    pub(crate) features: Features,
+    /// Where their virtio structures may lie.
+    pub(crate) bars: &'static [u8],
+    /// Finds what they may have beside the registers of virtio.
+    pub(crate) states: fn(&Parent, row: u64) -> Option<Box<dyn StateRegisters>>,
+    /// What it is told: [`driver_data`](crate::pci::PciId::driver_data).
+    pub(crate) row: u64,
+}
+
+/// A virtio function with the operations of a vDPA device.
 pub struct Parent {
     // Dropped in this order: interrupts off, bus master off, registers given back.
     pub(super) state: Mutex<State>,
@@ -37,8 +54,12 @@ pub struct Parent {
     pub(super) device_type: u32,
     pub(super) vendor: u32,
     pub(super) features: Features,
+    /// Without these no driver is let through.
+    pub(super) demanded: Features,
     /// The function offers `VIRTIO_F_SUSPEND`, which is negotiated on behalf of every driver.
     pub(super) can_suspend: bool,
+    /// What it has beside the registers of virtio.
+    pub(super) states: Option<Box<dyn StateRegisters>>,
     pub(super) queues: Vec<QueueFacts>,
     vectors: usize,
 }
@@ -59,6 +80,8 @@ pub(super) struct State {
     pub(super) driver_features: Features,
     pub(super) config_callback: Option<Callback>,
     pub(super) queues: Vec<QueueState>,
+    /// A queue did not stop in time. Until then no other is waited for, so whoever stops all of them is soon done.
+    pub(super) gave_up_until: Duration,
 }
 
 #[derive(Clone, Default)]
@@ -66,26 +89,27 @@ pub(super) struct QueueState {
     pub(super) callback: Option<Callback>,
     pub(super) size: Option<u16>,
     pub(super) address: Option<QueueAddress>,
-    /// The queue has been ready since it was last set to the start, so it has gone on from there.
-    pub(super) was_ready: bool,
+    pub(super) phase: Phase,
+    /// Where it goes on when it is started.
+    pub(super) position: Position,
 }
 
 impl Parent {
-    /// Takes the function, whose virtio device type is known, and resets it.
+    /// Takes the function and resets it.
     ///
     /// # Errors
     /// [`ProbeError`]: the function cannot be driven; its configuration space is as before.
-    pub async fn probe(
+    pub(crate) async fn probe(
         function: &Arc<PciDevice>,
         platform: &Arc<dyn Platform>,
-        device_type: u32,
+        demands: Demands,
     ) -> Result<Self, ProbeError> {
         let address = function.address();
         let claim = function.claim().map_err(|error| {
             log::warn!("pci {address}: {error}");
             ProbeError::Unsuitable("the function cannot be claimed")
         })?;
-        let virtio = VirtioFunction::open(&claim).map_err(|error| {
+        let virtio = VirtioFunction::open(&claim, demands.bars).map_err(|error| {
             log::debug!("pci {address}: {error}");
             unsuitable(error)
         })?;
@@ -96,6 +120,11 @@ impl Parent {
         if !features.contains(virtio::F::VERSION_1) {
             return Err(ProbeError::Unsuitable(
                 "the function does not offer VERSION_1",
+            ));
+        }
+        if !features.contains(demands.features) {
+            return Err(ProbeError::Unsuitable(
+                "the function does not offer ACCESS_PLATFORM",
             ));
         }
         let msix = claim.msix().map_err(|error| {
@@ -112,19 +141,49 @@ impl Parent {
             queues: fresh_queues(queues.len()),
             ..State::default()
         };
-        Ok(Self {
+        let mut parent = Self {
             state: Mutex::new(state),
             _master: master,
             virtio,
             claim,
             platform: Arc::clone(platform),
-            device_type,
+            device_type: demands.device_type,
             vendor: u32::from(function.identity().subvendor),
             features,
+            demanded: demands.features,
             can_suspend,
+            states: None,
             queues,
             vectors,
-        })
+        };
+        if let Some(states) = (demands.states)(&parent, demands.row) {
+            parent.stop_with(states);
+        }
+        Ok(parent)
+    }
+
+    /// From now on queues are stopped and set with these registers.
+    fn stop_with(&mut self, states: Box<dyn StateRegisters>) {
+        let replaced =
+            virtio::F::RING_RESET | virtio::F::RING_PACKED | virtio::F::NOTIFICATION_DATA;
+        self.features = self.features.difference(replaced.into());
+        self.can_suspend = false;
+        // Nobody has asked for what may have been left running.
+        let _ = states.stop_log();
+        self.states = Some(states);
+    }
+
+    /// The first `len` bytes of a BAR; `None`, if they are not there or something else is known to lie
+    /// in them.
+    pub(crate) fn registers_of_its_own(&self, bar: u8, len: u64) -> Option<Window> {
+        let bytes = 0..len;
+        let msix = self.claim.msix().ok()?;
+        let taken = self.virtio.layout.touches(bar, &bytes)
+            || msix.is_some_and(|msix| msix.touches(bar, &bytes));
+        let inside = len <= self.claim.memory_bar(bar).ok()?.size;
+        (inside && !taken)
+            .then(|| Window::of_bar(&self.claim, bar, bytes).ok())
+            .flatten()
     }
 
     /// How many MSI-X vectors the function has.
@@ -135,6 +194,10 @@ impl Parent {
     /// Resets the device, and forgets what was set even if it does not come out of the reset: no
     /// callback is called afterwards.
     pub(super) async fn reset_device(&self) -> Result<(), OpError> {
+        if let Some(states) = &self.states {
+            // A reset of the virtio registers need not end the log.
+            let _ = states.stop_log();
+        }
         let result = reset(&self.virtio, &*self.platform).await;
         let fresh = State {
             queues: fresh_queues(self.queues.len()),
@@ -143,18 +206,6 @@ impl Parent {
         let old = core::mem::replace(&mut *self.state.lock(), fresh);
         drop(old);
         result
-    }
-
-    /// Resets one queue (VIRTIO 1.2, 2.6.1 and 4.1.5.1.3.1).
-    pub(super) async fn reset_queue(&self, index: u16) -> Result<(), OpError> {
-        let common = self.virtio.common();
-        common.queue(index).reset();
-        wait(&*self.platform, || match common.queue(index).resetting() {
-            0 => Some(Ok(())),
-            u16::MAX => Some(Err(OpError::Gone)),
-            _ => None,
-        })
-        .await
     }
 }
 
@@ -171,7 +222,7 @@ impl fmt::Debug for Parent {
 /// VIRTIO 1.2, 4.1.4.3.2: after writing 0 the driver waits until it reads 0.
 async fn reset(virtio: &VirtioFunction, platform: &dyn Platform) -> Result<(), OpError> {
     virtio.common().set_status(DeviceStatus::empty());
-    wait(platform, || match virtio.common().status() {
+    wait(platform, &|| match virtio.common().status() {
         None => Some(Err(OpError::Gone)),
         Some(status) if status.is_empty() => Some(Ok(())),
         Some(_) => None,
@@ -179,12 +230,12 @@ async fn reset(virtio: &VirtioFunction, platform: &dyn Platform) -> Result<(), O
     .await
 }
 
+/// What a device says so far to what it has been asked for; nothing, as long as it is at it.
+pub(super) type Answer<'a> = dyn Fn() -> Option<Result<(), OpError>> + Send + Sync + 'a;
+
 /// Asks until there is an answer or the deadline has passed; the first time at once.
-pub(super) async fn wait(
-    platform: &dyn Platform,
-    answer: impl Fn() -> Option<Result<(), OpError>>,
-) -> Result<(), OpError> {
-    let deadline = platform.now().saturating_add(RESET_DEADLINE);
+pub(super) async fn wait(platform: &dyn Platform, answer: &Answer<'_>) -> Result<(), OpError> {
+    let deadline = platform.now().saturating_add(DEADLINE);
     loop {
         if let Some(answer) = answer() {
             return answer;
@@ -192,7 +243,7 @@ pub(super) async fn wait(
         if platform.now() >= deadline {
             return Err(OpError::Timeout);
         }
-        platform.sleep(RESET_POLL).await;
+        platform.sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -275,6 +326,7 @@ fn unsuitable(error: OpenError) -> ProbeError {
         OpenError::Layout(LayoutError::Unusable(_, defect)) => match defect {
             Defect::ShortCapability => "a virtio capability is too short",
             Defect::NoBar => "a virtio structure is in a BAR that does not exist",
+            Defect::ForeignBar => "a virtio structure is in a BAR where the card has none",
             Defect::IoBar => "a virtio structure is in a BAR of I/O ports",
             Defect::ShortStructure => "a virtio structure is too short",
             Defect::Misaligned => "a virtio structure is misaligned",

@@ -19,7 +19,8 @@ use vdpa::ops::OpError;
 use vdpa::platform::{Callback, InterruptMessage};
 
 use crate::pci::{Claim, Msix, MsixError, Vector};
-use crate::virtio_pci::{CommonConfig, IsrStatus, NO_VECTOR, VirtioFunction};
+
+use super::{CommonConfig, IsrStatus, NO_VECTOR, VirtioFunction};
 
 /// How often the ISR status is looked at if there is no vector.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
@@ -322,7 +323,7 @@ impl Poller {
                 }
             }
         };
-        platform.spawn("vp_vdpa poll", Box::pin(task));
+        platform.spawn("virtio_pci poll", Box::pin(task));
         Self(shared)
     }
 }

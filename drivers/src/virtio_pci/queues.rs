@@ -1,0 +1,220 @@
+//! Starting and stopping single queues, and where they stand meanwhile.
+//!
+//! A plain function forgets where a queue stood, and stops one alone only with `RING_RESET`; nothing here pretends
+//! otherwise. One with [`StateRegisters`] tells it.
+//!
+//! Source: VIRTIO 1.2, 2.6.1 and 4.1.5.1.3.
+
+use alloc::vec::Vec;
+
+use vdpa::VdpaOps;
+use vdpa::ops::{OpError, QueueState as RingPlace};
+use virtq::{RingFeatures, RingState};
+
+use super::NO_VECTOR;
+use super::parent::{Answer, DEADLINE, Parent, QueueState, wait};
+use super::states::StateRegisters;
+
+/// Whether the device may use a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nobody has started it.
+    #[default]
+    Down,
+    Running,
+    /// Started for who looks from above, but the device has been told to stop it.
+    Halted,
+}
+
+/// Where a queue goes on when it is started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Position {
+    #[default]
+    Start,
+    /// At this index of the available ring.
+    At(u16),
+    /// It has run, and only the device may know.
+    Unknown,
+}
+
+impl QueueState {
+    /// Whether it has been told to stop, and nobody has heard yet where it has.
+    fn is_stopping(&self) -> bool {
+        self.phase == Phase::Halted && self.position == Position::Unknown
+    }
+
+    /// Whether it does not stand still for certain.
+    pub(super) fn is_moving(&self) -> bool {
+        self.phase == Phase::Running || self.is_stopping()
+    }
+}
+
+impl Parent {
+    pub(super) fn start_queue(&self, index: u16) -> Result<(), OpError> {
+        let common = self.virtio.common();
+        let mut state = self.state.lock();
+        // After `DRIVER_OK` the queue has been stopped alone, and its vector taken from it.
+        if let Some(interrupts) = &state.interrupts {
+            interrupts.tell_queue(common, index)?;
+        }
+        if let Some(states) = &self.states {
+            let running = |(at, queue): (u16, &QueueState)| {
+                (at == index || queue.phase != Phase::Down).then_some(at)
+            };
+            let running: Vec<_> = (0..).zip(&state.queues).filter_map(running).collect();
+            states.announce(&running, state.driver_features);
+            let queue = state.queues.get(usize::from(index));
+            let position = match queue.map(|queue| queue.position) {
+                Some(Position::Start) => 0,
+                Some(Position::At(position)) => position,
+                Some(Position::Unknown) | None => return Err(OpError::Broken),
+            };
+            states.set_position(index, position)?;
+        }
+        let mut place = (None, None);
+        if let Some(queue) = state.queues.get_mut(usize::from(index)) {
+            queue.phase = Phase::Running;
+            queue.position = Position::Unknown;
+            place = (queue.size, queue.address);
+        }
+        drop(state);
+        let queue = common.queue(index);
+        // Having been stopped alone may have taken these back, too.
+        if let (Some(size), Some(address)) = place {
+            queue.set_size(size);
+            queue.set_address(address);
+        }
+        queue.enable();
+        match queue.enabled() {
+            1 => Ok(()),
+            u16::MAX => Err(OpError::Gone),
+            _ => Err(OpError::Broken),
+        }
+    }
+
+    pub(super) async fn stop_queue(&self, index: u16) -> Result<(), OpError> {
+        if self.is_enabled(index)? || self.edit(index, |queue| queue.is_stopping()) {
+            if self.platform.now() < self.state.lock().gave_up_until {
+                return Err(OpError::Timeout);
+            }
+            let stopped = match &self.states {
+                Some(states) => self.halt_queue(index, &**states).await,
+                None => self.reset_queue(index).await,
+            };
+            if stopped == Err(OpError::Timeout) {
+                self.state.lock().gave_up_until = self.platform.now() + DEADLINE;
+            }
+            stopped?;
+        }
+        self.edit(index, |queue| queue.phase = Phase::Down);
+        Ok(())
+    }
+
+    /// Stops a queue that has been started, and remembers where it goes on. One that has not stopped in time may be
+    /// asked again.
+    pub(super) async fn halt_queue(
+        &self,
+        index: u16,
+        states: &dyn StateRegisters,
+    ) -> Result<(), OpError> {
+        self.wait(&|| states.is_drained(index).then_some(Ok(())))
+            .await?;
+        self.edit(index, |queue| queue.phase = Phase::Halted);
+        let common = self.virtio.common();
+        common.queue(index).disable();
+        self.wait(&|| match common.queue(index).enabled() {
+            0 => Some(Ok(())),
+            1 => None,
+            u16::MAX => Some(Err(OpError::Gone)),
+            _ => Some(Err(OpError::Broken)),
+        })
+        .await?;
+        // Not earlier: nobody would be told of what it has used on its way.
+        common.queue(index).set_vector(NO_VECTOR);
+        let size = self.edit(index, |queue| queue.size);
+        let size = size.unwrap_or_else(|| self.queue_size_max(index));
+        let position = states.position(index, size);
+        // The last words may have been those of a device that is there no more.
+        self.raw_status()?;
+        let position = Position::At(position?);
+        self.edit(index, |queue| queue.position = position);
+        Ok(())
+    }
+
+    /// Resets one queue (VIRTIO 1.2, 2.6.1 and 4.1.5.1.3.1).
+    async fn reset_queue(&self, index: u16) -> Result<(), OpError> {
+        // Writing 0 to `queue_enable` is forbidden (VIRTIO 1.2, 4.1.4.3.2).
+        if !self.driver_features().contains(virtio::F::RING_RESET) {
+            return Err(OpError::Unsupported);
+        }
+        let common = self.virtio.common();
+        common.queue(index).reset();
+        self.wait(&|| match common.queue(index).resetting() {
+            0 => Some(Ok(())),
+            u16::MAX => Some(Err(OpError::Gone)),
+            _ => None,
+        })
+        .await
+    }
+
+    /// What the register says: whether the device uses the queue.
+    pub(super) fn is_enabled(&self, index: u16) -> Result<bool, OpError> {
+        match self.virtio.common().queue(index).enabled() {
+            0 => Ok(false),
+            1 => Ok(true),
+            u16::MAX => Err(OpError::Gone),
+            _ => Err(OpError::Broken),
+        }
+    }
+
+    /// Whether it has been started, even if the device is suspended now.
+    pub(super) fn is_ready(&self, index: u16) -> Result<bool, OpError> {
+        let enabled = self.is_enabled(index)?;
+        let phase = self.edit(index, |queue| queue.phase);
+        Ok(enabled || phase == Phase::Halted)
+    }
+
+    pub(super) fn set_position(&self, index: u16, state: RingPlace) -> Result<(), OpError> {
+        if self.is_enabled(index)? {
+            return Err(OpError::Unsupported);
+        }
+        let position = match (state, &self.states) {
+            (RingPlace::Split { avail_index }, Some(_)) => Position::At(avail_index),
+            _ if state == self.start() => Position::Start,
+            _ => return Err(OpError::Unsupported),
+        };
+        self.edit(index, |queue| queue.position = position);
+        Ok(())
+    }
+
+    pub(super) fn position(&self, index: u16) -> Result<RingPlace, OpError> {
+        match (self.edit(index, |queue| queue.position), &self.states) {
+            (Position::Start, _) => Ok(self.start()),
+            (Position::At(avail_index), _) => Ok(RingPlace::Split { avail_index }),
+            (Position::Unknown, None) => Err(OpError::Unsupported),
+            (Position::Unknown, Some(_)) => Err(OpError::Broken),
+        }
+    }
+
+    /// Where a queue starts that is new.
+    fn start(&self) -> RingPlace {
+        let features = RingFeatures {
+            packed: self.driver_features().contains(virtio::F::RING_PACKED),
+            ..RingFeatures::default()
+        };
+        RingState::start(features).into()
+    }
+
+    pub(super) async fn wait(&self, answer: &Answer<'_>) -> Result<(), OpError> {
+        wait(&*self.platform, answer).await
+    }
+
+    /// Looks at what is known of a queue, or changes it. A queue that does not exist is a new one.
+    pub(super) fn edit<T>(&self, index: u16, change: impl FnOnce(&mut QueueState) -> T) -> T {
+        let mut state = self.state.lock();
+        match state.queues.get_mut(usize::from(index)) {
+            Some(queue) => change(queue),
+            None => change(&mut QueueState::default()),
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The driver does no DMA: whatever the card reaches belongs to whoever drives the queues.
+
+use std::sync::Arc;
+
+use ifcvf_card::{Plan, Product};
+
+use crate::bench::Bench;
+use crate::rig::{Rig, must};
+
+#[test]
+fn the_driver_has_no_memory_of_its_own() {
+    for product in Product::ALL {
+        let bench = Bench::new([Plan::new(product)]);
+        bench.probe();
+        let device = Arc::clone(&bench.vdpa.devices()[0]);
+        assert_eq!(bench.platform().heap().outstanding(), 0, "{product}");
+        let mut rig = Rig::new(bench.platform(), &device, must());
+        let before = bench.platform().heap().outstanding();
+        let states = vec![None; rig.lines.len()];
+        bench.run(rig.run(&states)).unwrap();
+        bench.run(device.suspend()).unwrap();
+        bench.run(device.resume()).unwrap();
+        assert_eq!(bench.platform().heap().outstanding(), before, "{product}");
+        rig.stop();
+        assert_eq!(bench.platform().heap().outstanding(), 0, "{product}");
+    }
+}
