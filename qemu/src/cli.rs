@@ -8,10 +8,13 @@ use clap::{Parser, Subcommand};
 use qemu::accel::AccelChoice;
 use qemu::bench;
 use qemu::build::Profile;
-use qemu::device::{Access, Disk, Net, NetBackend};
+use qemu::device::{Access, Disk, Net, NetBackend, VirtioOptions};
 use qemu::guest::{Debugger, Guest};
 use qemu::machine::{Machine, Memory};
 use qemu::network::{NetChoice, Network};
+use qemu::passthrough::address::Address;
+use qemu::passthrough::ids::Kind;
+use qemu::passthrough::{Binder, Caution, Request};
 use qemu::path::DataPath;
 use qemu::{port, tree};
 
@@ -87,6 +90,27 @@ pub struct Cli {
         value_parser = clap::value_parser!(u16).range(1..=MOST_QUEUES))]
     pub queues: u16,
 
+    /// PCI function of this host for the guest, such as 0000:3b:00.2; more than one with the option again. A network
+    /// function takes the place of the user network, a block function that of the disk
+    #[arg(long, value_name = "ADDRESS")]
+    pub passthrough: Vec<Address>,
+
+    /// Bind what is passed through to vfio-pci, and give it back to its driver at the end
+    #[arg(long, requires = "passthrough")]
+    pub bind: bool,
+
+    /// Pass through also what this host uses, or what has virtual functions switched on
+    #[arg(long, requires = "passthrough")]
+    pub force: bool,
+
+    /// Folder with the /sys, /proc and /dev of the host that functions are taken from
+    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+    pub host_root: PathBuf,
+
+    /// Let the driver for Intel's IFC functions drive the virtio devices of QEMU
+    #[arg(long)]
+    pub ifcvf: bool,
+
     /// Wait for a debugger before the first instruction
     #[arg(long)]
     pub gdb: bool,
@@ -107,7 +131,8 @@ pub struct Cli {
     #[arg(long, value_name = "WORDS", default_value = "")]
     pub append: String,
 
-    /// Print the QEMU command line instead of running it; nothing is built or installed
+    /// Print the QEMU command line instead of running it; nothing is built, installed or bound, and what is missing
+    /// for --passthrough does no harm: the exit code is 0
     #[arg(long)]
     pub dry_run: bool,
 
@@ -167,7 +192,44 @@ impl Cli {
         if self.port.is_some() && self.net.network != Network::User {
             bail!("--port needs --net user: only that network forwards a port of this host");
         }
+        let mut addresses = self.passthrough.clone();
+        addresses.sort_unstable();
+        if let Some(pair) = addresses.windows(2).find(|pair| pair[0] == pair[1]) {
+            bail!("--passthrough {} is there twice", pair[0]);
+        }
         Ok(())
+    }
+
+    /// Refuses options that have no meaning beside what is passed through.
+    pub fn check_beside(&self, given: &[Kind]) -> Result<()> {
+        if self.port.is_some() && self.network(given) != &Network::User {
+            bail!(
+                "--port needs --net user, whose place the function that is passed through takes: \
+                 its page is at the guest's own address"
+            );
+        }
+        if self.read_only && self.source(given).is_none() {
+            bail!("--read-only needs a disk of QEMU's: name one with --serve or --disk");
+        }
+        Ok(())
+    }
+
+    /// What is to be passed through.
+    pub fn request(&self) -> Request {
+        Request {
+            functions: self.passthrough.clone(),
+            binder: if self.bind {
+                Binder::Program
+            } else {
+                Binder::Somebody
+            },
+            caution: if self.force {
+                Caution::Overruled
+            } else {
+                Caution::Heeded
+            },
+            memory: self.memory,
+        }
     }
 
     /// What the kernel is built as.
@@ -181,37 +243,57 @@ impl Cli {
         }
     }
 
-    /// Where the disk comes from.
-    pub fn source(&self) -> Source {
+    /// Where the disk comes from; `None` when a disk of the host is among the functions that are `given`, and
+    /// no other has been asked for.
+    pub fn source(&self, given: &[Kind]) -> Option<Source> {
         match (&self.disk, &self.serve) {
-            (Some(image), _) => Source::Image(image.clone()),
-            (None, Some(directory)) => Source::Directory(directory.clone()),
-            (None, None) => Source::Directory(tree::sample_site()),
+            (Some(image), _) => Some(Source::Image(image.clone())),
+            (None, Some(directory)) => Some(Source::Directory(directory.clone())),
+            (None, None) if given.contains(&Kind::Blk) => None,
+            (None, None) => Some(Source::Directory(tree::sample_site())),
+        }
+    }
+
+    /// What the card of QEMU's is connected to. A network function among those `given` takes the place of the
+    /// user network.
+    pub fn network(&self, given: &[Kind]) -> &Network {
+        match &self.net.network {
+            Network::User if given.contains(&Kind::Net) => &Network::None,
+            network => network,
         }
     }
 
     /// The port of this host that leads to the guest, if the network has one.
-    pub fn host_port(&self) -> Result<Option<u16>> {
-        match self.net.network {
+    pub fn host_port(&self, given: &[Kind]) -> Result<Option<u16>> {
+        match self.network(given) {
             Network::User => Ok(Some(port::choose(self.port)?)),
             Network::None | Network::Tap(_) => Ok(None),
         }
     }
 
-    /// The machine with `kernel` in it and `image` as its disk.
-    pub fn guest(&self, kernel: PathBuf, image: PathBuf, host_port: Option<u16>) -> Guest {
+    /// The machine with `kernel` in it, `image` as its disk, and functions of the kinds that are `given`.
+    pub fn guest(
+        &self,
+        kernel: PathBuf,
+        image: Option<PathBuf>,
+        host_port: Option<u16>,
+        given: &[Kind],
+    ) -> Guest {
+        let disk = |image| Disk {
+            access: self.access(),
+            queues: self.queues,
+            virtio: self.virtio(),
+            ..Disk::new(image)
+        };
         Guest {
-            append: self.kernel_command_line(),
+            append: self.kernel_command_line(given),
             machine: self.machine,
             memory: self.memory,
             accel: self.accel.resolve(),
             cpu: self.cpu.clone(),
-            nets: self.net(host_port).into_iter().collect(),
-            disks: vec![Disk {
-                access: self.access(),
-                queues: self.queues,
-                ..Disk::new(image)
-            }],
+            nets: self.net(host_port, given).into_iter().collect(),
+            disks: image.map(disk).into_iter().collect(),
+            functions: self.passthrough.clone(),
             debugger: if self.gdb {
                 Debugger::Awaited
             } else {
@@ -230,16 +312,18 @@ impl Cli {
 
     /// What the options mean to the kernel, and then what the user appends: of a key that is there twice the
     /// last value counts.
-    fn kernel_command_line(&self) -> String {
+    fn kernel_command_line(&self, given: &[Kind]) -> String {
         let has_address = self
             .append
             .split_whitespace()
             .any(|word| word.starts_with("ip="));
+        let has_card = given.contains(&Kind::Net) || self.network(given) != &Network::None;
         [
-            ("ip=dhcp", self.net.network != Network::None && !has_address),
+            ("ip=dhcp", has_card && !has_address),
             ("net=vhost", self.net.path == DataPath::Vhost),
             ("blk=vhost", self.blk == DataPath::Vhost),
             ("vhost.noiommu=unsafe", self.has_vhost()),
+            ("ifcvf=qemu", self.ifcvf),
             ("admin=http", self.admin),
             (&self.append, !self.append.is_empty()),
         ]
@@ -249,24 +333,31 @@ impl Cli {
         .join(" ")
     }
 
-    fn net(&self, host_port: Option<u16>) -> Option<Net> {
-        match &self.net.network {
-            Network::None => None,
+    fn net(&self, host_port: Option<u16>, given: &[Kind]) -> Option<Net> {
+        let (backend, queue_pairs) = match self.network(given) {
+            Network::None => return None,
             Network::User => {
                 let forwards = host_port.map(|port| (port, GUEST_HTTP_PORT));
-                Some(Net::new(NetBackend::User {
-                    forwards: forwards.into_iter().collect(),
-                }))
+                let forwards = forwards.into_iter().collect();
+                (NetBackend::User { forwards }, 1)
             }
             Network::Tap(interface) => {
-                let backend = NetBackend::Tap {
-                    interface: interface.clone(),
-                };
-                Some(Net {
-                    queue_pairs: self.queues,
-                    ..Net::new(backend)
-                })
+                let interface = interface.clone();
+                (NetBackend::Tap { interface }, self.queues)
             }
+        };
+        Some(Net {
+            queue_pairs,
+            virtio: self.virtio(),
+            ..Net::new(backend)
+        })
+    }
+
+    fn virtio(&self) -> VirtioOptions {
+        if self.ifcvf {
+            VirtioOptions::for_ifcvf()
+        } else {
+            VirtioOptions::default()
         }
     }
 
@@ -280,157 +371,4 @@ impl Cli {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    fn parse(arguments: &[&str]) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from([&["qemu"], arguments].concat())
-    }
-
-    fn line(arguments: &[&str]) -> String {
-        let cli = parse(&[arguments, &["--accel", "tcg"]].concat()).unwrap();
-        cli.guest("k".into(), "d.img".into(), Some(8080))
-            .command_line()
-    }
-
-    #[test]
-    fn options_are_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_option_reaches_the_machine() {
-        for (arguments, part) in [
-            (&["--memory", "32M"][..], "-m 32M"),
-            (&["--machine", "pc"], "-machine pc"),
-            (&["--cpu", "qemu64"], "-cpu qemu64"),
-            (&["--read-only"], "read-only=on,file=d.img"),
-            (&["--queues", "4"], "num-queues=4"),
-            (
-                &["--net", "tap=tap0", "--queues", "2"],
-                "script=no,downscript=no,queues=2",
-            ),
-            (&["--gdb"], "-s -S"),
-            (&["--append", "log=debug"], "-append 'ip=dhcp log=debug'"),
-            (&["--append", "ip=10.0.2.9/24"], "-append 'ip=10.0.2.9/24'"),
-            (
-                &["--blk", "vhost"],
-                "-append 'ip=dhcp blk=vhost vhost.noiommu=unsafe'",
-            ),
-            (
-                &["--net", "vhost"],
-                "-append 'ip=dhcp net=vhost vhost.noiommu=unsafe'",
-            ),
-            (
-                &[
-                    "--net",
-                    "tap=tap0,vhost",
-                    "--blk",
-                    "vhost",
-                    "--append",
-                    "log=debug",
-                ],
-                "-append 'ip=dhcp net=vhost blk=vhost vhost.noiommu=unsafe log=debug'",
-            ),
-            (&["--net", "tap=tap0,vhost"], "ifname=tap0,"),
-            (&["--blk", "virtio", "--net", "virtio"], "-append 'ip=dhcp'"),
-            (&["--admin"], "-append 'ip=dhcp admin=http'"),
-            (&["--", "-d", "int"], "-append 'ip=dhcp' -d int"),
-        ] {
-            // Options for QEMU come last, so the accelerator is left out of those.
-            let line = match arguments {
-                ["--", ..] => parse(&[&["--accel", "tcg"], arguments].concat())
-                    .unwrap()
-                    .guest("k".into(), "d.img".into(), Some(8080))
-                    .command_line(),
-                _ => line(arguments),
-            };
-            assert!(
-                line.contains(part),
-                "{arguments:?}: {part} is not in {line}"
-            );
-        }
-    }
-
-    #[test]
-    fn no_network_means_no_card_and_no_address() {
-        let line = line(&["--net", "none"]);
-        assert!(!line.contains("virtio-net"), "{line}");
-        assert!(!line.contains("-append"), "{line}");
-    }
-
-    #[test]
-    fn vhost_is_known_to_lack_an_iommu() {
-        for (arguments, expected) in [
-            (&["--blk", "vhost"][..], true),
-            (&["--net", "vhost"], true),
-            (&["--net", "user,virtio", "--blk", "virtio"], false),
-            (&[], false),
-        ] {
-            assert_eq!(
-                parse(arguments).unwrap().has_vhost(),
-                expected,
-                "{arguments:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn wrong_values_are_refused_with_the_option_named() {
-        for (arguments, part) in [
-            (&["--memory", "1K"][..], "not a memory size"),
-            (&["--memory", "1M"], "in which no kernel boots"),
-            (&["--port", "0"], "--port"),
-            (&["--port", "65536"], "--port"),
-            (&["--queues", "0"], "--queues"),
-            (&["--queues", "65"], "--queues"),
-            (&["--machine", "virt"], "--machine"),
-            (&["--net", "bridge"], "write user, none or tap=INTERFACE"),
-            (&["--net", "none,vhost"], "write none alone"),
-            (&["--blk", "vdpa"], "--blk"),
-            (&["--blk", "vdpa"], "virtio, vhost"),
-            (&["--serve", "a", "--disk", "b"], "cannot be used with"),
-            (&["--debug", "--release"], "cannot be used with"),
-            (&["--kernel", "k", "--debug"], "cannot be used with"),
-            (&["stray"], "stray"),
-        ] {
-            let message = parse(arguments).unwrap_err().to_string();
-            assert!(message.contains(part), "{arguments:?}: {message}");
-        }
-    }
-
-    #[test]
-    fn what_must_exist_is_looked_for() {
-        let directory = tempfile::tempdir().unwrap();
-        let here = directory.path().to_str().unwrap();
-        let file = directory.path().join("file");
-        std::fs::write(&file, "").unwrap();
-        let file = file.to_str().unwrap();
-        for (arguments, part) in [
-            (["--disk", "/no/such"], "--disk /no/such"),
-            (["--disk", here], "is a directory"),
-            (["--serve", "/no/such"], "--serve /no/such"),
-            (["--serve", file], "is not a directory"),
-            (["--kernel", "/no/such"], "--kernel /no/such"),
-            (["--kernel", here], "is not a file"),
-        ] {
-            let message = parse(&arguments).unwrap().check().unwrap_err().to_string();
-            assert!(message.contains(part), "{arguments:?}: {message}");
-        }
-        parse(&["--serve", here, "--kernel", file])
-            .unwrap()
-            .check()
-            .unwrap();
-        parse(&["--disk", file]).unwrap().check().unwrap();
-    }
-
-    #[test]
-    fn port_without_the_user_network_is_refused() {
-        let message = parse(&["--net", "none", "--port", "80"])
-            .unwrap()
-            .check()
-            .unwrap_err();
-        assert!(message.to_string().contains("--port needs --net user"));
-    }
-}
+mod tests;

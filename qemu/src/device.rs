@@ -32,9 +32,25 @@ pub struct VirtioOptions {
     pub indirect_desc: Option<Switch>,
     /// Number of MSI-X vectors; 0 leaves the device without MSI-X.
     pub vectors: Option<u16>,
+    /// Leaves the device without the interface from before VIRTIO 1.0.
+    pub disable_legacy: Option<Switch>,
+    /// Offers `VIRTIO_F_ACCESS_PLATFORM`. QEMU wants `disable_legacy` with it.
+    pub iommu_platform: Option<Switch>,
+    /// Gives each queue a page of its own for its doorbell.
+    pub page_per_vq: Option<Switch>,
 }
 
 impl VirtioOptions {
+    /// What the guest's `ifcvf` wants of a device of QEMU's: a modern device alone, whose addresses are the
+    /// platform's.
+    pub fn for_ifcvf() -> Self {
+        Self {
+            disable_legacy: Some(Switch::On),
+            iommu_platform: Some(Switch::On),
+            ..Self::default()
+        }
+    }
+
     /// The options as `,name=value` pairs.
     fn arguments(&self) -> String {
         let switch = |name: &str, value: Option<Switch>| {
@@ -49,6 +65,9 @@ impl VirtioOptions {
             self.vectors
                 .map(|vectors| format!(",vectors={vectors}"))
                 .unwrap_or_default(),
+            switch("disable-legacy", self.disable_legacy),
+            switch("iommu_platform", self.iommu_platform),
+            switch("page-per-vq", self.page_per_vq),
         ]
         .concat()
     }
@@ -92,7 +111,7 @@ impl Net {
     }
 
     /// QEMU's arguments for the card numbered `index`.
-    pub(crate) fn arguments(&self, index: usize) -> [String; 4] {
+    pub fn arguments(&self, index: usize) -> [String; 4] {
         let backend = match &self.backend {
             NetBackend::User { forwards } => forwards
                 .iter()
@@ -160,7 +179,7 @@ impl Disk {
     }
 
     /// QEMU's arguments for the disk numbered `index`.
-    pub(crate) fn arguments(&self, index: usize) -> [String; 4] {
+    pub fn arguments(&self, index: usize) -> [String; 4] {
         let read_only = match self.access {
             Access::ReadWrite => "",
             Access::ReadOnly => ",read-only=on",
@@ -199,6 +218,9 @@ mod tests {
             event_idx: Some(Switch::Off),
             indirect_desc: Some(Switch::On),
             vectors: Some(2),
+            disable_legacy: Some(Switch::On),
+            iommu_platform: Some(Switch::On),
+            page_per_vq: Some(Switch::On),
         };
         let disk = Disk {
             virtio,
@@ -208,7 +230,7 @@ mod tests {
         assert_eq!(
             disk.arguments(0)[3],
             "virtio-blk-pci,drive=disk0,num-queues=1,queue-size=64,packed=on,event_idx=off,\
-             indirect_desc=on,vectors=2"
+             indirect_desc=on,vectors=2,disable-legacy=on,iommu_platform=on,page-per-vq=on"
         );
         let net = Net {
             virtio,
@@ -216,7 +238,8 @@ mod tests {
         };
         assert_eq!(
             net.arguments(1)[3],
-            "virtio-net-pci,netdev=net1,romfile=,packed=on,event_idx=off,indirect_desc=on,vectors=2"
+            "virtio-net-pci,netdev=net1,romfile=,packed=on,event_idx=off,indirect_desc=on,vectors=2,\
+             disable-legacy=on,iommu_platform=on,page-per-vq=on"
         );
     }
 

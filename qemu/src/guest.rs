@@ -8,6 +8,7 @@ use crate::accel::Accel;
 use crate::device::{Disk, Net};
 use crate::exit::DEBUG_EXIT_PORT;
 use crate::machine::{Machine, Memory};
+use crate::passthrough::address::Address;
 
 /// The emulator this crate drives.
 pub const QEMU: &str = "qemu-system-x86_64";
@@ -44,8 +45,12 @@ pub struct Guest {
     pub nets: Vec<Net>,
     /// Disks, in the order of their slots after the cards.
     pub disks: Vec<Disk>,
+    /// Functions of the host, in the order of their slots after the disks.
+    pub functions: Vec<Address>,
     /// Whether a debugger is waited for.
     pub debugger: Debugger,
+    /// The emulator: a name on the path, or a path.
+    pub emulator: PathBuf,
     /// Arguments passed on to QEMU as they are, after all others.
     pub extra: Vec<OsString>,
 }
@@ -62,7 +67,9 @@ impl Guest {
             cpu: None,
             nets: Vec::new(),
             disks: Vec::new(),
+            functions: Vec::new(),
             debugger: Debugger::default(),
+            emulator: QEMU.into(),
             extra: Vec::new(),
         }
     }
@@ -105,6 +112,11 @@ impl Guest {
         for (index, disk) in self.disks.iter().enumerate() {
             arguments.extend(disk.arguments(index).map(OsString::from));
         }
+        for address in &self.functions {
+            // Without its boot ROM, which nobody here would run.
+            let function = format!("vfio-pci,host={address},romfile=");
+            arguments.extend(["-device".into(), OsString::from(function)]);
+        }
         arguments.extend(["-kernel".into(), self.kernel.clone().into_os_string()]);
         if !self.append.is_empty() {
             arguments.extend(["-append".into(), OsString::from(&self.append)]);
@@ -118,14 +130,14 @@ impl Guest {
 
     /// The command that runs the machine.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(QEMU);
+        let mut command = Command::new(&self.emulator);
         command.args(self.arguments());
         command
     }
 
     /// The command as a line for a shell.
     pub fn command_line(&self) -> String {
-        let mut words = vec![OsString::from(QEMU)];
+        let mut words = vec![OsString::from(&self.emulator)];
         words.extend(self.arguments());
         shell_words::join(words.iter().map(|word| word.to_string_lossy()))
     }
@@ -216,6 +228,30 @@ mod tests {
         let words = words(&guest);
         assert!(words.contains(&"virtio-blk-pci,drive=disk0,num-queues=1,event_idx=off".into()));
         assert!(words.contains(&"virtio-blk-pci,drive=disk1,num-queues=1".into()));
+    }
+
+    #[test]
+    fn functions_of_the_host_come_after_the_disks_in_their_order() {
+        let functions = ["3b:00.2", "0001:5e:1f.7"].map(|address| address.parse().unwrap());
+        let guest = Guest {
+            disks: vec![Disk::new("d")],
+            functions: functions.into(),
+            ..Guest::new("k")
+        };
+        let words = words(&guest);
+        assert_eq!(
+            words[words.len() - 8..],
+            [
+                "-device",
+                "virtio-blk-pci,drive=disk0,num-queues=1",
+                "-device",
+                "vfio-pci,host=0000:3b:00.2,romfile=",
+                "-device",
+                "vfio-pci,host=0001:5e:1f.7,romfile=",
+                "-kernel",
+                "k"
+            ]
+        );
     }
 
     #[test]

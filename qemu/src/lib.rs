@@ -18,6 +18,7 @@ pub mod interactive;
 pub mod interrupt;
 pub mod machine;
 pub mod network;
+pub mod passthrough;
 pub mod path;
 pub mod port;
 pub mod prepare;

@@ -78,6 +78,11 @@ impl Memory {
         }
         Ok(Self { mib })
     }
+
+    /// The size in bytes.
+    pub const fn bytes(self) -> u64 {
+        (self.mib as u64) << 20
+    }
 }
 
 impl Default for Memory {
