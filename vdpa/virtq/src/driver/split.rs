@@ -14,6 +14,7 @@ use super::memory::RingMemory;
 use super::plan::{Plan, describe};
 use super::ring::{Claim, RingConfig};
 use super::{Chain, DeviceHold, UsedWatch};
+use crate::dma::PAGE;
 use crate::format::{
     AVAIL_F_NO_INTERRUPT, DESCRIPTOR, F_INDIRECT, RingAddresses, RingState, USED_F_NO_NOTIFY,
     crossed,
@@ -52,9 +53,13 @@ impl SplitRing {
         let align = config.align.max(DESCRIPTOR);
         let avail = (size * DESCRIPTOR).next_multiple_of(align);
         let used = (avail + 6 + 2 * size).next_multiple_of(align);
+        let len = used + 6 + 8 * size;
+        // The entries of a used ring lie at 4 modulo 8, and QEMU before 9.0 behind an IOMMU cannot write one that
+        // straddles pages. From such a place on no ring of up to 256 descriptors has one.
+        let place = align.max(len.next_power_of_two().min(PAGE));
         let tables = config.tables(Format::Split, dma, hold)?;
         let mut ring = Self {
-            memory: RingMemory::new(dma, used + 6 + 8 * size, align, hold)?,
+            memory: RingMemory::new(dma, len, place, hold)?,
             tables,
             mask: config.size - 1,
             avail,
