@@ -7,6 +7,9 @@
 //!   parent driver takes other ways; the ring features have no part in that;
 //! - the same kernel with disks whose queues are far shorter than what the tests have in flight, or as
 //!   long as QEMU makes them, or several, in either ring format;
+//! - the parent driver of the IFC VF on QEMU's devices, on one board with every number of vectors and with debug
+//!   assertions, on the other once;
+//! - either parent driver with a page for each doorbell;
 //! - the kernel with debug assertions on either board with everything on and with everything off;
 //! - the microvm board once, for its interrupt and timer hardware. Its firmware describes no PCI to the
 //!   kernel, so the tests that need a device do not apply there.
@@ -16,6 +19,15 @@ use std::fmt;
 use qemu::build::Profile;
 use qemu::device::{Switch, VirtioOptions};
 use qemu::machine::Machine;
+
+/// The parent driver that the guest must use for QEMU's devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Parent {
+    /// `vp_vdpa`, which takes every virtio function.
+    VpVdpa,
+    /// `ifcvf`, which is told to.
+    Ifcvf,
+}
 
 /// One machine of the matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +48,10 @@ pub struct Configuration {
     pub disk_queue_size: Option<u16>,
     /// Queues of each disk.
     pub disk_queues: u16,
+    /// Who drives the devices.
+    pub parent: Parent,
+    /// Whether each queue has a page for its doorbell.
+    pub page_per_vq: Switch,
 }
 
 impl Configuration {
@@ -50,16 +66,24 @@ impl Configuration {
             vectors: None,
             disk_queue_size: None,
             disk_queues: 1,
+            parent: Parent::VpVdpa,
+            page_per_vq: Switch::Off,
         }
     }
 
     /// The virtio properties of its devices.
     pub fn virtio(&self) -> VirtioOptions {
+        let wanted = match self.parent {
+            Parent::VpVdpa => VirtioOptions::default(),
+            Parent::Ifcvf => VirtioOptions::for_ifcvf(),
+        };
         VirtioOptions {
             packed: Some(self.packed),
             event_idx: Some(self.event_idx),
             indirect_desc: Some(self.indirect_desc),
             vectors: self.vectors,
+            page_per_vq: Some(self.page_per_vq),
+            ..wanted
         }
     }
 
@@ -67,7 +91,9 @@ impl Configuration {
     pub fn append(&self) -> String {
         let vectors = self.vectors.map(|vectors| format!("vectors={vectors}"));
         let no_pci = (!self.has_pci()).then(|| "pci=none".into());
-        [vectors, no_pci]
+        let parent = (self.parent == Parent::Ifcvf).then(|| "ifcvf=qemu".into());
+        let pages = (self.page_per_vq == Switch::On).then(|| "page_per_vq=on".into());
+        [vectors, no_pci, parent, pages]
             .into_iter()
             .flatten()
             .collect::<Vec<String>>()
@@ -96,6 +122,12 @@ impl fmt::Display for Configuration {
         }
         if self.disk_queues > 1 {
             write!(f, "/disk_queues={}", self.disk_queues)?;
+        }
+        if self.parent == Parent::Ifcvf {
+            f.write_str("/ifcvf")?;
+        }
+        if self.page_per_vq == Switch::On {
+            f.write_str("/page_per_vq=on")?;
         }
         Ok(())
     }
@@ -138,6 +170,30 @@ pub fn configurations() -> Vec<Configuration> {
                 ..on
             });
         }
+        all.push(Configuration {
+            page_per_vq: Switch::On,
+            ..on
+        });
+        let ifcvf = Configuration {
+            parent: Parent::Ifcvf,
+            ..on
+        };
+        all.push(ifcvf);
+        if machine == Machine::Q35 {
+            all.extend([2, 1, 0].map(|vectors| Configuration {
+                vectors: Some(vectors),
+                ..ifcvf
+            }));
+            all.push(Configuration {
+                page_per_vq: Switch::On,
+                packed: Switch::On,
+                ..ifcvf
+            });
+            all.push(Configuration {
+                profile: Profile::Debug,
+                ..ifcvf
+            });
+        }
         let debug = Configuration {
             profile: Profile::Debug,
             ..on
@@ -174,6 +230,9 @@ mod tests {
             };
             for vectors in [None, Some(2), Some(1), Some(0)] {
                 assert!(has(&|one| one.vectors == vectors));
+            }
+            for parent in [Parent::VpVdpa, Parent::Ifcvf] {
+                assert!(has(&|one| one.parent == parent));
             }
             for profile in [Profile::Release, Profile::Debug] {
                 assert!(has(&|one| one.profile == profile));

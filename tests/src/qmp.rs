@@ -1,6 +1,7 @@
 //! Telling a running QEMU what to do, over its machine protocol (QMP).
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::mem;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -45,12 +46,13 @@ impl Socket {
     /// It does not listen, or not to QMP.
     pub fn connect(&self) -> io::Result<Qmp> {
         let stream = connect(&self.path)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
         let mut qmp = Qmp {
             answers: BufReader::new(stream),
+            partial: String::new(),
+            events: Vec::new(),
         };
         // The greeting.
-        qmp.line()?;
+        qmp.line(Instant::now() + PATIENCE)?;
         qmp.execute(r#"{"execute":"qmp_capabilities"}"#)?;
         Ok(qmp)
     }
@@ -69,6 +71,10 @@ pub enum Cable {
 #[derive(Debug)]
 pub struct Qmp {
     answers: BufReader<UnixStream>,
+    /// The start of a line whose end has not come yet.
+    partial: String,
+    /// What has happened and nobody has asked for, each a line.
+    events: Vec<String>,
 }
 
 impl Qmp {
@@ -84,26 +90,80 @@ impl Qmp {
         ))
     }
 
-    /// Says `command`, and waits until it is done.
-    fn execute(&mut self, command: &str) -> io::Result<()> {
-        self.answers.get_mut().write_all(command.as_bytes())?;
+    /// Plugs a device in: `driver` with these properties, of which `id` names it.
+    ///
+    /// # Errors
+    ///
+    /// QEMU refuses, or does not answer.
+    pub fn device_add(&mut self, driver: &str, properties: &[(&str, &str)]) -> io::Result<()> {
+        let properties: String = properties
+            .iter()
+            .map(|(name, value)| format!(r#","{name}":"{value}""#))
+            .collect();
+        self.execute(&format!(
+            r#"{{"execute":"device_add","arguments":{{"driver":"{driver}"{properties}}}}}"#
+        ))
+    }
+
+    /// Asks the guest to let the device `id` go.
+    ///
+    /// # Errors
+    ///
+    /// QEMU refuses, or does not answer.
+    pub fn device_del(&mut self, id: &str) -> io::Result<()> {
+        self.execute(&format!(
+            r#"{{"execute":"device_del","arguments":{{"id":"{id}"}}}}"#
+        ))
+    }
+
+    /// Waits until the device `id` is gone, but not for longer than `patience`.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::TimedOut`]; or QEMU has ended.
+    pub fn wait_until_deleted(&mut self, id: &str, patience: Duration) -> io::Result<()> {
+        let deadline = Instant::now() + patience;
+        let (event, device) = (r#""DEVICE_DELETED""#, format!(r#""device": "{id}""#));
         loop {
-            let line = self.line()?;
-            if line.starts_with(r#"{"return""#) {
+            let mut events = self.events.iter();
+            if let Some(at) = events.position(|it| it.contains(event) && it.contains(&device)) {
+                self.events.remove(at);
                 return Ok(());
             }
-            // What is neither answer nor error is an event.
-            if line.starts_with(r#"{"error""#) {
-                return Err(io::Error::other(line));
-            }
+            let line = self.line(deadline)?;
+            self.events.push(line);
         }
     }
 
-    fn line(&mut self) -> io::Result<String> {
-        let mut line = String::new();
-        match self.answers.read_line(&mut line)? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(line),
+    /// Says `command`, and waits until it is done.
+    fn execute(&mut self, command: &str) -> io::Result<()> {
+        self.answers.get_mut().write_all(command.as_bytes())?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let line = self.line(deadline)?;
+            if line.starts_with(r#"{"return""#) {
+                return Ok(());
+            }
+            if line.starts_with(r#"{"error""#) {
+                return Err(io::Error::other(line));
+            }
+            self.events.push(line);
+        }
+    }
+
+    fn line(&mut self, deadline: Instant) -> io::Result<String> {
+        let patience = deadline.saturating_duration_since(Instant::now());
+        if patience.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.answers.get_ref().set_read_timeout(Some(patience))?;
+        match self.answers.read_line(&mut self.partial) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => Ok(mem::take(&mut self.partial)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(io::ErrorKind::TimedOut.into())
+            }
+            Err(error) => Err(error),
         }
     }
 }

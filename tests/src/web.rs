@@ -116,6 +116,15 @@ impl Site {
         self.running.wait_for(expected, Instant::now() + patience)
     }
 
+    /// Waits for a line of the console that contains `expected`.
+    ///
+    /// # Errors
+    ///
+    /// A [`RunError`], when it does not come within `patience`.
+    pub fn wait_for(&mut self, expected: &str, patience: Duration) -> Result<String, RunError> {
+        self.running.wait_for(expected, Instant::now() + patience)
+    }
+
     /// Whether the machine still runs: its console has not closed.
     pub fn is_running(&mut self) -> bool {
         loop {

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use qemu::build::Profile;
-use qemu::device::Access;
+use qemu::device::{Access, VirtioOptions};
 use qemu::guest::Guest;
 use qemu::image::DiskImage;
 use qemu::interrupt::Interrupt;
@@ -341,6 +341,64 @@ fn every_path_to_the_devices_serves_the_same_files() {
             );
         }
     }
+}
+
+#[test]
+fn ifcvf_serves_the_same_files_from_qemus_card_and_disk() {
+    let bytes = noise::bytes(22, (3 << 20) + 5);
+    let files = Files::new().with("file.bin", &bytes);
+    for (machine, paths) in [
+        (Machine::Q35, ""),
+        (Machine::Pc, ""),
+        (Machine::Q35, "blk=vhost vhost.noiommu=unsafe"),
+        (Machine::Q35, "net=vhost blk=vhost vhost.noiommu=unsafe"),
+    ] {
+        let (site, _image) = files.serve_on(|mut guest| {
+            guest.machine = machine;
+            guest.append = format!("ip=dhcp ifcvf=qemu {paths}");
+            guest.nets[0].virtio = VirtioOptions::for_ifcvf();
+            guest.disks[0].virtio = VirtioOptions::for_ifcvf();
+            guest
+        });
+        let (status, body) = site.client().body("/files/file.bin", &[]).unwrap();
+        assert_eq!(status, 200, "{machine} {paths}");
+        assert_eq!(sha256(&body), sha256(&bytes), "{machine} {paths}");
+        let console = site.console().join("\n");
+        for (id, class) in [("1041", "020000"), ("1042", "010000")] {
+            let line = format!("[1af4:{id}] class {class}: ifcvf, ");
+            assert!(
+                console.contains(&line),
+                "{machine} {paths}: {line}\n{console}"
+            );
+        }
+        let clients = console
+            .matches("a client task drives it over vhost")
+            .count();
+        assert_eq!(clients, paths.matches("=vhost").count(), "{console}");
+        assert!(!console.contains("vp_vdpa"), "{console}");
+    }
+}
+
+#[test]
+fn card_without_the_platforms_addresses_is_left_to_vp_vdpa() {
+    let (site, _image) = Files::new().with("file.txt", b"x").serve_on(|mut guest| {
+        guest.append = "ip=dhcp ifcvf=qemu".into();
+        guest.disks[0].virtio = VirtioOptions::for_ifcvf();
+        guest.nets[0].virtio = VirtioOptions {
+            iommu_platform: None,
+            ..VirtioOptions::for_ifcvf()
+        };
+        guest
+    });
+    let console = site.console().join("\n");
+    for part in [
+        "[1af4:1041] class 020000: vp_vdpa, ",
+        "[1af4:1042] class 010000: ifcvf, ",
+    ] {
+        assert!(console.contains(part), "{part}: {console}");
+    }
+    let answer = site.client().body("/files/file.txt", &[]).unwrap();
+    assert_eq!(answer, (200, b"x".to_vec()));
 }
 
 #[test]

@@ -39,6 +39,9 @@ const DISK_BYTES: usize = 16 << 20;
 /// What a Linux guest does with it.
 const LINUX_SCRIPT: &str = include_str!("../src/linux_guest/disk.sh");
 
+/// The modules of a virtio disk on PCI.
+const LINUX_MODULES: [&str; 2] = ["virtio_pci", "virtio_blk"];
+
 /// The queues that the device has, whatever QEMU uses of them.
 const QUEUES: u16 = 4;
 
@@ -201,7 +204,7 @@ fn linux_writes_and_reads_back(front_end: FrontEnd) -> Result<Completion> {
     let image = directory.path().join("disk");
     fs::write(&image, &before)?;
     let initramfs = directory.path().join("initramfs");
-    let files = Initramfs::new(debian, LINUX_SCRIPT)?.with("pattern", &after);
+    let files = Initramfs::new(debian, &LINUX_MODULES, LINUX_SCRIPT)?.with("pattern", &after);
     files.write(File::create(&initramfs)?)?;
     let file = OpenOptions::new().read(true).write(true).open(&image)?;
     let server = Server::start(Disk::new(file, Access::ReadWrite, "ringway-linux")?, QUEUES)?;

@@ -71,7 +71,7 @@ fn traffic(rig: &mut Rig, product: Product) {
         match product.kind() {
             ifcvf_card::Kind::Net => {
                 rig.send(0, number.into());
-                assert_eq!(rig.frame(0), number.into());
+                assert_eq!(rig.frame(0), u32::from(number));
             }
             ifcvf_card::Kind::Blk => {
                 rig.write_sector(usize::from(number % 2), number.into(), number);

@@ -117,15 +117,7 @@ impl Bench {
 
     /// Waits for `work`, but not for ever.
     pub async fn patiently<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
-        match select(work, self.sleep(PATIENCE)).await {
-            Either::First(result) => Ok(result),
-            Either::Second(()) => Err(Failure::from("it did not end within ten seconds")),
-        }
-    }
-
-    /// Forgets the disks: a handle keeps its device, and what that has claimed, from being freed.
-    pub fn drop_disks(&self) {
-        self.disks.take();
+        patiently(&self.system, work).await
     }
 
     /// Takes the disks that have been published since the last time.
@@ -134,5 +126,13 @@ impl Bench {
             let id = disk.id().await.unwrap_or_default();
             self.disks.borrow_mut().push((id, disk));
         }
+    }
+}
+
+/// What `work` comes to, unless it takes so long that it counts as never.
+pub async fn patiently<T>(system: &System, work: impl Future<Output = T>) -> Result<T, Failure> {
+    match select(work, system.platform().sleep(PATIENCE)).await {
+        Either::First(result) => Ok(result),
+        Either::Second(()) => Err(Failure::from("it did not end within ten seconds")),
     }
 }

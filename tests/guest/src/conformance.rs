@@ -5,12 +5,15 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::future::ready;
 
+use drivers::ifcvf::{self, Ifcvf, QEMU_IDS};
 use drivers::pci::PciDevice;
-use drivers::vp_vdpa::Parent;
+use drivers::virtio_pci::Parent;
+use drivers::vp_vdpa;
 use guest_tests::disk::WRITABLE;
 use spin::Mutex;
-use vdpa::bus::ProbeError;
+use vdpa::bus::{Driver, ProbeError};
 use vdpa::conformance::{self, Check, Service, Subject, run};
+use vdpa::device::VdpaBus;
 use vdpa::ops::{Abilities, OpError};
 use vdpa::platform::BoxFuture;
 use vdpa::sim::{Flavour, Link, SimNet};
@@ -53,7 +56,6 @@ async fn simulated_network_card_conforms(bench: &Bench) -> Outcome {
 
 async fn qemu_disk_conforms(bench: &Bench) -> Outcome {
     let name = String::from(bench.disk(WRITABLE).await?.name());
-    bench.drop_disks();
     conforms(bench, &name, BLK).await
 }
 
@@ -66,8 +68,17 @@ async fn qemu_network_card_conforms(bench: &Bench) -> Outcome {
 /// Takes the PCI function of an interface or a disk from its driver for the time of the checks.
 async fn conforms(bench: &Bench, name: &str, device_type: u32) -> Outcome {
     let function = bench.function(&*bench.vdpa_device(name)?)?;
+    let has_block = bench.system.command_line().get("migration") == Some("on");
+    let of_block =
+        Abilities::SUSPEND | Abilities::RESUME | Abilities::QUEUE_STATE | Abilities::DIRTY_LOG;
     let subject = Function {
+        abilities: if has_block {
+            of_block
+        } else {
+            Abilities::empty()
+        },
         platform: Arc::clone(bench.system.platform()),
+        parent: bench.parent_of(&function),
         function: Arc::clone(&function),
         device_type,
     };
@@ -104,8 +115,11 @@ struct SimulatedCard {
 /// A virtio function of QEMU's that has no driver.
 struct Function {
     platform: Arc<dyn Platform>,
+    /// The driver to check.
+    parent: &'static str,
     function: Arc<PciDevice>,
     device_type: u32,
+    abilities: Abilities,
 }
 
 impl Subject for SimulatedDisk {
@@ -174,9 +188,23 @@ impl Subject for SimulatedCard {
     }
 }
 
+impl Function {
+    async fn probe(&self) -> Result<Parent, ProbeError> {
+        if self.parent == "vp_vdpa" {
+            return vp_vdpa::probe(&self.function, &self.platform, self.device_type).await;
+        }
+        let driver = Ifcvf::new(Arc::clone(&self.platform), VdpaBus::new("nowhere"));
+        let driver = driver.with_ids(QEMU_IDS);
+        let mut rows = driver.ids().iter();
+        let row = rows.find(|row| row.matches(self.function.identity()));
+        let row = row.ok_or(ProbeError::Unsuitable("not an IFC VF"))?;
+        ifcvf::probe(&self.function, &self.platform, row).await
+    }
+}
+
 impl Subject for Function {
-    fn name(&self) -> &'static str {
-        "vp_vdpa"
+    fn name(&self) -> &str {
+        self.parent
     }
 
     fn device_type(&self) -> u32 {
@@ -184,7 +212,7 @@ impl Subject for Function {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities::empty()
+        self.abilities
     }
 
     fn platform(&self) -> Arc<dyn Platform> {
@@ -193,8 +221,7 @@ impl Subject for Function {
 
     fn make(&self) -> BoxFuture<'_, Result<Box<dyn VdpaOps>, OpError>> {
         Box::pin(async {
-            let parent = Parent::probe(&self.function, &self.platform, self.device_type).await;
-            match parent {
+            match self.probe().await {
                 Ok(parent) => Ok(Box::new(parent) as Box<dyn VdpaOps>),
                 Err(ProbeError::Device(error)) => Err(error),
                 Err(_) => Err(OpError::OutOfResources),

@@ -1,8 +1,11 @@
 //! The guest test kernel: runs every registered test inside the unikernel and reports each by name.
 //!
 //! The kernel's command line says what to do: nothing for all tests, `list` to name them, and
-//! `fault=NAME` to do one forbidden thing that must end the machine. `vectors=N` says how many MSI-X
-//! vectors the devices have, if not one for each queue, and `pci=none` that no device can be found.
+//! `fault=NAME` to do one forbidden thing that must end the machine. `cards=surprise` and `cards=sriov` do what
+//! needs cards of its own. `vectors=N` says how many MSI-X
+//! vectors the devices have, if not one for each queue, `page_per_vq=on` that each queue has a page for its
+//! doorbell, `migration=on` that the devices have a live-migration block, and `pci=none` that no device can be
+//! found. `ifcvf=qemu` is the kernel's.
 
 #![no_std]
 #![no_main]
@@ -12,6 +15,7 @@ extern crate alloc;
 mod bench;
 mod blk;
 mod conformance;
+mod doorbells;
 mod fault;
 mod heap;
 mod hostile;
@@ -25,6 +29,8 @@ mod pci;
 mod registry;
 mod removal;
 mod simulators;
+mod sriov;
+mod surprise;
 mod time;
 mod vhost;
 
@@ -41,6 +47,9 @@ async fn main(system: System) -> ExitCode {
     let arguments = system.command_line();
     if let Some(name) = arguments.get("fault") {
         return fault::commit(name);
+    }
+    if let Some(what) = arguments.get("cards") {
+        return cards(&system, what).await;
     }
     let tests = registry::sorted();
     report(Record::Plan(tests.len()));
@@ -61,6 +70,22 @@ async fn main(system: System) -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+/// Does what only some machines have the cards for.
+async fn cards(system: &System, what: &str) -> ExitCode {
+    let outcome = match what {
+        "surprise" => surprise::run(system).await,
+        "sriov" => sriov::run(system).await,
+        _ => Err(Failure::from("nothing of this name can be done with cards")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Failed(reason) | Failure::Ignored(reason)) => {
+            log::error!("cards={what}: {reason}");
+            ExitCode::FAILURE
+        }
     }
 }
 

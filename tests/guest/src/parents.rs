@@ -32,6 +32,9 @@ pub const KERNEL: &str = "virtio_vdpa";
 /// The bus driver that lends devices to clients.
 pub const VHOST: &str = "vhost_vdpa";
 
+/// The vendor of the subsystem of an IFC VF.
+const INTEL: u16 = 0x8086;
+
 /// How large simulated disks are, in bytes.
 pub const CAPACITY: u64 = 1 << 20;
 
@@ -108,6 +111,17 @@ impl Bench {
         below
             .next()
             .ok_or_else(|| Failure::from("it is no PCI function"))
+    }
+
+    /// The parent driver that must have taken a virtio function: that of the IFC VF, if it is one or the host has
+    /// asked for that.
+    pub fn parent_of(&self, function: &PciDevice) -> &'static str {
+        let asked = self.system.command_line().get("ifcvf") == Some("qemu");
+        if asked || function.identity().subvendor == INTEL {
+            "ifcvf"
+        } else {
+            "vp_vdpa"
+        }
     }
 
     /// Takes a device from the kernel's drivers and opens it as a client. Nothing isolates a client of a

@@ -209,13 +209,14 @@ fn refresh() -> Result<(), Missing> {
 }
 
 /// A command that ends by itself or is ended.
-fn timed(program: &str) -> Command {
+pub(crate) fn timed(program: &str) -> Command {
     let mut command = Command::new("timeout");
     command.args([PATIENCE, program]);
     command
 }
 
-fn run(program: &'static str, command: &mut Command) -> Result<Output, Missing> {
+/// Runs a `command` that is or begins with `program`, and waits for its end.
+pub(crate) fn run(program: &'static str, command: &mut Command) -> Result<Output, Missing> {
     if which::which(program).is_err() {
         return Err(Missing::Program(program));
     }
@@ -224,7 +225,7 @@ fn run(program: &'static str, command: &mut Command) -> Result<Output, Missing> 
 }
 
 /// The last line of what a command said against it.
-fn complaint(output: &Output) -> String {
+pub(crate) fn complaint(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     let last = text.lines().last().unwrap_or("for no reason it gives");
     last.trim().into()

@@ -1,18 +1,17 @@
-//! The first file system of a Linux guest: busybox, the modules of a virtio disk, and a script.
+//! The first file system of a Linux guest: busybox, modules, a script, and what the script works with.
 //!
 //! Source: Documentation/driver-api/early-userspace/buffer-format.rst of Linux (the "newc" archive).
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::path::Path;
 
 use super::debian::{Debian, Missing};
-
-/// The modules of a virtio disk on PCI, unless a kernel has them built in.
-const MODULES: [&str; 2] = ["virtio_pci", "virtio_blk"];
 
 /// What comes before the caller's script: the tools, the usual file systems, the modules.
 const PROLOGUE: &str = "#!/bin/busybox sh
 /bin/busybox --install /bin
-export PATH=/bin
+export PATH=/bin:/usr/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
@@ -31,41 +30,45 @@ const CHARACTER_DEVICE: u32 = 0o020_600;
 const CONSOLE: (u32, u32) = (5, 1);
 
 /// An archive that grows.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Initramfs {
     archive: Vec<u8>,
     inode: u32,
+    directories: BTreeSet<String>,
 }
 
 impl Initramfs {
-    /// One that runs `script` with busybox's shell, with a virtio disk's modules loaded, and switches the
-    /// machine off after it.
+    /// One that loads `modules`, unless the kernel has them built in, runs `script` with busybox's shell, and
+    /// switches the machine off after it.
     ///
     /// # Errors
     ///
     /// [`Missing`].
-    pub fn new(debian: &Debian, script: &str) -> Result<Self, Missing> {
+    pub fn new(debian: &Debian, modules: &[&str], script: &str) -> Result<Self, Missing> {
         let mut files = Self::default();
-        for directory in ["bin", "dev", "modules", "proc", "sys"] {
-            files.entry(directory, DIRECTORY, (0, 0), &[]);
+        for directory in ["bin", "dev", "modules", "proc", "sys", "tmp"] {
+            files.directory(directory);
         }
         files.entry("dev/console", CHARACTER_DEVICE, CONSOLE, &[]);
-        files.entry("bin/busybox", PROGRAM, (0, 0), &debian.busybox()?);
-        for (number, module) in debian.modules(&MODULES)?.iter().enumerate() {
+        files = files.with_program("bin/busybox", &debian.busybox()?);
+        for (number, module) in debian.modules(modules)?.iter().enumerate() {
             // The shell's order is that of the alphabet.
-            let name = format!("modules/{number:02}.ko");
-            files.entry(&name, DATA, (0, 0), module);
+            files = files.with(&format!("modules/{number:02}.ko"), module);
         }
         let script = [PROLOGUE, script, EPILOGUE].concat();
-        files.entry("init", PROGRAM, (0, 0), script.as_bytes());
-        Ok(files)
+        Ok(files.with_program("init", script.as_bytes()))
     }
 
-    /// Adds a file to the top directory.
+    /// Adds a file, and the directories on the way to it.
     #[must_use]
-    pub fn with(mut self, name: &str, bytes: &[u8]) -> Self {
-        self.entry(name, DATA, (0, 0), bytes);
-        self
+    pub fn with(self, path: &str, bytes: &[u8]) -> Self {
+        self.with_file(path, DATA, bytes)
+    }
+
+    /// Adds a file that can be run.
+    #[must_use]
+    pub fn with_program(self, path: &str, bytes: &[u8]) -> Self {
+        self.with_file(path, PROGRAM, bytes)
     }
 
     /// Writes the archive.
@@ -77,6 +80,25 @@ impl Initramfs {
         self.inode = 0;
         self.entry("TRAILER!!!", 0, (0, 0), &[]);
         to.write_all(&self.archive)
+    }
+
+    fn with_file(mut self, path: &str, mode: u32, bytes: &[u8]) -> Self {
+        // Names in the archive are relative to its root.
+        let path = path.trim_start_matches('/');
+        // The first ancestor is the path itself, the last is the root.
+        let mut ancestors: Vec<&Path> = Path::new(path).ancestors().skip(1).collect();
+        ancestors.pop();
+        for directory in ancestors.into_iter().rev() {
+            self.directory(&directory.to_string_lossy());
+        }
+        self.entry(path, mode, (0, 0), bytes);
+        self
+    }
+
+    fn directory(&mut self, path: &str) {
+        if self.directories.insert(path.into()) {
+            self.entry(path, DIRECTORY, (0, 0), &[]);
+        }
     }
 
     fn entry(&mut self, name: &str, mode: u32, device: (u32, u32), bytes: &[u8]) {
@@ -132,5 +154,24 @@ mod tests {
         assert_eq!(&written[124 + 110..124 + 114], b"two\0");
         assert!(written.windows(10).any(|bytes| bytes == b"TRAILER!!!"));
         assert!(written.len().is_multiple_of(4));
+    }
+
+    #[test]
+    fn directories_come_before_what_is_in_them_and_only_once() {
+        let mut written = Vec::new();
+        let files = Initramfs::default()
+            .with("/usr/lib/a", b"")
+            .with_program("/usr/lib/b", b"");
+        files.write(&mut written).unwrap();
+        let text = String::from_utf8(written).unwrap();
+        let names: Vec<&str> = text
+            .split("070701")
+            .skip(1)
+            .map(|entry| entry[104..].trim_end_matches('\0'))
+            .collect();
+        assert_eq!(
+            names,
+            ["usr", "usr/lib", "usr/lib/a", "usr/lib/b", "TRAILER!!!"]
+        );
     }
 }

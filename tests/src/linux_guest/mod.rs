@@ -1,10 +1,13 @@
 //! A Debian Linux as a guest: the kernel and busybox from Debian's packages, and an initramfs made here
 //! that runs one script.
 //!
-//! It is a driver that nobody here wrote, for what this project offers as a device.
+//! It is a driver that nobody here wrote, for what this project offers as a device, and the host of a machine
+//! in a machine.
 
-mod debian;
+pub(crate) mod debian;
+mod emulator;
 mod initramfs;
 
 pub use debian::{Debian, Missing};
+pub use emulator::emulator;
 pub use initramfs::Initramfs;

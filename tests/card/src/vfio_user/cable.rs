@@ -1,6 +1,7 @@
 //! A cable to another program: each frame is a datagram between two sockets, as QEMU's `-netdev dgram` has it.
 //!
-//! Frames that arrive while the card has no buffer wait, up to a number; more are lost, as on any wire.
+//! No frame is lost on it: where one end is too slow the other one waits. Only what is sent while nobody is at the
+//! other end goes into the void.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,28 +10,34 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::event::PollFlags;
+
 use crate::Wire;
 
-/// Frames that wait for buffers.
-const WAITING_MAX: usize = 256;
+/// Frames that wait in each direction.
+const WAITING_MAX: usize = 64;
 
 /// The longest frame: one of the largest MTU that a card has, with its header.
 const FRAME_MAX: usize = 65536 + 18;
 
-/// This end of the cable, which hears what arrives.
+/// This end of the cable, which must be looked after.
 #[derive(Debug)]
 pub struct Cable {
     socket: UnixDatagram,
-    waiting: Arc<Mutex<VecDeque<Vec<u8>>>>,
+    peer: PathBuf,
+    waiting: Arc<Mutex<Waiting>>,
     buffer: Vec<u8>,
 }
 
 /// What is plugged into the card.
 #[derive(Debug)]
-pub struct Plug {
-    socket: UnixDatagram,
-    peer: PathBuf,
-    waiting: Arc<Mutex<VecDeque<Vec<u8>>>>,
+pub struct Plug(Arc<Mutex<Waiting>>);
+
+/// Frames on their way, the oldest first.
+#[derive(Debug, Default)]
+struct Waiting {
+    to_card: VecDeque<Vec<u8>>,
+    from_card: VecDeque<Vec<u8>>,
 }
 
 impl Cable {
@@ -43,31 +50,53 @@ impl Cable {
         let socket = UnixDatagram::bind(own)?;
         socket.set_nonblocking(true)?;
         let waiting = Arc::default();
-        let plug = Plug {
-            socket: socket.try_clone()?,
-            peer,
-            waiting: Arc::clone(&waiting),
-        };
+        let plug = Plug(Arc::clone(&waiting));
         let cable = Self {
             socket,
+            peer,
             waiting,
             buffer: vec![0; FRAME_MAX],
         };
         Ok((cable, plug))
     }
 
-    /// Takes in what has arrived.
-    pub(super) fn listen(&mut self) {
-        // More than these are lost anyway.
-        for _ in 0..WAITING_MAX {
-            let Ok(len) = self.socket.recv(&mut self.buffer) else {
-                return;
-            };
-            let mut waiting = lock(&self.waiting);
-            if waiting.len() < WAITING_MAX {
-                waiting.push_back(self.buffer[..len].to_vec());
+    /// What has to happen before there is something to do.
+    pub(super) fn events(&self) -> PollFlags {
+        let waiting = lock(&self.waiting);
+        let mut events = PollFlags::empty();
+        events.set(PollFlags::IN, waiting.to_card.len() < WAITING_MAX);
+        events.set(PollFlags::OUT, !waiting.from_card.is_empty());
+        events
+    }
+
+    /// Takes in what has arrived, and sends what waits, as far as there is room.
+    pub(super) fn work(&mut self) {
+        let mut waiting = lock(&self.waiting);
+        while waiting.to_card.len() < WAITING_MAX
+            && let Ok(len) = self.socket.recv(&mut self.buffer)
+        {
+            waiting.to_card.push_back(self.buffer[..len].to_vec());
+        }
+        while let Some(frame) = waiting.from_card.front() {
+            match send(&self.socket, &self.peer, frame) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // Sent, or nobody is there.
+                _ => drop(waiting.from_card.pop_front()),
             }
         }
+    }
+}
+
+/// Sends a frame to a peer that may have come or come anew since the last one. Only a socket that is connected
+/// can wait for room at its peer's.
+fn send(socket: &UnixDatagram, peer: &Path, frame: &[u8]) -> io::Result<usize> {
+    match socket.send(frame) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+        Err(_) => {
+            socket.connect(peer)?;
+            socket.send(frame)
+        }
+        sent => sent,
     }
 }
 
@@ -78,21 +107,24 @@ impl AsFd for Cable {
 }
 
 impl Wire for Plug {
+    fn takes(&self, _pair: u16, _receive: usize) -> bool {
+        lock(&self.0).from_card.len() < WAITING_MAX
+    }
+
     fn send(&mut self, _pair: u16, frame: &[u8]) {
-        // Nobody at the other end, or one who is too slow: the frame is lost.
-        let _ = self.socket.send_to(frame, &self.peer);
+        lock(&self.0).from_card.push_back(frame.to_vec());
     }
 
     fn receive(&mut self, pair: u16) -> Option<Vec<u8>> {
         // Nothing tells the flows of the outside apart: all of them go to the first pair.
         (pair == 0)
-            .then(|| lock(&self.waiting).pop_front())
+            .then(|| lock(&self.0).to_card.pop_front())
             .flatten()
     }
 }
 
 /// Nothing panics with the lock held.
-fn lock(waiting: &Mutex<VecDeque<Vec<u8>>>) -> MutexGuard<'_, VecDeque<Vec<u8>>> {
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -101,24 +133,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_go_both_ways_and_too_many_are_lost() {
+    fn frames_go_both_ways_in_order_and_wait_for_room() {
         let folder = tempfile::tempdir().unwrap();
         let [own, peer] = ["own", "peer"].map(|name| folder.path().join(name));
         let (mut cable, mut plug) = Cable::new(&own, peer.clone()).unwrap();
         plug.send(0, b"into the void");
+        cable.work();
+        assert_eq!(cable.events(), PollFlags::IN);
+
         let other = UnixDatagram::bind(&peer).unwrap();
-        plug.send(0, b"out");
-        let mut frame = [0; 8];
-        assert_eq!(other.recv(&mut frame).unwrap(), 3);
-        assert_eq!(&frame[..3], b"out");
-        let mut sent = 0;
-        while sent < 2 * WAITING_MAX {
-            other.send_to(b"in", &own).unwrap();
+        other.set_nonblocking(true).unwrap();
+        let mut sent: u32 = 0;
+        while plug.takes(0, 0) {
+            plug.send(0, &sent.to_ne_bytes());
             sent += 1;
-            cable.listen();
+            cable.work();
         }
+        assert_eq!(cable.events(), PollFlags::IN | PollFlags::OUT);
+        let mut frame = [0; 8];
+        for expected in 0..sent {
+            cable.work();
+            assert_eq!(other.recv(&mut frame).unwrap(), 4);
+            assert_eq!(frame[..4], expected.to_ne_bytes());
+        }
+        assert_eq!(cable.events(), PollFlags::IN);
+
+        let mut arrived: u32 = 0;
+        while other.send_to(&arrived.to_ne_bytes(), &own).is_ok() {
+            arrived += 1;
+            cable.work();
+        }
+        assert_eq!(cable.events(), PollFlags::empty());
         assert_eq!(plug.receive(1), None);
-        let received = std::iter::from_fn(|| plug.receive(0));
-        assert_eq!(received.filter(|frame| frame == b"in").count(), WAITING_MAX);
+        for expected in 0..arrived {
+            assert_eq!(plug.receive(0).unwrap(), expected.to_ne_bytes());
+            cable.work();
+        }
+        assert_eq!(plug.receive(0), None);
     }
 }

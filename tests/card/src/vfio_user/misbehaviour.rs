@@ -82,7 +82,7 @@ impl Misbehaviour {
                 card.set_faults(|faults| faults.generation = Generation::Changes(UNSETTLED));
             }
             Self::CorruptRingState(word) => {
-                card.set_faults(|faults| faults.ring_words = Some(word))
+                card.set_faults(|faults| faults.ring_words = Some(word));
             }
             Self::VanishesAfter(accesses) => {
                 card.set_faults(|faults| faults.gone_after = Some(accesses));

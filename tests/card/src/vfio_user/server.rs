@@ -125,14 +125,16 @@ impl Server {
                 Served::Idle => Wait::ForEver,
             };
             let sources = [
-                Some(connection.as_fd()),
-                orders.source().map(AsFd::as_fd),
-                cable.as_ref().map(AsFd::as_fd),
+                Some((connection.as_fd(), PollFlags::IN)),
+                orders
+                    .source()
+                    .map(|orders| (orders.as_fd(), PollFlags::IN)),
+                cable.as_ref().map(|cable| (cable.as_fd(), cable.events())),
             ];
             let ready = ready(sources, wait).map_err(|errno| ServeError::Wait(errno.into()));
             let [client, order, frame] = ready?;
             if frame && let Some(cable) = &mut cable {
-                cable.listen();
+                cable.work();
             }
             if order {
                 obey(&card, &orders.take());
@@ -184,7 +186,7 @@ fn obey(card: &Card, lines: &[String]) {
                 println!("ifcvf-card: {line}");
             }
             Ok(_) => {
-                eprintln!("ifcvf-card: {line}: too late, the client has seen the capabilities")
+                eprintln!("ifcvf-card: {line}: too late, the client has seen the capabilities");
             }
             Err(error) => eprintln!("ifcvf-card: {line}: {error}"),
         }
@@ -200,13 +202,13 @@ enum Wait {
 
 /// Waits until somebody has something to say, and returns who.
 fn ready<const N: usize>(
-    sources: [Option<BorrowedFd<'_>>; N],
+    sources: [Option<(BorrowedFd<'_>, PollFlags)>; N],
     wait: Wait,
 ) -> Result<[bool; N], Errno> {
     let mut polled: Vec<PollFd<'_>> = sources
         .iter()
         .flatten()
-        .map(|source| PollFd::from_borrowed_fd(*source, PollFlags::IN))
+        .map(|(source, events)| PollFd::from_borrowed_fd(*source, *events))
         .collect();
     let limit = (wait == Wait::Not).then(Timespec::default);
     match poll(&mut polled, limit.as_ref()) {

@@ -324,7 +324,7 @@ fn no_message_of_twenty_thousand_brings_the_card_down() {
                 };
                 let count = [1, 2, 4, 8, 3][(chance.next() % 5) as usize];
                 let access = body!(offset, region, count as u32);
-                if choice % 2 == 0 {
+                if choice.is_multiple_of(2) {
                     (REGION_READ, access)
                 } else {
                     (REGION_WRITE, [access, chance.bytes(count)].concat())
