@@ -1,12 +1,16 @@
 //! One boot of a test kernel, from the start of QEMU to its end.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use qemu::exit::guest_code;
 use qemu::guest::Guest;
 use qemu::running::RunError;
 
-use crate::transcript::End;
+use crate::transcript::{End, names};
+
+/// How long a guest test kernel may take to list its tests on a busy host.
+const LIST_PATIENCE: Duration = Duration::from_secs(180);
 
 /// What a machine did until its end.
 #[derive(Debug)]
@@ -49,4 +53,18 @@ pub fn boot(guest: &Guest, patience: Duration) -> Result<Run, RunError> {
         console: ended.console,
         end,
     })
+}
+
+/// The names of the tests in a guest test kernel, which lists them.
+///
+/// # Errors
+///
+/// It cannot be booted, or what it says is no list.
+pub fn test_names(kernel: &Path) -> Result<Vec<String>, String> {
+    let list = Guest {
+        append: "list".into(),
+        ..Guest::new(kernel)
+    };
+    let run = boot(&list, LIST_PATIENCE).map_err(|error| error.to_string())?;
+    names(&run.console, &run.end)
 }

@@ -17,8 +17,8 @@ use qemu::guest::Guest;
 use tests::disks::TestDisks;
 use tests::kernels;
 use tests::matrix::{Configuration, configurations};
-use tests::run::boot;
-use tests::transcript::{End, Judgement, Verdict, excerpt, names};
+use tests::run::{boot, test_names};
+use tests::transcript::{End, Judgement, Verdict, excerpt};
 
 /// A machine that has not ended by then hangs. A busy host of two cores needs a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -79,10 +79,7 @@ impl Kernels {
 
     /// The names of all tests, which must not depend on the profile.
     fn names(&self) -> Result<Vec<String>> {
-        let list = |profile| {
-            let run = boot(&self.guest(profile, "list"), PATIENCE)?;
-            names(&run.console, &run.end).map_err(|error| anyhow!(error))
-        };
+        let list = |profile| test_names(&self.by_profile[&profile]).map_err(|error| anyhow!(error));
         let names =
             list(Profile::Release).context("the guest test kernel does not list its tests")?;
         anyhow::ensure!(

@@ -17,8 +17,8 @@ use sha2::{Digest, Sha256};
 use tests::disks::TestDisks;
 use tests::linux_guest::Missing;
 use tests::nested::{Host, Identity, end_of_inner, inner_console};
-use tests::run::boot;
-use tests::transcript::{Judgement, Verdict, names};
+use tests::run::{boot, test_names};
+use tests::transcript::{Judgement, Verdict};
 use tests::web::Site;
 use tests::{kernels, noise};
 
@@ -90,12 +90,7 @@ fn site(host: &Host, identity: Identity) -> Result<()> {
 fn guest_tests(host: &Host, identity: Identity) -> Result<()> {
     let kernel =
         kernels::build("guest-tests", Profile::Release).map_err(|error| anyhow!("{error}"))?;
-    let list = Guest {
-        append: "list".into(),
-        ..Guest::new(&kernel)
-    };
-    let list = boot(&list, PATIENCE)?;
-    let names = names(&list.console, &list.end).map_err(|error| anyhow!(error))?;
+    let names = test_names(&kernel).map_err(|error| anyhow!(error))?;
     let disks = TestDisks::new()?;
     let inner = Guest {
         nets: vec![Net::new(NetBackend::User {

@@ -21,8 +21,8 @@ use sha2::{Digest, Sha256};
 use tests::card::{self, Card, Report, share_memory};
 use tests::disks::TestDisks;
 use tests::new_qemu::{self, TooOld};
-use tests::run::boot;
-use tests::transcript::{Judgement, Verdict, names};
+use tests::run::{boot, test_names};
+use tests::transcript::{Judgement, Verdict};
 use tests::web::Site;
 use tests::{kernels, noise};
 
@@ -173,12 +173,7 @@ fn site_serves_the_file(emulator: &Path, pair: Pair, options: &[&str]) -> Result
 fn unikernel_passes_its_tests(emulator: &Path) -> Result<()> {
     let kernel =
         kernels::build("guest-tests", Profile::Release).map_err(|error| anyhow!("{error}"))?;
-    let list = Guest {
-        append: "list".into(),
-        ..Guest::new(&kernel)
-    };
-    let list = boot(&list, PATIENCE)?;
-    let names = names(&list.console, &list.end).map_err(|error| anyhow!(error))?;
+    let names = test_names(&kernel).map_err(|error| anyhow!(error))?;
     let disks = TestDisks::new()?;
     let mac = ["--mac", "52:54:00:12:34:56"];
     let net = card("n3000-net", &[&Card::CABLE[..], &mac].concat())?;

@@ -24,8 +24,8 @@ use qemu::running::Running;
 use sha2::{Digest, Sha256};
 use tests::disks::TestDisks;
 use tests::linux_guest::{Debian, Initramfs, Missing};
-use tests::run::boot;
-use tests::transcript::{Judgement, Verdict, excerpt, names};
+use tests::run::{self, boot};
+use tests::transcript::{Judgement, Verdict, excerpt};
 use tests::vhost_user::{Access, Disk, FrontEnd, MonitorSocket, Report, Server};
 use tests::web::Site;
 use tests::{kernels, noise};
@@ -359,12 +359,7 @@ fn test_names() -> Result<&'static [String]> {
     static NAMES: OnceLock<Result<Vec<String>, String>> = OnceLock::new();
     let names = NAMES.get_or_init(|| {
         let kernel = kernel(&GUEST_TESTS).map_err(|error| error.to_string())?;
-        let list = Guest {
-            append: "list".into(),
-            ..Guest::new(kernel)
-        };
-        let run = boot(&list, PATIENCE).map_err(|error| error.to_string())?;
-        names(&run.console, &run.end)
+        run::test_names(kernel)
     });
     names.as_deref().map_err(|error| anyhow!("{error}"))
 }

@@ -4,73 +4,64 @@ use std::time::Duration;
 
 use ifcvf_card::{Delay, Plan, Product};
 use vdpa::Platform;
+use vdpa::device::VdpaDevice;
 use vdpa::ops::OpError;
 
 use crate::bench::Bench;
 use crate::rig::{Rig, ring};
 
-const NETS: [Product; 2] = [Product::N3000Net, Product::C5000xNet];
-
 fn stops(bench: &Bench, when: Delay) {
     bench.card().set_faults(|faults| faults.stop = when);
 }
 
-#[test]
-fn a_card_that_has_stopped_too_late_goes_on() {
-    for product in NETS {
+/// What is done to a card.
+type Act = fn(&Bench, &VdpaDevice, &mut Rig) -> Result<(), OpError>;
+
+/// A card does not stop in time when it is told to, and is mended afterwards, in either layout: it goes on.
+fn goes_on(told_to_stop: Act, mended: Act) {
+    for product in [Product::N3000Net, Product::C5000xNet] {
         let (bench, device) = Bench::one(Plan::new(product));
         let mut rig = Rig::start(bench.platform(), &device, ring());
         rig.send(0, 1);
         assert_eq!(rig.frame(0), 1);
         stops(&bench, Delay::Never);
-        assert_eq!(bench.run(device.suspend()), Err(OpError::Timeout));
+        let stopped = told_to_stop(&bench, &device, &mut rig);
+        assert_eq!(stopped, Err(OpError::Timeout), "{product}");
         stops(&bench, Delay::AtOnce);
-        bench.run(device.resume()).unwrap();
+        mended(&bench, &device, &mut rig).unwrap();
         rig.send(0, 2);
         assert_eq!(rig.frame(0), 2);
         bench.assert_lawful();
         rig.stop();
     }
+}
+
+fn suspend(bench: &Bench, device: &VdpaDevice, _: &mut Rig) -> Result<(), OpError> {
+    bench.run(device.suspend())
+}
+
+#[test]
+fn a_card_that_has_stopped_too_late_goes_on() {
+    goes_on(suspend, |bench, device, _| bench.run(device.resume()));
 }
 
 #[test]
 fn a_card_that_has_stopped_too_late_is_suspended_when_asked_again() {
-    for product in NETS {
-        let (bench, device) = Bench::one(Plan::new(product));
-        let mut rig = Rig::start(bench.platform(), &device, ring());
-        rig.send(0, 1);
-        assert_eq!(rig.frame(0), 1);
-        stops(&bench, Delay::Never);
-        assert_eq!(bench.run(device.suspend()), Err(OpError::Timeout));
-        stops(&bench, Delay::AtOnce);
-        bench.run(device.suspend()).unwrap();
+    goes_on(suspend, |bench, device, rig| {
+        bench.run(device.suspend())?;
         rig.states().unwrap();
-        bench.run(device.resume()).unwrap();
-        rig.send(0, 2);
-        assert_eq!(rig.frame(0), 2);
-        bench.assert_lawful();
-        rig.stop();
-    }
+        bench.run(device.resume())
+    });
 }
 
 #[test]
 fn a_queue_that_has_stopped_too_late_starts_again() {
-    for product in NETS {
-        let (bench, device) = Bench::one(Plan::new(product));
-        let mut rig = Rig::start(bench.platform(), &device, ring());
-        rig.send(0, 1);
-        assert_eq!(rig.frame(0), 1);
-        stops(&bench, Delay::Never);
-        assert_eq!(bench.run(device.stop_queue(0)), Err(OpError::Timeout));
-        stops(&bench, Delay::AtOnce);
+    let stop: Act = |bench, device, _| bench.run(device.stop_queue(0));
+    goes_on(stop, |bench, device, rig| {
         rig.pass(Duration::from_secs(2));
-        bench.run(device.stop_queue(0)).unwrap();
-        bench.run(device.start_queue(0)).unwrap();
-        rig.send(0, 2);
-        assert_eq!(rig.frame(0), 2);
-        bench.assert_lawful();
-        rig.stop();
-    }
+        bench.run(device.stop_queue(0))?;
+        bench.run(device.start_queue(0))
+    });
 }
 
 #[test]
