@@ -180,3 +180,12 @@ impl Device {
         }
     }
 }
+
+/// Sends a message without an answer through the queue.
+pub fn round_trip(queue: &mut Queue<Message>, device: &mut DeviceRing, setup: &Setup) {
+    queue.add(setup.message(b"x", 0)).unwrap();
+    let _ = queue.publish();
+    let request = device.pop().unwrap();
+    device.complete(request.head.into(), 0);
+    queue.take().unwrap().unwrap();
+}

@@ -1,0 +1,119 @@
+//! The site over every way to its devices: parent drivers, and consumers in the kernel and beside it.
+
+use qemu::device::VirtioOptions;
+use qemu::machine::Machine;
+use tests::noise;
+
+use crate::{Files, sha256};
+
+#[test]
+fn every_path_to_the_devices_serves_the_same_files() {
+    let bytes = noise::bytes(21, (3 << 20) + 5);
+    let files = Files::new().with("file.bin", &bytes);
+    for (net, blk) in [
+        ("virtio", "virtio"),
+        ("virtio", "vhost"),
+        ("vhost", "virtio"),
+        ("vhost", "vhost"),
+    ] {
+        let (site, _image) = files.serve_on(|mut guest| {
+            guest.append = format!("ip=dhcp net={net} blk={blk} vhost.noiommu=unsafe");
+            guest
+        });
+        let (status, body) = site.client().body("/files/file.bin", &[]).unwrap();
+        assert_eq!(status, 200, "net={net} blk={blk}");
+        assert_eq!(sha256(&body), sha256(&bytes), "net={net} blk={blk}");
+        let console = site.console().join("\n");
+        let clients = console
+            .matches("a client task drives it over vhost")
+            .count();
+        let expected = [net, blk].iter().filter(|path| **path == "vhost").count();
+        assert_eq!(clients, expected, "{console}");
+        let (_, page) = site.client().body("/", &[]).unwrap();
+        let page = String::from_utf8(page).unwrap();
+        for (path, driver) in [("virtio", "virtio_vdpa"), ("vhost", "vhost_vdpa")] {
+            assert_eq!(
+                page.contains(driver),
+                [net, blk].contains(&path),
+                "{driver}"
+            );
+        }
+    }
+}
+
+#[test]
+fn ifcvf_serves_the_same_files_from_qemus_card_and_disk() {
+    let bytes = noise::bytes(22, (3 << 20) + 5);
+    let files = Files::new().with("file.bin", &bytes);
+    for (machine, paths) in [
+        (Machine::Q35, ""),
+        (Machine::Pc, ""),
+        (Machine::Q35, "blk=vhost vhost.noiommu=unsafe"),
+        (Machine::Q35, "net=vhost blk=vhost vhost.noiommu=unsafe"),
+    ] {
+        let (site, _image) = files.serve_on(|mut guest| {
+            guest.machine = machine;
+            guest.append = format!("ip=dhcp ifcvf=qemu {paths}");
+            guest.nets[0].virtio = VirtioOptions::for_ifcvf();
+            guest.disks[0].virtio = VirtioOptions::for_ifcvf();
+            guest
+        });
+        let (status, body) = site.client().body("/files/file.bin", &[]).unwrap();
+        assert_eq!(status, 200, "{machine} {paths}");
+        assert_eq!(sha256(&body), sha256(&bytes), "{machine} {paths}");
+        let console = site.console().join("\n");
+        for (id, class) in [("1041", "020000"), ("1042", "010000")] {
+            let line = format!("[1af4:{id}] class {class}: ifcvf, ");
+            assert!(
+                console.contains(&line),
+                "{machine} {paths}: {line}\n{console}"
+            );
+        }
+        let clients = console
+            .matches("a client task drives it over vhost")
+            .count();
+        assert_eq!(clients, paths.matches("=vhost").count(), "{console}");
+        assert!(!console.contains("vp_vdpa"), "{console}");
+    }
+}
+
+#[test]
+fn card_without_the_platforms_addresses_is_left_to_vp_vdpa() {
+    let (site, _image) = Files::new().with("file.txt", b"x").serve_on(|mut guest| {
+        guest.append = "ip=dhcp ifcvf=qemu".into();
+        guest.disks[0].virtio = VirtioOptions::for_ifcvf();
+        guest.nets[0].virtio = VirtioOptions {
+            iommu_platform: None,
+            ..VirtioOptions::for_ifcvf()
+        };
+        guest
+    });
+    let console = site.console().join("\n");
+    for part in [
+        "[1af4:1041] class 020000: vp_vdpa, ",
+        "[1af4:1042] class 010000: ifcvf, ",
+    ] {
+        assert!(console.contains(part), "{part}: {console}");
+    }
+    let answer = site.client().body("/files/file.txt", &[]).unwrap();
+    assert_eq!(answer, (200, b"x".to_vec()));
+}
+
+#[test]
+fn vhost_without_isolation_is_refused_unless_it_is_asked_for_by_name() {
+    let (site, _image) = Files::new().with("file.txt", b"x").serve_on(|mut guest| {
+        guest.append = "ip=dhcp blk=vhost".into();
+        guest
+    });
+    let console = site.console().join("\n");
+    assert!(
+        console.contains("error: vhost-vdpa-0: no client gets it"),
+        "{console}"
+    );
+    assert!(console.contains("vhost.noiommu=unsafe"), "{console}");
+    assert!(console.contains("serving no files"), "{console}");
+    assert_eq!(
+        site.client().get("/files/file.txt", &[]).unwrap().status(),
+        503
+    );
+}
