@@ -1,6 +1,5 @@
 //! The model of Intel's card as a program beside QEMU, which has it as a device of its machine (`vfio-user-pci`).
 
-use std::env;
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -9,9 +8,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use qemu::guest::Guest;
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 use thiserror::Error;
+
+use crate::programs::{self, BuildError};
 
 /// The package and its program.
 const PACKAGE: &str = "ifcvf-card";
@@ -27,8 +28,8 @@ const MACHINES_END: &str = "machines-end";
 #[derive(Debug, Error)]
 pub enum CardError {
     /// It does not build.
-    #[error("{PACKAGE} does not build:\n{0}")]
-    Build(String),
+    #[error(transparent)]
+    Build(#[from] BuildError),
     /// It does not run.
     #[error("{PACKAGE}: {0}")]
     Run(#[from] io::Error),
@@ -44,23 +45,9 @@ pub enum CardError {
 ///
 /// # Errors
 ///
-/// [`CardError::Build`], [`CardError::Run`].
+/// [`CardError::Build`].
 pub fn build() -> Result<PathBuf, CardError> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["build", "--quiet", "--package", PACKAGE, "--bin", PACKAGE])
-        .args(["--message-format", "json-render-diagnostics"])
-        .stdin(Stdio::null())
-        .output()?;
-    let failed = || CardError::Build(String::from_utf8_lossy(&output.stderr).into_owned());
-    if !output.status.success() {
-        return Err(failed());
-    }
-    let messages = output.stdout.split(|&byte| byte == b'\n');
-    let messages = messages.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    let mut programs = messages.filter_map(|message| Some(message["executable"].as_str()?.into()));
-    programs.next_back().ok_or_else(failed)
+    Ok(programs::build(PACKAGE)?)
 }
 
 /// A card that waits for its machine, or is in it. It ends with the value.

@@ -11,6 +11,7 @@ pub mod matrix;
 pub mod nested;
 pub mod new_qemu;
 pub mod noise;
+pub mod programs;
 pub mod qmp;
 pub mod run;
 pub mod transcript;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use qemu::build::Profile;
-use qemu::device::{Net, NetBackend, VirtioOptions};
+use qemu::device::{Disk, Net, NetBackend, VirtioOptions};
 use qemu::guest::Guest;
 use qemu::image::DiskImage;
 use qemu::interrupt::Interrupt;
@@ -20,7 +20,7 @@ use tests::nested::{Host, Identity, end_of_inner, inner_console};
 use tests::run::{boot, test_names};
 use tests::transcript::{Judgement, Verdict};
 use tests::web::Site;
-use tests::{kernels, noise};
+use tests::{kernels, noise, programs};
 
 /// What has not ended by then hangs. A busy host of two cores needs a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         trial("site_serves_the_file_byte_for_byte", Identity::Intel, site),
         trial("site_serves_the_file_byte_for_byte", Identity::Virtio, site),
         trial("unikernel_passes_its_tests", Identity::Intel, guest_tests),
+        trial("functions_are_lent_for_a_run", Identity::Intel, lent),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -124,6 +125,51 @@ fn guest_tests(host: &Host, identity: Identity) -> Result<()> {
         .and(compared)
         .and_then(|()| check_isolation(&outer.console, 3));
     with_console(judged, &outer.console)
+}
+
+/// The program behind `cargo run` takes functions from their driver for the time of a run.
+fn lent(host: &Host, _: Identity) -> Result<()> {
+    let program = programs::build("qemu")?;
+    let kernel = kernels::build("hello", Profile::Release).map_err(|error| anyhow!("{error}"))?;
+    let image = DiskImage::from_directory(tempfile::tempdir()?.path(), &Interrupt::default())?;
+    let inner = Guest {
+        nets: vec![Net::new(NetBackend::User {
+            forwards: Vec::new(),
+        })],
+        disks: vec![Disk::new(image.path())],
+        ..Guest::new(&kernel)
+    };
+    let nested = host.lend_to(&program, &inner)?;
+
+    let outer = boot(nested.outer(), PATIENCE)?;
+
+    let inner = inner_console(&outer.console);
+    let expected = [
+        "binding 0000:01:00.0 to vfio-pci (driver virtio-pci)",
+        "binding 0000:02:00.0 to vfio-pci (driver virtio-pci)",
+        "[1af4:1041] class 020000: ifcvf, ",
+        "Hello from a unikernel.",
+        "0000:02:00.0 is as before (driver virtio-pci)",
+        "0000:01:00.0 is as before (driver virtio-pci)",
+    ];
+    let said = in_order(&inner, &expected);
+    let expected = [
+        "0000:01:00.0 afterwards: driver=virtio-pci override=(null)",
+        "0000:02:00.0 afterwards: driver=virtio-pci override=(null)",
+        "host: the inner machine ended with 0",
+    ];
+    let judged = said.and_then(|()| in_order(&outer.console, &expected));
+    with_console(judged, &outer.console)
+}
+
+/// Whether there are lines with these words, one after the other.
+fn in_order(console: &[String], expected: &[&str]) -> Result<()> {
+    let mut lines = console.iter();
+    for words in expected {
+        let found = lines.any(|line| line.contains(words));
+        ensure!(found, "no line says {words:?} in its turn");
+    }
+    Ok(())
 }
 
 /// A failure shows what both machines have said.

@@ -1,4 +1,4 @@
-//! This host's QEMU as files for a guest: the program, the libraries it needs, its translator and its firmware.
+//! Programs of this host as files for a guest: with the libraries they need, and QEMU with its translator and firmware.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,8 +25,7 @@ const FIRMWARE: [&str; 4] = [
 /// [`Missing`].
 pub fn emulator() -> Result<Vec<PathBuf>, Missing> {
     let program = which::which(QEMU).map_err(|_| Missing::Program(QEMU))?;
-    let mut files = libraries(&program)?;
-    files.push(program);
+    let mut files = with_libraries(&program)?;
     files.push(TRANSLATOR.into());
     let directories = data_directories()?;
     for name in FIRMWARE {
@@ -38,10 +37,16 @@ pub fn emulator() -> Result<Vec<PathBuf>, Missing> {
     Ok(files)
 }
 
-/// The libraries that `program` is linked with, and what loads them.
-fn libraries(program: &Path) -> Result<Vec<PathBuf>, Missing> {
+/// `program`, the libraries that it is linked with, and what loads them.
+///
+/// # Errors
+///
+/// [`Missing`].
+pub fn with_libraries(program: &Path) -> Result<Vec<PathBuf>, Missing> {
     let output = run("ldd", Command::new("ldd").arg(program))?;
-    Ok(paths(&String::from_utf8_lossy(&output.stdout)))
+    let mut files = paths(&String::from_utf8_lossy(&output.stdout));
+    files.push(program.into());
+    Ok(files)
 }
 
 /// The files in what `ldd` says: the first word of each line that is a path.

@@ -9,5 +9,5 @@ mod emulator;
 mod initramfs;
 
 pub use debian::{Debian, Missing};
-pub use emulator::emulator;
+pub use emulator::{emulator, with_libraries};
 pub use initramfs::Initramfs;

@@ -10,10 +10,10 @@ use qemu::machine::Memory;
 use tempfile::TempDir;
 
 use super::SCRIPT;
-use crate::linux_guest::{Debian, Initramfs, Missing, emulator};
+use crate::linux_guest::{Debian, Initramfs, Missing, emulator, with_libraries};
 
-/// What passes functions to a guest.
-const MODULES: [&str; 2] = ["vfio_pci", "vfio_iommu_type1"];
+/// What passes functions to a guest, and the driver from which they are taken.
+const MODULES: [&str; 3] = ["virtio_pci", "vfio_pci", "vfio_iommu_type1"];
 
 /// Every access of a device is translated, none goes past the tables. Linux tries at boot whether the timer
 /// interrupts, and gives up where a busy host lets it wait.
@@ -24,6 +24,9 @@ const IOMMU: &str = "intel-iommu,intremap=on,caching-mode=on,device-iotlb=on";
 
 /// What puts a virtio function behind the IOMMU, which only a modern one can be.
 const BEHIND_IOMMU: &str = "disable-legacy=on,iommu_platform=on,ats=on";
+
+/// Where the inner machine's kernel is.
+const KERNEL: &str = "/kernel";
 
 /// MiB for Linux, its files and the inner machine with its usual 128.
 const MEMORY_MIB: u32 = 512;
@@ -102,56 +105,125 @@ impl Host {
     ///
     /// What reading the kernel and writing files gives.
     pub fn pass_to(&self, inner: Guest, identity: Identity) -> io::Result<Nested> {
-        let folder = TempDir::with_prefix("ringway-nested-")?;
-        let initramfs = folder.path().join("initramfs");
-        let mut outer = Guest {
-            append: KERNEL_WORDS.into(),
-            memory: Memory::from_mib(MEMORY_MIB).expect("it is within QEMU's limits"),
-            ..Guest::new(&self.kernel)
-        };
-        let mut add = |option: &str, value: &str| {
-            outer.extra.extend([option, value].map(Into::into));
-        };
-        add("-initrd", &initramfs.to_string_lossy());
-        add("-smp", "cpus=2");
-        add("-device", IOMMU);
-
+        let mut outer = Outer::new(&self.kernel)?;
+        let functions = outer.take_functions(&inner);
         let kernel = fs::read(&inner.kernel)?;
         let mut inner = Guest {
-            kernel: "/kernel".into(),
+            kernel: KERNEL.into(),
+            nets: Vec::new(),
+            disks: Vec::new(),
             ..inner
         };
-        let nets = std::mem::take(&mut inner.nets);
-        let disks = std::mem::take(&mut inner.disks);
-        let nets = nets.iter().enumerate();
-        let disks = disks.iter().enumerate();
-        let functions = nets
-            .map(|(index, net)| (net.arguments(index), INTEL_NET))
-            .chain(disks.map(|(index, disk)| (disk.arguments(index), INTEL_BLK)));
-        let mut addresses = String::new();
-        for (port, ([backend_option, backend, option, device], intel)) in (1..).zip(functions) {
-            // Only behind a port has a function a reset of its own, and a group of its own.
-            let id = format!("port{port}");
-            add("-device", &format!("pcie-root-port,id={id},chassis={port}"));
-            add(&backend_option, &backend);
-            add(&option, &format!("{device},bus={id},{BEHIND_IOMMU}"));
-            // The firmware numbers the buses behind the ports in the order of the ports.
-            let address = format!("0000:{port:02x}:00.0");
-            let property = identity.property(intel);
+        for Function { address, intel } in &functions {
+            let property = identity.property(*intel);
             let passed = format!("vfio-pci,host={address},romfile={property}");
             inner.extra.extend(["-device".into(), passed.into()]);
-            addresses += &format!("{address}\n");
         }
+        let files = self.files.clone().with(KERNEL, &kernel);
+        outer.run(files, &functions, &inner.command_line())
+    }
 
-        self.files
-            .clone()
-            .with("kernel", &kernel)
-            .with("functions", addresses.as_bytes())
-            .with("inner", inner.command_line().as_bytes())
+    /// An outer machine with the cards and disks of `inner`, in which `program`, the one behind `cargo run`, is told to
+    /// bind them to `vfio-pci` for the time of a run of the kernel. It believes that all are network functions of Intel's.
+    ///
+    /// # Errors
+    ///
+    /// What reading the kernel and the program and writing files gives.
+    pub fn lend_to(&self, program: &Path, inner: &Guest) -> io::Result<Nested> {
+        let mut outer = Outer::new(&self.kernel)?;
+        let functions = outer.take_functions(inner);
+        let mut files = self.files.clone();
+        for path in with_libraries(program).map_err(io::Error::other)? {
+            files = files.with_program(&path.to_string_lossy(), &fs::read(&path)?);
+        }
+        files = files.with(KERNEL, &fs::read(&inner.kernel)?);
+        files = files.with("lent", &[]);
+        let mut command = format!("{} --bind --accel tcg --kernel {KERNEL}", program.display());
+        for Function { address, .. } in &functions {
+            command += &format!(" --passthrough {address}");
+        }
+        command += " --";
+        for property in Identity::Intel.property(INTEL_NET).split(',').skip(1) {
+            command += &format!(" -global vfio-pci.{property}");
+        }
+        outer.run(files, &functions, &command)
+    }
+}
+
+/// An outer machine that is being put together.
+struct Outer {
+    guest: Guest,
+    folder: TempDir,
+}
+
+/// A function that is passed on.
+struct Function {
+    /// Where the Linux has it.
+    address: String,
+    /// The subsystem that it would have on a card of Intel's.
+    intel: u16,
+}
+
+impl Outer {
+    fn new(kernel: &Path) -> io::Result<Self> {
+        let guest = Guest {
+            append: KERNEL_WORDS.into(),
+            memory: Memory::from_mib(MEMORY_MIB).expect("it is within QEMU's limits"),
+            ..Guest::new(kernel)
+        };
+        let mut outer = Self {
+            guest,
+            folder: TempDir::with_prefix("ringway-nested-")?,
+        };
+        outer.add("-smp", "cpus=2");
+        outer.add("-device", IOMMU);
+        Ok(outer)
+    }
+
+    fn add(&mut self, option: &str, value: &str) {
+        let words = [option, value].map(Into::into);
+        self.guest.extra.extend(words);
+    }
+
+    /// Gets the cards and disks of `inner`.
+    fn take_functions(&mut self, inner: &Guest) -> Vec<Function> {
+        let nets = inner.nets.iter().enumerate();
+        let disks = inner.disks.iter().enumerate();
+        let devices = nets
+            .map(|(index, net)| (net.arguments(index), INTEL_NET))
+            .chain(disks.map(|(index, disk)| (disk.arguments(index), INTEL_BLK)));
+        let mut functions = Vec::new();
+        for (port, ([backend_option, backend, option, device], intel)) in (1..).zip(devices) {
+            // Only behind a port has a function a reset of its own, and a group of its own.
+            let id = format!("port{port}");
+            self.add("-device", &format!("pcie-root-port,id={id},chassis={port}"));
+            self.add(&backend_option, &backend);
+            self.add(&option, &format!("{device},bus={id},{BEHIND_IOMMU}"));
+            // The firmware numbers the buses behind the ports in the order of the ports.
+            let address = format!("0000:{port:02x}:00.0");
+            functions.push(Function { address, intel });
+        }
+        functions
+    }
+
+    /// Lets the Linux run `command`.
+    fn run(
+        mut self,
+        files: Initramfs,
+        functions: &[Function],
+        command: &str,
+    ) -> io::Result<Nested> {
+        let addresses = functions.iter().map(|function| function.address.as_str());
+        let addresses: Vec<&str> = addresses.collect();
+        let initramfs = self.folder.path().join("initramfs");
+        self.add("-initrd", &initramfs.to_string_lossy());
+        files
+            .with("functions", (addresses.join("\n") + "\n").as_bytes())
+            .with("inner", command.as_bytes())
             .write(File::create(&initramfs)?)?;
         Ok(Nested {
-            outer,
-            _files: folder,
+            outer: self.guest,
+            _files: self.folder,
         })
     }
 }

@@ -311,7 +311,10 @@ fn the_parts_are_aligned_as_the_device_asks() {
 
 /// QEMU before 9.0 loses half of such an element behind an IOMMU.
 #[test]
-#[cfg_attr(miri, ignore = "hundreds of queues, of which only the addresses matter")]
+#[cfg_attr(
+    miri,
+    ignore = "hundreds of queues, of which only the addresses matter"
+)]
 fn no_used_element_of_the_usual_sizes_straddles_pages() {
     for size in (0..=8).map(|bits| 1 << bits) {
         let setup = Setup::new();
