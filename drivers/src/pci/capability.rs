@@ -81,6 +81,20 @@ pub fn capabilities(config: &ConfigSpace) -> Result<Vec<Capability>, CapabilityE
     Ok(list)
 }
 
+/// Where the first capability of this kind starts. A malformed list has none.
+pub(super) fn find(config: &ConfigSpace, id: u8) -> Option<u16> {
+    let list = capabilities(config).ok()?;
+    let entry = list.iter().find(|entry| entry.id == id)?;
+    Some(entry.offset)
+}
+
+/// As [`find`], in the extended list.
+pub(super) fn find_extended(config: &ConfigSpace, id: u16) -> Option<u16> {
+    let list = extended_capabilities(config).ok()?;
+    let entry = list.iter().find(|entry| entry.id == id)?;
+    Some(entry.offset)
+}
+
 /// Where the pointer to the first entry is; it depends on the kind of header.
 fn list_head(config: &ConfigSpace) -> Option<u16> {
     match header::kind(config) {

@@ -18,7 +18,7 @@ use vdpa::tree::{Inspect, Report};
 
 use super::access::ConfigSpace;
 use super::bar::Bars;
-use super::capability::{CapabilityError, capabilities, extended_capabilities};
+use super::capability::{self, CapabilityError, capabilities, extended_capabilities};
 use super::claim::{Claim, ResourceError};
 use super::header::Identity;
 use super::id::PciId;
@@ -237,9 +237,8 @@ impl Inspect for FunctionState {
             ("subsystem", format!("{subvendor:04x}:{subdevice:04x}")),
             ("class", format!("{class:06x}")),
         ]);
-        let list = extended_capabilities(&self.config).unwrap_or_default();
-        if let Some(entry) = list.iter().find(|entry| entry.id == SR_IOV) {
-            let (now, total) = sriov::count(&self.config, entry.offset);
+        if let Some(at) = capability::find_extended(&self.config, SR_IOV) {
+            let (now, total) = sriov::count(&self.config, at);
             facts.push(("SR-IOV", format!("{now} of {total} VFs")));
         }
         const NAMES: [&str; 6] = ["BAR 0", "BAR 1", "BAR 2", "BAR 3", "BAR 4", "BAR 5"];

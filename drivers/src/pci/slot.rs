@@ -11,7 +11,7 @@ use bitflags::bitflags;
 use vdpa::Platform;
 
 use super::access::ConfigSpace;
-use super::capability::{PCI_EXPRESS, capabilities};
+use super::capability::{self, PCI_EXPRESS};
 
 /// Registers, from the start of the capability.
 const PORT: u16 = 0x02;
@@ -89,8 +89,7 @@ pub(super) struct Slot {
 impl Slot {
     /// The slot behind a port; `None`, if nothing can be plugged in or out there.
     pub(super) fn of(config: &ConfigSpace) -> Option<Self> {
-        let list = capabilities(config).ok()?;
-        let at = list.iter().find(|entry| entry.id == PCI_EXPRESS)?.offset;
+        let at = capability::find(config, PCI_EXPRESS)?;
         let has = Capabilities::from_bits_retain(config.read32(at + SLOT_CAPABILITIES));
         let is_slot = config.read16(at + PORT) & SLOT_IMPLEMENTED != 0;
         (is_slot && has.contains(Capabilities::HOT_PLUG)).then(|| Self {

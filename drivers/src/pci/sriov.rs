@@ -20,7 +20,7 @@ use vdpa::platform::BoxFuture;
 use super::access::ConfigSpace;
 use super::bar::{BAR_COUNT, Bars, register, size_registers, write_register};
 use super::bridge::BusNumbers;
-use super::capability::{PCI_EXPRESS, capabilities, extended_capabilities};
+use super::capability::{self, PCI_EXPRESS};
 use super::device::{PciBus, PciDevice};
 use super::header::Identity;
 use super::scan::Function;
@@ -118,7 +118,7 @@ impl SrIov {
     /// Those of `physical`, which is on `bus`; `None`, if it cannot have any.
     #[must_use]
     pub fn of(bus: &Arc<PciBus>, physical: &Arc<PciDevice>) -> Option<Self> {
-        let at = extended(physical.config(), SR_IOV)?;
+        let at = capability::find_extended(physical.config(), SR_IOV)?;
         Some(Self {
             bus: Arc::clone(bus),
             physical: Arc::clone(physical),
@@ -213,10 +213,9 @@ impl SrIov {
     /// Lets the port pass on function numbers of eight bits, if it can and the card has them.
     fn enable_ari(&self, port: Option<&PciDevice>) -> u16 {
         let possible = || {
-            extended(self.physical.config(), ARI)?;
+            capability::find_extended(self.physical.config(), ARI)?;
             let port = port?.config();
-            let list = capabilities(port).ok()?;
-            let at = list.iter().find(|entry| entry.id == PCI_EXPRESS)?.offset;
+            let at = capability::find(port, PCI_EXPRESS)?;
             if port.read16(at + PORT_CAPABILITIES) & ARI_FORWARDING == 0 {
                 return None;
             }
@@ -346,11 +345,4 @@ fn functions_of(bus: &PciBus, physical: &PciDevice) -> Vec<Arc<PciDevice>> {
         own.is_some_and(|own| core::ptr::eq(&raw const **own, physical))
     });
     devices
-}
-
-fn extended(config: &ConfigSpace, id: u16) -> Option<u16> {
-    let list = extended_capabilities(config).ok()?;
-    list.iter()
-        .find(|entry| entry.id == id)
-        .map(|entry| entry.offset)
 }

@@ -85,11 +85,9 @@ impl Parent {
             queue.set_address(address);
         }
         queue.enable();
-        match queue.enabled() {
-            1 => Ok(()),
-            u16::MAX => Err(OpError::Gone),
-            _ => Err(OpError::Broken),
-        }
+        drop(queue);
+        let enabled = self.is_enabled(index)?;
+        enabled.then_some(()).ok_or(OpError::Broken)
     }
 
     pub(super) async fn stop_queue(&self, index: u16) -> Result<(), OpError> {
@@ -122,11 +120,9 @@ impl Parent {
         self.edit(index, |queue| queue.phase = Phase::Halted);
         let common = self.virtio.common();
         common.queue(index).disable();
-        self.wait(&|| match common.queue(index).enabled() {
-            0 => Some(Ok(())),
-            1 => None,
-            u16::MAX => Some(Err(OpError::Gone)),
-            _ => Some(Err(OpError::Broken)),
+        self.wait(&|| match self.is_enabled(index) {
+            Ok(true) => None,
+            stopped => Some(stopped.map(drop)),
         })
         .await?;
         // Not earlier: nobody would be told of what it has used on its way.
