@@ -18,6 +18,7 @@ checks! {
     "a state of the other format, or outside the queue, is refused" => foreign,
     "the state of a queue that runs is not told" => running,
     "a queue that was stopped alone goes on where it stood" => stopped,
+    "a state that is set while the device is suspended is where its queue stands" => suspended,
     "a suspended device goes on from its state after a reset, and nothing is lost or doubled" => elsewhere,
 }
 
@@ -156,6 +157,36 @@ async fn stopped(bench: &Bench<'_>) -> Verdict {
         traffic.answer(bench, number).await?;
         traffic.round_trip(bench).await?;
         traffic.stop(bench).await?;
+    }
+    Ok(())
+}
+
+async fn suspended(bench: &Bench<'_>) -> Verdict {
+    let device = &bench.device;
+    let needed = Abilities::SUSPEND | Abilities::QUEUE_STATE;
+    let able = device.abilities().contains(needed);
+    skip_unless(able, "it does not tell the state of its queues")?;
+    for format in bench.formats()? {
+        let states = match format {
+            Format::Split => [7, 0].map(|avail_index| QueueState::Split { avail_index }),
+            Format::Packed => [(1, true), (0, false)]
+                .map(|(index, wrap)| QueueState::from(RingState::Packed { index, wrap })),
+        };
+        for state in states {
+            let rig = Rig::start(bench, *format).await?;
+            device.suspend().await.or_fail("suspend")?;
+            let set = device.set_queue_state(0, state);
+            set.or_fail(format!("{state:?}"))?;
+            equal("the state", &device.queue_state(0), &Ok(state))?;
+            match device.stop_queue(0).await {
+                Err(OpError::Unsupported) => {}
+                stopped => {
+                    stopped.or_fail("a stop")?;
+                    equal("the state, stopped", &device.queue_state(0), &Ok(state))?;
+                }
+            }
+            rig.stop(bench).await?;
+        }
     }
     Ok(())
 }

@@ -409,6 +409,13 @@ impl State {
         ))
     }
 
+    /// A queue that is in use goes on where it was last told to: its place or state was set in suspension.
+    fn move_ring(&mut self, heap: &Arc<HeapDma>, queue: u16) {
+        if self.queues[usize::from(queue)].ring.is_some() {
+            self.queues[usize::from(queue)].ring = self.ring(heap, queue);
+        }
+    }
+
     /// Everything that the driver has set is forgotten; what has been counted is not.
     fn reset(&mut self) {
         self.status = DeviceStatus::empty();

@@ -39,6 +39,8 @@ pub enum Lie {
     Config,
     /// It starts one entry further than it was told.
     State,
+    /// It ignores a state that is set while the queue is in use, which only a suspended device allows.
+    StateInUse,
     /// It goes on while it says that it is suspended.
     Suspend,
     /// It does not look at what was kicked while it was suspended.
@@ -275,6 +277,9 @@ impl VdpaOps for Ops {
     }
 
     fn set_queue_state(&self, queue: u16, state: QueueState) -> Result<(), OpError> {
+        if self.lie == Lie::StateInUse && self.inner.queue_ready(queue)? {
+            return Ok(());
+        }
         let state = match state {
             QueueState::Split { avail_index } if self.lie == Lie::State && avail_index > 0 => {
                 QueueState::Split {

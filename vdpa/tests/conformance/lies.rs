@@ -67,6 +67,10 @@ fn a_device_that_does_not_keep_its_place_is_found_out() {
     let elsewhere =
         "a suspended device goes on from its state after a reset, and nothing is lost or doubled";
     found_out(Lie::State, elsewhere);
+    found_out(
+        Lie::StateInUse,
+        "a state that is set while the device is suspended is where its queue stands",
+    );
 }
 
 #[test]

@@ -119,6 +119,97 @@ fn world(abilities: Abilities) -> World {
     w
 }
 
+/// Applies the operations, each with whether the parent fails it, and compares every outcome with the model's.
+fn follows_the_rules(
+    abilities: Abilities,
+    ops: impl IntoIterator<Item = (Op, bool)>,
+) -> Result<(), TestCaseError> {
+    let w = world(abilities);
+    let device = w.platform.block_on(w.register());
+    let mut model = Model::new(abilities);
+    w.parent.take_log();
+    for (op, fault) in ops {
+        let before = model.clone();
+        if fault {
+            model.fault = true;
+            w.parent.fail_after(0, OpError::Timeout);
+        }
+        let expected = model.apply(&op);
+        let result = w.platform.block_on(apply(&device, &op));
+        let log = w.parent.take_log();
+        prop_assert_eq!(result, expected.result, "{:?} in {:?}", op, before);
+        prop_assert_eq!(
+            log,
+            Vec::from_iter(expected.log),
+            "{:?} in {:?}",
+            op,
+            before
+        );
+        // A fault that nothing has run into does not wait for the next step.
+        (model.fault, _) = (false, w.parent.take_fault());
+
+        prop_assert_eq!(
+            w.parent.status().bits(),
+            model.status,
+            "{:?} in {:?}",
+            op,
+            before
+        );
+        prop_assert_eq!(w.parent.accepted().bits(), model.features);
+        for (index, queue) in (0..).zip(&model.queues) {
+            prop_assert_eq!(
+                w.parent.is_ready(index),
+                queue.ready,
+                "{:?} in {:?}",
+                op,
+                before
+            );
+        }
+        for (group, space) in (0..).zip(model.spaces) {
+            prop_assert_eq!(
+                w.parent.group_space(group),
+                space,
+                "{:?} in {:?}",
+                op,
+                before
+            );
+        }
+        let suspended = model.motion == Motion::Suspended;
+        prop_assert_eq!(
+            device.is_suspended(),
+            Ok(suspended),
+            "{:?} in {:?}",
+            op,
+            before
+        );
+    }
+    Ok(())
+}
+
+/// Found by the property test: the state of a queue that is in use can be set in suspension, and is what a stop keeps.
+#[test]
+fn a_state_set_in_suspension_outlives_the_stop_of_its_queue() {
+    let abilities = Abilities::SUSPEND | Abilities::QUEUE_STATE;
+    for (features, state) in [
+        (OFFERED, packed(0, false)),
+        (OFFERED, packed(SIZE_MAX - 1, true)),
+        (VERSION_1, QueueState::Split { avail_index: 7 }),
+    ] {
+        let mut ops = bring_up(features);
+        ops.extend([
+            Op::Suspend,
+            Op::State(0),
+            Op::SetState(0, state),
+            Op::State(0),
+            Op::SetAddress(0),
+            Op::State(0),
+            Op::Stop(0),
+            Op::State(0),
+        ]);
+        follows_the_rules(abilities, ops.into_iter().map(|op| (op, false))).unwrap();
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -128,35 +219,7 @@ proptest! {
         beginning in beginning(),
         steps in prop::collection::vec((op(), prop::bool::weighted(0.05)), 1..80),
     ) {
-        let w = world(abilities);
-        let device = w.platform.block_on(w.register());
-        let mut model = Model::new(abilities);
-        w.parent.take_log();
         let beginning = beginning.into_iter().map(|op| (op, false));
-        for (op, fault) in beginning.chain(steps) {
-            let before = model.clone();
-            if fault {
-                model.fault = true;
-                w.parent.fail_after(0, OpError::Timeout);
-            }
-            let expected = model.apply(&op);
-            let result = w.platform.block_on(apply(&device, &op));
-            let log = w.parent.take_log();
-            prop_assert_eq!(result, expected.result, "{:?} in {:?}", op, before);
-            prop_assert_eq!(log, Vec::from_iter(expected.log), "{:?} in {:?}", op, before);
-            // A fault that nothing has run into does not wait for the next step.
-            (model.fault, _) = (false, w.parent.take_fault());
-
-            prop_assert_eq!(w.parent.status().bits(), model.status, "{:?} in {:?}", op, before);
-            prop_assert_eq!(w.parent.accepted().bits(), model.features);
-            for (index, queue) in (0..).zip(&model.queues) {
-                prop_assert_eq!(w.parent.is_ready(index), queue.ready, "{:?} in {:?}", op, before);
-            }
-            for (group, space) in (0..).zip(model.spaces) {
-                prop_assert_eq!(w.parent.group_space(group), space, "{:?} in {:?}", op, before);
-            }
-            let suspended = model.motion == Motion::Suspended;
-            prop_assert_eq!(device.is_suspended(), Ok(suspended), "{:?} in {:?}", op, before);
-        }
+        follows_the_rules(abilities, beginning.chain(steps))?;
     }
 }

@@ -267,7 +267,11 @@ impl VdpaOps for Ops {
 
     fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError> {
         self.0.step(format!("set_queue_address({queue})"))?;
-        self.0.state.lock().queues[usize::from(queue)].address = Some(address);
+        let mut fake = self.0.state.lock();
+        let setup = &mut fake.queues[usize::from(queue)];
+        setup.address = Some(address);
+        setup.state = setup.ring.as_ref().map(Ring::state).or(setup.state);
+        fake.move_ring(self.0.heap(), queue);
         Ok(())
     }
 
@@ -277,7 +281,9 @@ impl VdpaOps for Ops {
         if !self.tells_state() && state != start {
             return Err(OpError::Unsupported);
         }
-        self.0.state.lock().queues[usize::from(queue)].state = Some(state);
+        let mut fake = self.0.state.lock();
+        fake.queues[usize::from(queue)].state = Some(state);
+        fake.move_ring(self.0.heap(), queue);
         Ok(())
     }
 
@@ -287,9 +293,10 @@ impl VdpaOps for Ops {
             return Err(OpError::Unsupported);
         }
         let start = self.start();
-        Ok(self.0.state.lock().queues[usize::from(queue)]
-            .state
-            .unwrap_or(start))
+        let state = self.0.state.lock();
+        let queue = &state.queues[usize::from(queue)];
+        let stands = queue.ring.as_ref().map(Ring::state);
+        Ok(stands.or(queue.state).unwrap_or(start))
     }
 
     fn set_queue_callback(&self, queue: u16, callback: Option<Callback>) {
