@@ -155,7 +155,7 @@ fn run(capacity: Capacity, steps: &[Step], probe: IovaRange, wanted: Permission)
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 2 } else { 512 },
+        cases: if cfg!(miri) { 2 } else { 2 * ProptestConfig::default().cases },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

@@ -115,7 +115,7 @@ fn serve(world: &World, rig: &mut Rig, model: &mut [u8], request: &Request) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
 
     #[test]
     fn a_disk_is_an_array_of_bytes(requests in vec(request(), 1..60), packed: bool) {

@@ -242,7 +242,7 @@ fn run(mut logged: Logged, steps: &[Step]) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 1 } else { 24 },
+        cases: if cfg!(miri) { 1 } else { ProptestConfig::default().cases / 8 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

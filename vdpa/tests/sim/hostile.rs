@@ -321,7 +321,7 @@ fn read_back(disk: &RamDisk) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 2))]
 
     #[test]
     fn a_disk_survives(garbage in vec(garbage(), 1..4), packed: bool, ring_features: bool) {

@@ -254,7 +254,7 @@ impl Writes {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
 
     #[test]
     fn nothing_is_lost_or_doubled_when_a_disk_moves(

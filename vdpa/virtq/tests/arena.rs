@@ -134,7 +134,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig {
         failure_persistence: None,
-        cases: if cfg!(miri) { 4 } else { 64 },
+        cases: if cfg!(miri) { 4 } else { ProptestConfig::default().cases / 4 },
         ..ProptestConfig::default()
     })]
 

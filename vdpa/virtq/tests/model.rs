@@ -37,11 +37,18 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Miri takes a minute for what is a moment otherwise.
-const CASES: u32 = if cfg!(miri) { 2 } else { 256 };
 const STEPS: usize = if cfg!(miri) { 40 } else { 400 };
 
+fn cases() -> u32 {
+    if cfg!(miri) {
+        2
+    } else {
+        ProptestConfig::default().cases
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_lost_doubled_or_mixed_up(

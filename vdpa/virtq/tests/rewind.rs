@@ -167,10 +167,16 @@ impl World {
 }
 
 /// Miri takes a minute for what is a moment otherwise.
-const CASES: u32 = if cfg!(miri) { 4 } else { 256 };
+fn cases() -> u32 {
+    if cfg!(miri) {
+        4
+    } else {
+        ProptestConfig::default().cases
+    }
+}
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whenever_a_device_starts_afresh_nothing_is_lost_or_doubled(
