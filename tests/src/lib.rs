@@ -13,6 +13,7 @@ pub mod new_qemu;
 pub mod noise;
 pub mod programs;
 pub mod qmp;
+pub mod requirement;
 pub mod run;
 pub mod transcript;
 pub mod vhost_user;

@@ -20,7 +20,7 @@ use tests::nested::{Host, Identity, end_of_inner, inner_console};
 use tests::run::{boot, test_names};
 use tests::transcript::{Judgement, Verdict};
 use tests::web::Site;
-use tests::{kernels, noise, programs};
+use tests::{kernels, noise, programs, requirement};
 
 /// What has not ended by then hangs. A busy host of two cores needs a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -60,7 +60,7 @@ fn trial(name: &str, identity: Identity, run: fn(&Host, Identity) -> Result<()>)
             Ok(()) => Ok(Completion::Completed),
             Err(error) => Err(Failed::from(format!("{error:#}"))),
         },
-        Err(missing) => Ok(Completion::ignored_with(format!("skipped: {missing}"))),
+        Err(missing) => Ok(requirement::skip(missing).map(Completion::ignored_with)?),
     })
 }
 

@@ -24,7 +24,7 @@ use tests::new_qemu::{self, TooOld};
 use tests::run::{boot, test_names};
 use tests::transcript::{Judgement, Verdict};
 use tests::web::Site;
-use tests::{kernels, noise};
+use tests::{kernels, noise, requirement};
 
 /// What has not happened by then never does. A busy host of two cores needs a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -111,7 +111,7 @@ fn trial(name: String, run: impl FnOnce(&Path) -> Result<()> + Send + 'static) -
         },
         // Whoever names one means it.
         Err(error @ TooOld::Named(_)) => Err(Failed::from(error.to_string())),
-        Err(missing) => Ok(Completion::ignored_with(format!("skipped: {missing}"))),
+        Err(missing) => Ok(requirement::skip(missing).map(Completion::ignored_with)?),
     })
 }
 

@@ -28,7 +28,7 @@ use tests::run::{self, boot};
 use tests::transcript::{Judgement, Verdict, excerpt};
 use tests::vhost_user::{Access, Disk, FrontEnd, MonitorSocket, Report, Server};
 use tests::web::Site;
-use tests::{kernels, noise};
+use tests::{kernels, noise, requirement};
 
 /// A guest that has not ended by then hangs. A busy host of two cores needs a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -196,7 +196,7 @@ const PAUSES: u32 = 10;
 fn linux_writes_and_reads_back(front_end: FrontEnd) -> Result<Completion> {
     let debian = match debian() {
         Ok(debian) => debian,
-        Err(missing) => return Ok(Completion::ignored_with(format!("skipped: {missing}"))),
+        Err(missing) => return Ok(requirement::skip(missing).map(Completion::ignored_with)?),
     };
     let directory = tempfile::tempdir()?;
     let before = noise::bytes(31, DISK_BYTES);
