@@ -52,7 +52,7 @@ impl Turn {
     /// Waits for the turn, which lasts until the returned value is dropped.
     pub(crate) async fn take(&self) -> Turned<'_> {
         self.waiters
-            .until(|| (!self.taken.swap(true, Ordering::Acquire)).then_some(Turned(self)))
+            .until(|| (!self.taken.swap(true, Ordering::Acquire)).then(|| Turned(self)))
             .await
     }
 }
@@ -65,5 +65,35 @@ impl Drop for Turned<'_> {
     fn drop(&mut self) {
         self.0.taken.store(false, Ordering::Release);
         self.0.waiters.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::pin::pin;
+    use core::task::Context;
+
+    use super::*;
+
+    #[test]
+    fn a_turn_that_is_asked_for_in_vain_stays_with_its_holder() {
+        let turn = Turn::default();
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(first) = pin!(turn.take()).poll(&mut cx) else {
+            panic!("nobody has it");
+        };
+        let mut second = pin!(turn.take());
+        let mut third = pin!(turn.take());
+        for _ in 0..3 {
+            assert!(second.as_mut().poll(&mut cx).is_pending());
+            assert!(third.as_mut().poll(&mut cx).is_pending());
+        }
+        drop(first);
+        let Poll::Ready(second) = second.as_mut().poll(&mut cx) else {
+            panic!("it has been given back");
+        };
+        assert!(third.as_mut().poll(&mut cx).is_pending());
+        drop(second);
+        assert!(third.as_mut().poll(&mut cx).is_ready());
     }
 }

@@ -58,10 +58,14 @@ impl Logging {
 
     /// Lets the device run with its first queue, of 64 entries.
     fn run(&self) {
+        self.run_at(rings());
+    }
+
+    fn run_at(&self, rings: QueueAddress) {
         let device = &self.world.device;
         self.world.platform.block_on(async {
             device.set_queue_size(0, 64).unwrap();
-            device.set_queue_address(0, rings()).unwrap();
+            device.set_queue_address(0, rings).unwrap();
             device.start_queue(0).await.unwrap();
             let status = agreed() | DeviceStatus::DRIVER_OK;
             device.set_status(status).await.unwrap();
@@ -406,6 +410,23 @@ fn the_rings_of_a_packed_queue_are_its_descriptors_and_its_event_suppression() {
     logging.start().unwrap();
     logging.suspend();
     assert_eq!(logging.bits(), [16, 30]);
+
+    // 16 bytes for each descriptor: the last of 64 lies in the next page, or ends with the page.
+    for (start, pages) in [
+        (17 * PAGE_SIZE - 63 * 16, &[16, 17, 30][..]),
+        (17 * PAGE_SIZE - 64 * 16, &[16, 30]),
+    ] {
+        let logging = Logging::new(Model::Iommu);
+        logging.world.reset();
+        logging.agree(virtio::F::VERSION_1 | virtio::F::RING_PACKED);
+        logging.run_at(QueueAddress {
+            descriptor: DmaAddr(start),
+            ..rings()
+        });
+        logging.start().unwrap();
+        logging.suspend();
+        assert_eq!(logging.bits(), pages);
+    }
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn a_name_is_there_once() {
 fn of_two_that_want_a_name_at_once_one_gets_it() {
     let w = World::new();
     w.run(async {
-        w.open("net", &[NET]).await;
+        let workshop = w.open("net", &[NET]).await;
         let outcomes = Arc::new(Mutex::new(Vec::new()));
         for _ in 0..2 {
             let (management, outcomes) = (Arc::clone(&w.management), Arc::clone(&outcomes));
@@ -86,6 +86,8 @@ fn of_two_that_want_a_name_at_once_one_gets_it() {
         let mut outcomes = std::mem::take(&mut *outcomes.lock().unwrap());
         outcomes.sort_by_key(Result::is_err);
         assert_eq!(outcomes, [Ok(()), Err(MgmtError::Exists)]);
+        let made = workshop.made.lock().unwrap();
+        assert_eq!(made.len(), 1, "the second is not even made");
     });
 }
 

@@ -1,7 +1,9 @@
 //! A bus with management, workshops that make fake devices, and a function with a device of its own.
 
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 
 use virtio::DeviceStatus;
 
@@ -149,6 +151,16 @@ impl ManagementDevice for Workshop {
         attributes: &'a Attributes,
     ) -> BoxFuture<'a, Result<Product, CreateError>> {
         Box::pin(async move {
+            // As real parents do: others run meanwhile.
+            let mut yielded = false;
+            poll_fn(|cx| {
+                if std::mem::replace(&mut yielded, true) {
+                    return Poll::Ready(());
+                }
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            })
+            .await;
             if self.out_of_memory.load(Ordering::Relaxed) {
                 return Err(CreateError::OutOfMemory);
             }
