@@ -47,14 +47,15 @@ struct Read {
 }
 
 impl Download {
-    /// Reads the first piece of the bytes `range` of `file`, so that a disk that does not answer is
-    /// noticed before a client is promised anything.
+    /// Reads the first piece of the bytes `range` of `file`, so that a disk that does not answer, or a file that is
+    /// damaged, is noticed before a client is promised anything.
     pub(crate) async fn start(
         files: Rc<Files>,
         file: File,
         range: Range<u64>,
     ) -> Result<Self, ReadError> {
         let length = range.end.saturating_sub(range.start);
+        files.volume.check(&file).await?;
         let mut reader = Reader {
             files,
             file,
@@ -154,7 +155,7 @@ impl Reader {
         self.extents = self
             .files
             .volume
-            .extents(&self.file, self.range.start)
+            .extents(&mut self.file, self.range.start)
             .await?;
         self.known_piece()
             .ok_or(ReadError::Volume(VolumeError::Damaged))

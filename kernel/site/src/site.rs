@@ -190,7 +190,7 @@ async fn list(
         }
     }
     match files.volume.list(directory).await {
-        Ok(entries) => Answer::html(200, listing::directory(FILES, target, &entries)).uncached(),
+        Ok(listing) => Answer::html(200, listing::directory(FILES, target, &listing)).uncached(),
         Err(error) => failed("the directory", &error.into()),
     }
 }
@@ -246,9 +246,15 @@ fn missing(path: &str) -> Answer {
     )
 }
 
+/// What is damaged is told to the client alone, which can ask for it as often as it likes.
 fn failed(what: &str, error: &ReadError) -> Answer {
-    warn!("site: {what}: {error}");
-    Answer::message(503, "The disk does not answer", error)
+    match error {
+        ReadError::Disk(_) | ReadError::Volume(VolumeError::Disk) => {
+            warn!("site: {what}: {error}");
+            Answer::message(503, "The disk does not answer", error)
+        }
+        ReadError::Volume(_) => Answer::message(500, "The file cannot be read", error),
+    }
 }
 
 fn conditions<'a>(request: &RequestParts<'a>) -> Conditions<'a> {

@@ -8,12 +8,13 @@ use crate::escape::{Html, Segment};
 use crate::human::Bytes;
 use crate::page::{document, written};
 use crate::path::Target;
-use crate::volume::{Entry, EntryKind};
+use crate::volume::{Entry, EntryKind, Listing};
 
 /// The page of the directory that `target` leads to. `root` is where the volume's root is served,
 /// without a slash at the end.
 #[must_use]
-pub fn directory(root: &str, target: &Target, entries: &[Entry]) -> String {
+pub fn directory(root: &str, target: &Target, listing: &Listing) -> String {
+    let entries = &listing.entries;
     let title = target.names.last().map_or("Files", String::as_str);
     document(title, |page| {
         page.write_str("<header class=\"bar\"><h1>Files</h1><a class=\"button\" href=\"/\">Status</a></header>")?;
@@ -32,7 +33,7 @@ pub fn directory(root: &str, target: &Target, entries: &[Entry]) -> String {
             page.write_str("<p class=\"dim\">This directory is empty.</p>")?;
         }
         page.write_str("</section>")?;
-        footer(page, entries)
+        footer(page, listing)
     })
 }
 
@@ -80,6 +81,13 @@ fn row(page: &mut String, entry: &Entry) -> fmt::Result {
     let (class, slash) = match entry.kind {
         EntryKind::Directory => ("dir", "/"),
         EntryKind::File(_) => ("file", ""),
+        EntryKind::Damaged => {
+            let name = Html(&entry.name);
+            return write!(
+                page,
+                "<tr><td class=\"dim\">{name}<td class=\"n dim\">damaged<td>"
+            );
+        }
     };
     write!(
         page,
@@ -96,10 +104,11 @@ fn row(page: &mut String, entry: &Entry) -> fmt::Result {
         .map_or(Ok(()), |time| write!(page, "{}", ListingDate(time)))
 }
 
-fn footer(page: &mut String, entries: &[Entry]) -> fmt::Result {
+fn footer(page: &mut String, listing: &Listing) -> fmt::Result {
     let (mut directories, mut files, mut bytes) = (0, 0, 0u64);
-    for entry in entries {
+    for entry in &listing.entries {
         match entry.kind {
+            EntryKind::Damaged => {}
             EntryKind::Directory => directories += 1,
             EntryKind::File(length) => {
                 files += 1;
@@ -109,7 +118,7 @@ fn footer(page: &mut String, entries: &[Entry]) -> fmt::Result {
     }
     write!(
         page,
-        "<footer>{directories} {}, {files} {}, {}</footer>",
+        "<footer>{directories} {}, {files} {}, {}",
         if directories == 1 {
             "directory"
         } else {
@@ -117,22 +126,34 @@ fn footer(page: &mut String, entries: &[Entry]) -> fmt::Result {
         },
         if files == 1 { "file" } else { "files" },
         Bytes(bytes)
-    )
+    )?;
+    if listing.skipped > 0 {
+        write!(page, "; damaged entries left out: {}", listing.skipped)?;
+    }
+    if let Some(error) = listing.cut {
+        write!(page, "; what follows is missing: {error}")?;
+    }
+    page.write_str("</footer>")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::volume::VolumeError;
+    use alloc::vec;
     use hadris_fs::DateTime;
 
     #[test]
     fn names_are_text_in_the_page_and_encoded_in_the_address() {
-        let entries = [Entry {
-            name: "<i>a&b?.txt".into(),
-            kind: EntryKind::File(1536),
-            modified: DateTime::from_unix_seconds(0).ok(),
-        }];
-        let page = directory("/files", &Target::parse("/x%22y/").unwrap(), &entries);
+        let listing = Listing {
+            entries: vec![Entry {
+                name: "<i>a&b?.txt".into(),
+                kind: EntryKind::File(1536),
+                modified: DateTime::from_unix_seconds(0).ok(),
+            }],
+            ..Listing::default()
+        };
+        let page = directory("/files", &Target::parse("/x%22y/").unwrap(), &listing);
         assert!(page.contains("href=\"./%3Ci%3Ea%26b%3F.txt\">&lt;i&gt;a&amp;b?.txt</a>"));
         assert!(page.contains("1.50 KiB"));
         assert!(page.contains("1970-01-01 00:00"));
@@ -143,9 +164,26 @@ mod tests {
 
     #[test]
     fn the_root_has_no_parent() {
-        let page = directory("/files", &Target::default(), &[]);
+        let page = directory("/files", &Target::default(), &Listing::default());
         assert!(!page.contains("href=\"../\""));
         assert!(page.contains("This directory is empty."));
+    }
+
+    #[test]
+    fn what_is_damaged_is_told_and_has_no_link() {
+        let listing = Listing {
+            entries: vec![Entry {
+                name: "lost.txt".into(),
+                kind: EntryKind::Damaged,
+                modified: None,
+            }],
+            skipped: 2,
+            cut: Some(VolumeError::Damaged),
+        };
+        let page = directory("/files", &Target::default(), &listing);
+        assert!(page.contains("lost.txt") && !page.contains("lost.txt\""));
+        assert!(page.contains("damaged entries left out: 2"));
+        assert!(page.contains("what follows is missing: the file system is damaged"));
     }
 
     #[test]

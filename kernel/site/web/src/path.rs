@@ -72,6 +72,12 @@ impl fmt::Display for Target {
     }
 }
 
+/// Whether a path can lead to something of this name: whether the encoded name is read as it is.
+#[must_use]
+pub fn is_possible(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains(is_impossible)
+}
+
 /// Characters that separate names here or elsewhere, or that no name may hold.
 fn is_impossible(character: char) -> bool {
     matches!(character, '/' | '\\') || character.is_control()
