@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use vdpa::Features;
 use vdpa::ops::OpError;
 use vdpa::platform::PhysAddr;
 use virtq::{Doorbell, NotifyFormat};
@@ -10,6 +11,7 @@ use crate::pci::{Claim, Registers, ResourceError};
 
 use super::capability::{Layout, LayoutError, Place};
 use super::common::CommonConfig;
+use super::config_fields::{self, Field};
 
 /// How often a configuration that changes while it is read is read again.
 const CONFIG_ATTEMPTS: usize = 16;
@@ -99,16 +101,27 @@ impl VirtioFunction {
 
     /// Reads from the device-specific configuration until it did not change meanwhile.
     ///
-    /// A read of 1, 2 or 4 aligned bytes, or of 8, is one of a field of that size, and is done in
-    /// the width that VIRTIO 1.2, 4.1.3.1 demands; anything else is an array of bytes.
+    /// The fields of a known device type are read in the widths that VIRTIO 1.2, 4.1.3.1 demands, if the features
+    /// that they come with are among those `offered` (2.5.3); what is in no such field is 0. Of any other type, 1, 2
+    /// or 4 aligned bytes, or 8, are one field, and anything else is an array of bytes.
     ///
     /// # Errors
     /// [`OpError::OutOfRange`]; [`OpError::Timeout`], if it does not stop changing.
-    pub fn read_config(&self, offset: u32, bytes: &mut [u8]) -> Result<(), OpError> {
+    pub fn read_config(
+        &self,
+        device_type: u32,
+        offered: Features,
+        offset: u32,
+        bytes: &mut [u8],
+    ) -> Result<(), OpError> {
         let window = self.config_window(offset, bytes.len())?;
+        let fields = config_fields::of(device_type);
         for _ in 0..CONFIG_ATTEMPTS {
             let before = self.common.config_generation();
-            read_field(window, u64::from(offset), bytes);
+            match fields {
+                Some(fields) => read_fields(window, fields, offered, u64::from(offset), bytes),
+                None => read_field(window, u64::from(offset), bytes),
+            }
             if self.common.config_generation() == before {
                 return Ok(());
             }
@@ -136,6 +149,33 @@ impl VirtioFunction {
             Ok(window)
         } else {
             Err(OpError::OutOfRange)
+        }
+    }
+}
+
+/// Reads what of the fields lies in the range.
+fn read_fields(window: &Window, fields: &[Field], offered: Features, start: u64, bytes: &mut [u8]) {
+    bytes.fill(0);
+    let end = start + bytes.len() as u64;
+    for field in fields.iter().filter(|field| field.exists(offered)) {
+        let width = u64::from(field.width);
+        for at in (0..u64::from(field.count)).map(|n| u64::from(field.offset) + n * width) {
+            if at + width <= start || end <= at || window.len() < at + width {
+                continue;
+            }
+            let value = match width {
+                1 => u32::from(window.read8(at)),
+                2 => u32::from(window.read16(at)),
+                _ => window.read32(at),
+            };
+            for (at, byte) in (at..at + width).zip(value.to_le_bytes()) {
+                let index = at
+                    .checked_sub(start)
+                    .and_then(|at| usize::try_from(at).ok());
+                if let Some(place) = index.and_then(|index| bytes.get_mut(index)) {
+                    *place = byte;
+                }
+            }
         }
     }
 }

@@ -10,6 +10,8 @@
 mod binding;
 mod capability;
 mod common;
+mod config_fields;
+mod discovery;
 mod function;
 mod interrupts;
 mod notification;

@@ -16,6 +16,15 @@ use virtq::{Doorbell, NotifyFormat};
 
 use super::interrupts::{Callbacks, Interrupts, QueueCallback};
 use super::parent::Parent;
+use super::queues::Phase;
+
+/// The steps of the initialisation, in their order (VIRTIO 1.2, 3.1.1).
+const STEPS: [DeviceStatus; 4] = [
+    DeviceStatus::ACKNOWLEDGE,
+    DeviceStatus::DRIVER,
+    DeviceStatus::FEATURES_OK,
+    DeviceStatus::DRIVER_OK,
+];
 
 /// The strictest alignment of the parts of a queue (VIRTIO 1.2, 2.7).
 const QUEUE_ALIGN: usize = 16;
@@ -44,6 +53,28 @@ impl Parent {
         Ok(())
     }
 
+    /// What the device is told: what the driver accepts, and what was negotiated on its behalf.
+    fn accepted(&self) -> Features {
+        let features = self.driver_features();
+        if self.can_suspend {
+            features | virtio::F::SUSPEND.into()
+        } else {
+            features
+        }
+    }
+
+    /// Enables the queues that have been started, each when everything else has been said about it, its vector
+    /// included (VIRTIO 1.2, 4.1.4.3.2 and 4.1.5.1.3.2).
+    fn start_queues(&self) -> Result<(), OpError> {
+        self.start_interrupts()?;
+        for index in 0..self.queue_count() {
+            if self.edit(index, |queue| queue.phase) == Phase::Due {
+                self.enable_queue(index)?;
+            }
+        }
+        Ok(())
+    }
+
     /// A device that has failed may have done so because it is there no more.
     fn unless_gone(&self, result: Result<(), OpError>) -> Result<(), OpError> {
         result.or_else(|error| self.raw_status().and(Err(error)))
@@ -67,15 +98,11 @@ impl VdpaOps for Parent {
         self.state.lock().driver_features
     }
 
+    /// The device is told with `FEATURES_OK`.
     fn set_driver_features(&self, features: Features) -> Result<(), OpError> {
         if features != Features::EMPTY && !features.contains(self.demanded) {
             return Err(OpError::FeaturesRefused);
         }
-        let mut bits = features;
-        if self.can_suspend {
-            bits = bits | virtio::F::SUSPEND.into();
-        }
-        self.virtio.common().set_driver_features(bits.bits());
         self.state.lock().driver_features = features;
         Ok(())
     }
@@ -92,16 +119,32 @@ impl VdpaOps for Parent {
 
     fn set_status(&self, status: DeviceStatus) -> BoxFuture<'_, Result<(), OpError>> {
         Box::pin(async move {
-            if status.contains(DeviceStatus::DRIVER_OK) {
-                self.unless_gone(self.start_interrupts())?;
-            }
-            let mut bits = status;
-            if self.raw_status()?.contains(DeviceStatus::SUSPEND) {
+            let now = self.raw_status()?;
+            let common = self.virtio.common();
+            if now.contains(DeviceStatus::SUSPEND) {
                 // `DRIVER_OK` would resume it.
-                bits.remove(DeviceStatus::DRIVER_OK);
-                bits.insert(DeviceStatus::SUSPEND);
+                let bits = status.difference(DeviceStatus::DRIVER_OK) | DeviceStatus::SUSPEND;
+                common.set_status(bits);
+                return self.status().map(|_| ());
             }
-            self.virtio.common().set_status(bits);
+            // Whoever sets several bits at once means them one after another (VIRTIO 1.2, 3.1.1).
+            let mut bits = now;
+            for bit in STEPS
+                .into_iter()
+                .filter(|bit| status.contains(*bit) && !now.contains(*bit))
+            {
+                bits |= bit;
+                if bit == DeviceStatus::FEATURES_OK {
+                    common.set_driver_features(self.accepted().bits());
+                }
+                if bit == DeviceStatus::DRIVER_OK {
+                    self.unless_gone(self.start_queues())?;
+                }
+                common.set_status(bits);
+            }
+            if bits != now | status {
+                common.set_status(now | status);
+            }
             self.status().map(|_| ())
         })
     }
@@ -251,11 +294,14 @@ impl VdpaOps for Parent {
     }
 
     fn read_config(&self, offset: u32, bytes: &mut [u8]) -> Result<(), OpError> {
-        self.virtio.read_config(offset, bytes)?;
-        self.raw_status().map(drop)
+        self.config(offset, bytes)
     }
 
+    /// Not before the features are settled (VIRTIO 1.2, 3.1.1).
     fn write_config(&self, offset: u32, bytes: &[u8]) -> Result<(), OpError> {
+        if !self.raw_status()?.contains(DeviceStatus::FEATURES_OK) {
+            return Err(OpError::WrongState);
+        }
         self.virtio.write_config(offset, bytes)?;
         self.raw_status().map(drop)
     }

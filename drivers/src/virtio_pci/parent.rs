@@ -17,17 +17,16 @@ use virtio::DeviceStatus;
 
 use crate::pci::{Claim, Enabled, Msix, PciDevice};
 
+use super::discovery::{discover, reset};
 use super::function::Window;
 use super::interrupts::{InterruptCounts, Interrupts};
 use super::queues::{Phase, Position};
 use super::states::StateRegisters;
-use super::{Defect, LayoutError, OpenError, VirtioFunction};
+use super::{Defect, LayoutError, OpenError, VirtioFunction, config_fields};
 
 /// How long a device may take to reset itself, to stop a queue or to be suspended.
 pub(super) const DEADLINE: Duration = Duration::from_secs(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
-/// More queues than this are left alone: nobody has use for them, and each costs memory.
-const QUEUES_MAX: u16 = 1024;
 
 /// What a driver demands of the functions that it drives.
 pub(crate) struct Demands {
@@ -53,6 +52,8 @@ pub struct Parent {
     pub(super) platform: Arc<dyn Platform>,
     pub(super) device_type: u32,
     pub(super) vendor: u32,
+    /// What the function offers, and of that what whoever drives it may use.
+    pub(super) offered: Features,
     pub(super) features: Features,
     /// Without these no driver is let through.
     pub(super) demanded: Features,
@@ -61,6 +62,8 @@ pub struct Parent {
     /// What it has beside the registers of virtio.
     pub(super) states: Option<Box<dyn StateRegisters>>,
     pub(super) queues: Vec<QueueFacts>,
+    /// What its configuration said when it was last driven; without a driver it is not asked (VIRTIO 1.2, 3.1.1).
+    pub(super) idle_config: Mutex<Vec<u8>>,
     vectors: usize,
 }
 
@@ -113,32 +116,18 @@ impl Parent {
             log::debug!("pci {address}: {error}");
             unsuitable(error)
         })?;
-        // Whatever firmware left running must stop before it may reach memory again.
-        reset(&virtio, &**platform).await?;
-        let can_suspend = offers_suspend(&virtio);
-        let features = usable_features(&virtio);
-        if !features.contains(virtio::F::VERSION_1) {
-            return Err(ProbeError::Unsuitable(
-                "the function does not offer VERSION_1",
-            ));
-        }
-        if !features.contains(demands.features) {
-            return Err(ProbeError::Unsuitable(
-                "the function does not offer ACCESS_PLATFORM",
-            ));
-        }
         let msix = claim.msix().map_err(|error| {
             log::warn!("pci {address}: {error}");
             ProbeError::Unsuitable("the function's MSI-X table cannot be used")
         })?;
+        let found = discover(&virtio, &**platform, &demands, msix.as_ref()).await?;
         let vectors = msix.as_ref().map_or(0, Msix::size);
-        let queues = queue_facts(&virtio, msix.as_ref())?;
         drop(msix);
         // Nobody listens to the pin.
         let bits = CommandRegister::BUS_MASTER_ENABLE | CommandRegister::INTERRUPT_DISABLE;
         let master = claim.enable(bits);
         let state = State {
-            queues: fresh_queues(queues.len()),
+            queues: fresh_queues(found.queues.len()),
             ..State::default()
         };
         let mut parent = Self {
@@ -149,11 +138,13 @@ impl Parent {
             platform: Arc::clone(platform),
             device_type: demands.device_type,
             vendor: u32::from(function.identity().subvendor),
-            features,
+            offered: found.offered,
+            features: found.features,
             demanded: demands.features,
-            can_suspend,
+            can_suspend: found.offered.contains(virtio::F::SUSPEND),
             states: None,
-            queues,
+            queues: found.queues,
+            idle_config: Mutex::new(found.config),
             vectors,
         };
         if let Some(states) = (demands.states)(&parent, demands.row) {
@@ -198,6 +189,7 @@ impl Parent {
             // A reset of the virtio registers need not end the log.
             let _ = states.stop_log();
         }
+        self.remember_config();
         let result = reset(&self.virtio, &*self.platform).await;
         let fresh = State {
             queues: fresh_queues(self.queues.len()),
@@ -209,6 +201,39 @@ impl Parent {
     }
 }
 
+impl Parent {
+    /// Reads from the configuration of a device that is driven, or what is remembered of it.
+    pub(super) fn config(&self, offset: u32, bytes: &mut [u8]) -> Result<(), OpError> {
+        if self.raw_status()?.contains(DeviceStatus::DRIVER)
+            || config_fields::of(self.device_type).is_none()
+        {
+            let (device_type, offered) = (self.device_type, self.offered);
+            self.virtio
+                .read_config(device_type, offered, offset, bytes)?;
+            return self.raw_status().map(drop);
+        }
+        bytes.fill(0);
+        let config = self.idle_config.lock();
+        let start = usize::try_from(offset).map_err(|_| OpError::OutOfRange)?;
+        for (byte, known) in bytes.iter_mut().zip(config.iter().skip(start)) {
+            *byte = *known;
+        }
+        Ok(())
+    }
+
+    /// Remembers the configuration of a device that is about to be without a driver.
+    fn remember_config(&self) {
+        let driven = |status: DeviceStatus| status.contains(DeviceStatus::FEATURES_OK);
+        if !self.raw_status().is_ok_and(driven) {
+            return;
+        }
+        let copy = config_fields::copy(&self.virtio, self.device_type, self.offered);
+        if let (Ok(copy), Ok(_)) = (copy, self.raw_status()) {
+            *self.idle_config.lock() = copy;
+        }
+    }
+}
+
 fn fresh_queues(count: usize) -> Vec<QueueState> {
     vec![QueueState::default(); count]
 }
@@ -217,17 +242,6 @@ impl fmt::Debug for Parent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Parent({:?}, {} queues)", self.claim, self.queues.len())
     }
-}
-
-/// VIRTIO 1.2, 4.1.4.3.2: after writing 0 the driver waits until it reads 0.
-async fn reset(virtio: &VirtioFunction, platform: &dyn Platform) -> Result<(), OpError> {
-    virtio.common().set_status(DeviceStatus::empty());
-    wait(platform, &|| match virtio.common().status() {
-        None => Some(Err(OpError::Gone)),
-        Some(status) if status.is_empty() => Some(Ok(())),
-        Some(_) => None,
-    })
-    .await
 }
 
 /// What a device says so far to what it has been asked for; nothing, as long as it is at it.
@@ -245,75 +259,6 @@ pub(super) async fn wait(platform: &dyn Platform, answer: &Answer<'_>) -> Result
         }
         platform.sleep(POLL_INTERVAL).await;
     }
-}
-
-/// What the function offers, less what changes how queues are notified beyond what a doorbell can say, or
-/// needs more than one function.
-fn usable_features(virtio: &VirtioFunction) -> Features {
-    let not_for_us = virtio::F::NOTIF_CONFIG_DATA | virtio::F::ADMIN_VQ | virtio::F::SR_IOV;
-    let mut features = Features::from_bits(virtio.common().device_features());
-    features = features.difference(Features::from(not_for_us | virtio::F::SUSPEND));
-    if offers_suspend(virtio) {
-        // Whoever resumes the device kicks its queues, without knowing where their drivers stand.
-        features = features.difference(Features::from(virtio::F::NOTIFICATION_DATA));
-    }
-    if !virtio.common().has_queue_reset() {
-        features = features.difference(Features::from(virtio::F::RING_RESET));
-    }
-    features
-}
-
-fn offers_suspend(virtio: &VirtioFunction) -> bool {
-    Features::from_bits(virtio.common().device_features()).contains(virtio::F::SUSPEND)
-}
-
-/// Reads what every queue is. The queues end with the first that does not exist.
-fn queue_facts(
-    virtio: &VirtioFunction,
-    msix: Option<&Msix>,
-) -> Result<Vec<QueueFacts>, ProbeError> {
-    let count = virtio.common().num_queues();
-    if count == u16::MAX {
-        return Err(ProbeError::Device(OpError::Gone));
-    }
-    let mut queues = Vec::new();
-    for index in 0..count.min(QUEUES_MAX) {
-        let queue = virtio.common().queue(index);
-        let (size_max, notify_off) = (queue.size(), queue.notify_off());
-        drop(queue);
-        if size_max == 0 {
-            break;
-        }
-        queues.push(QueueFacts {
-            size_max,
-            notify_off,
-            page: None,
-            interrupts: Arc::default(),
-        });
-    }
-    let pages = free_pages(virtio, &queues, msix);
-    for (queue, page) in queues.iter_mut().zip(pages) {
-        queue.page = page;
-    }
-    if queues.is_empty() {
-        return Err(ProbeError::Unsuitable("the function has no queue"));
-    }
-    Ok(queues)
-}
-
-/// The doorbell pages of the queues that have one for themselves.
-fn free_pages(
-    virtio: &VirtioFunction,
-    queues: &[QueueFacts],
-    msix: Option<&Msix>,
-) -> Vec<Option<NotificationArea>> {
-    let page = |(index, queue): (usize, &QueueFacts)| {
-        let others = queues.iter().enumerate();
-        let others = others.filter(|(other, _)| *other != index);
-        let offsets = others.map(|(_, other)| other.notify_off);
-        virtio.notification_page(queue.notify_off, offsets, msix)
-    };
-    queues.iter().enumerate().map(page).collect()
 }
 
 fn unsuitable(error: OpenError) -> ProbeError {

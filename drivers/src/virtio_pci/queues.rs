@@ -9,11 +9,15 @@ use alloc::vec::Vec;
 
 use vdpa::VdpaOps;
 use vdpa::ops::{OpError, QueueState as RingPlace};
+use virtio::DeviceStatus;
 use virtq::{RingFeatures, RingState};
 
 use super::NO_VECTOR;
 use super::parent::{Answer, DEADLINE, Parent, QueueState, wait};
 use super::states::StateRegisters;
+
+/// What the status of a device has that has been started.
+const RUNS: DeviceStatus = DeviceStatus::DRIVER_OK.union(DeviceStatus::SUSPEND);
 
 /// Whether the device may use a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub(super) enum Phase {
     /// Nobody has started it.
     #[default]
     Down,
+    /// Started for who looks from above, and to be enabled with `DRIVER_OK`.
+    Due,
     Running,
     /// Started for who looks from above, but the device has been told to stop it.
     Halted,
@@ -50,16 +56,26 @@ impl QueueState {
 }
 
 impl Parent {
+    /// Lets the device use a queue: at once if it runs, and with `DRIVER_OK` otherwise, because the vectors that come
+    /// before are shared out among all queues.
     pub(super) fn start_queue(&self, index: u16) -> Result<(), OpError> {
+        if self.raw_status()?.intersects(RUNS) {
+            return self.enable_queue(index);
+        }
+        self.edit(index, |queue| queue.phase = Phase::Due);
+        Ok(())
+    }
+
+    /// Tells the device everything about a queue, and enables it last (VIRTIO 1.2, 4.1.4.3.2).
+    pub(super) fn enable_queue(&self, index: u16) -> Result<(), OpError> {
         let common = self.virtio.common();
         let mut state = self.state.lock();
-        // After `DRIVER_OK` the queue has been stopped alone, and its vector taken from it.
         if let Some(interrupts) = &state.interrupts {
             interrupts.tell_queue(common, index)?;
         }
         if let Some(states) = &self.states {
             let running = |(at, queue): (u16, &QueueState)| {
-                (at == index || queue.phase != Phase::Down).then_some(at)
+                (at == index || matches!(queue.phase, Phase::Running | Phase::Halted)).then_some(at)
             };
             let running: Vec<_> = (0..).zip(&state.queues).filter_map(running).collect();
             states.announce(&running, state.driver_features);
@@ -79,9 +95,11 @@ impl Parent {
         }
         drop(state);
         let queue = common.queue(index);
-        // Having been stopped alone may have taken these back, too.
+        // Having been stopped alone may have taken these back.
         if let (Some(size), Some(address)) = place {
-            queue.set_size(size);
+            if queue.set_size(size) != size {
+                return Err(OpError::Invalid);
+            }
             queue.set_address(address);
         }
         queue.enable();
@@ -153,8 +171,12 @@ impl Parent {
         .await
     }
 
-    /// What the register says: whether the device uses the queue.
+    /// What the register says: whether the device uses the queue. Of a device that nobody drives no queue can be
+    /// selected (VIRTIO 1.2, 3.1.1).
     pub(super) fn is_enabled(&self, index: u16) -> Result<bool, OpError> {
+        if !self.raw_status()?.contains(DeviceStatus::DRIVER) {
+            return Ok(false);
+        }
         match self.virtio.common().queue(index).enabled() {
             0 => Ok(false),
             1 => Ok(true),
@@ -167,7 +189,7 @@ impl Parent {
     pub(super) fn is_ready(&self, index: u16) -> Result<bool, OpError> {
         let enabled = self.is_enabled(index)?;
         let phase = self.edit(index, |queue| queue.phase);
-        Ok(enabled || phase == Phase::Halted)
+        Ok(enabled || matches!(phase, Phase::Due | Phase::Halted))
     }
 
     pub(super) fn set_position(&self, index: u16, state: RingPlace) -> Result<(), OpError> {

@@ -108,6 +108,7 @@ fn a_vector_for_everything_tells_of_the_configuration_too() {
 #[test]
 fn a_configuration_that_never_settles_is_given_up() {
     let (bench, device) = Bench::one(net());
+    let rig = Rig::start(bench.platform(), &device, must());
     bench
         .card()
         .set_faults(|faults| faults.generation = Generation::Changes(3));
@@ -121,6 +122,7 @@ fn a_configuration_that_never_settles_is_given_up() {
     assert_eq!(device.read_config(0, &mut mac), Err(OpError::Timeout));
     assert!(bench.card().counters().accesses - before < 1000);
     bench.assert_lawful();
+    rig.stop();
 }
 
 #[test]

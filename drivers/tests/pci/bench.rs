@@ -33,13 +33,19 @@ impl Driven {
     pub fn plan(self, plan: Plan) -> Plan {
         match self {
             Self::VpVdpa => plan,
-            Self::Ifcvf => Plan {
-                device: 0x1041,
-                subvendor: 0x8086,
-                subdevice: 0x001a,
-                features: plan.features | self.features(),
-                ..plan
-            },
+            Self::Ifcvf => {
+                let (device, subdevice) = match plan.device {
+                    0x1042 => (0x1042, 0x0002),
+                    _ => (0x1041, 0x001a),
+                };
+                Plan {
+                    device,
+                    subvendor: 0x8086,
+                    subdevice,
+                    features: plan.features | self.features(),
+                    ..plan
+                }
+            }
         }
     }
 

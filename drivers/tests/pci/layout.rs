@@ -243,7 +243,7 @@ fn the_structures_are_where_the_capabilities_say() {
     let mut bytes = [0; 4];
     open(VirtioCap::usual())
         .unwrap()
-        .read_config(4, &mut bytes)
+        .read_config(0x3f, vdpa::Features::EMPTY, 4, &mut bytes)
         .unwrap();
     assert_eq!(bytes, [4, 5, 6, 7]);
 }

@@ -98,6 +98,11 @@ impl VirtioDevice {
         if let Err(error) = agree(to, setup.features, |_| setup.features).await {
             return Err(self.stop(to, error).await);
         }
+        // The configuration of a device is not read before somebody drives it (VIRTIO 1.2, 3.1.1).
+        if let Err(error) = check_config(to, &setup) {
+            let _ = to.reset().await;
+            return Err(error);
+        }
         let places = Places::between(from, to);
         let states = match self.bring_to_rest(&setup, places).await {
             Ok(states) => states,
@@ -175,6 +180,11 @@ fn check_match(
     if !setup.queues.iter().all(|queue| fits(to, queue)) {
         return Err(MoveError::LacksQueues);
     }
+    Ok(())
+}
+
+/// Compares the fields of the configuration that a driver keeps to.
+fn check_config(to: &Arc<dyn Transport>, setup: &Setup) -> Result<(), MoveError> {
     match setup.fixed.is_allowed_by(to) {
         Ok(true) => Ok(()),
         Ok(false) => Err(MoveError::OtherConfig),

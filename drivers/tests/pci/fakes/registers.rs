@@ -8,6 +8,8 @@ use virtq::DmaAddr;
 use super::virtio::{Plan, ring_reset, suspend};
 
 const NO_VECTOR: u16 = 0xffff;
+/// `ACKNOWLEDGE` and `DRIVER`.
+const DRIVEN: u8 = 3;
 const DRIVER_OK: u8 = 4;
 const SUSPEND: u8 = 16;
 
@@ -46,6 +48,10 @@ pub struct State {
     device_select: u32,
     driver_select: u32,
     pub driver_features: u64,
+    /// Without these the device does not accept what the driver wants.
+    pub insists_on: u64,
+    /// How the configuration has changed.
+    pub config_xor: u8,
     pub config_vector: u16,
     /// Vectors that the device does not take.
     pub refused: Option<u16>,
@@ -67,6 +73,8 @@ pub struct Queue {
     max: u16,
     pub size: u16,
     pub vector: u16,
+    /// The vector when the queue was enabled.
+    interrupts_with: u16,
     pub enabled: bool,
     pub resetting: bool,
     address: [u32; 6],
@@ -81,10 +89,20 @@ impl Queue {
             max,
             size: max,
             vector: NO_VECTOR,
+            interrupts_with: NO_VECTOR,
             enabled: false,
             resetting: false,
             address,
             half_written: None,
+        }
+    }
+
+    /// The vector of its interrupts: later writes to the register come too late for a queue that is enabled.
+    pub fn interrupt(&self) -> u16 {
+        if self.enabled {
+            self.interrupts_with
+        } else {
+            self.vector
         }
     }
 
@@ -126,6 +144,8 @@ impl State {
             device_select: 0,
             driver_select: 0,
             driver_features: 0,
+            insists_on: 0,
+            config_xor: 0,
             config_vector: NO_VECTOR,
             refused: None,
             select: 0,
@@ -209,6 +229,19 @@ impl State {
     pub(super) fn write_common(&mut self, plan: &Plan, offset: u64, width: u8, value: u32) {
         self.expect_width(offset, width, natural_width(offset));
         let half = u16::try_from(value & 0xffff).expect("masked");
+        if offset != 0x14 && self.status & DRIVEN != DRIVEN {
+            let violation = format!(
+                "VIRTIO 1.2, 3.1.1: common {offset:#x} written at status {}",
+                self.status
+            );
+            self.violations.push(violation);
+        }
+        let enabled = self.queue().is_some_and(|queue| queue.enabled);
+        if enabled && matches!(offset, 0x18..=0x1c | 0x20..=0x37) {
+            let violation =
+                format!("VIRTIO 1.2, 4.1.4.3.2: common {offset:#x} of a queue that is enabled");
+            self.violations.push(violation);
+        }
         match offset {
             0x00 => self.device_select = value,
             0x08 => self.driver_select = value,
@@ -230,7 +263,10 @@ impl State {
                     queue.size = half;
                 }
             }
-            0x1c if half == 1 => self.queue().expect("a queue that exists").enabled = true,
+            0x1c if half == 1 => {
+                let queue = self.queue().expect("a queue that exists");
+                (queue.enabled, queue.interrupts_with) = (true, queue.vector);
+            }
             // VIRTIO 1.2, 4.1.4.3.2: the driver must not write 0.
             0x1c => self.violations.push("0 written to queue_enable".into()),
             0x20..=0x37 => {
@@ -257,7 +293,12 @@ impl State {
         }
         if status != 0 {
             let offered = self.driver_features & !plan.features == 0;
-            self.status = if offered { status } else { status & !8 };
+            let enough = self.insists_on & !self.driver_features == 0;
+            self.status = if offered && enough {
+                status
+            } else {
+                status & !8
+            };
             return;
         }
         match self.resetting {

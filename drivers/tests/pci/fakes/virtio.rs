@@ -105,6 +105,13 @@ pub fn version_1() -> u64 {
     vdpa::Features::from(virtio::F::VERSION_1).bits()
 }
 
+/// `VERSION_1`, and what the fields of a network device come with.
+pub fn net_fields() -> u64 {
+    use virtio::net::F;
+    let fields = F::MAC | F::STATUS | F::MQ | F::MTU | F::SPEED_DUPLEX | F::RSS;
+    version_1() | vdpa::Features::from(fields).bits()
+}
+
 pub fn ring_reset() -> u64 {
     vdpa::Features::from(virtio::F::RING_RESET).bits()
 }
@@ -167,7 +174,7 @@ impl FakeVirtio {
 
     /// The device has used buffers of a queue.
     pub fn interrupt_queue(&self, queue: usize, platform: &FakePlatform) {
-        let vector = self.state.lock().queues[queue].vector;
+        let vector = self.state.lock().queues[queue].interrupt();
         self.interrupt(vector, 1, platform);
     }
 
@@ -256,7 +263,8 @@ impl BarModel for FakeVirtio {
                     state.generation = Generation::Changes(left - 1);
                     state.counter = state.counter.wrapping_add(1);
                 }
-                let byte = |at: usize| self.plan.config.get(at).copied().unwrap_or(0);
+                let xor = state.config_xor;
+                let byte = |at: usize| self.plan.config.get(at).map_or(0, |byte| byte ^ xor);
                 let start = usize::try_from(at - DEVICE).expect("small");
                 (0..usize::from(width))
                     .rev()

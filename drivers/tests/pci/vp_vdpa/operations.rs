@@ -9,7 +9,7 @@ use vdpa::{Features, Platform, VdpaOps};
 use virtio::DeviceStatus;
 
 use crate::fakes::registers::Generation;
-use crate::fakes::virtio::{Plan, ring_reset, version_1};
+use crate::fakes::virtio::{Plan, net_fields, ring_reset, version_1};
 
 use super::{Bench, Calls, NAME, address, driver, running};
 
@@ -59,11 +59,10 @@ fn a_started_device_has_what_was_asked_for() {
 #[test]
 fn refused_features_are_reported() {
     let (bench, vdpa) = Bench::probed(Plan::default());
-    // The bus does not let a feature through that is not offered, so the device changes its mind.
     bench.run(vdpa.set_status(driver())).unwrap();
     vdpa.set_driver_features(Features::from_bits(version_1()))
         .unwrap();
-    bench.device.state.lock().driver_features |= 1;
+    bench.device.state.lock().insists_on = 1;
     let agreed = bench.run(vdpa.set_status(driver() | DeviceStatus::FEATURES_OK));
     assert_eq!(agreed, Err(OpError::FeaturesRefused));
 }
@@ -81,7 +80,13 @@ fn features_that_need_more_than_a_doorbell_are_not_offered() {
 
 #[test]
 fn configuration_is_read_in_the_width_of_the_field() {
-    let (bench, vdpa) = Bench::probed(Plan::default());
+    let plan = Plan {
+        features: net_fields(),
+        ..Plan::default()
+    };
+    let (bench, vdpa) = Bench::probed(plan);
+    bench.run(vdpa.set_status(driver())).unwrap();
+    bench.device.state.lock().config_reads.clear();
     let read = |offset, len| {
         let mut bytes = vec![0; len];
         vdpa.read_config(offset, &mut bytes).map(|()| bytes)
@@ -93,12 +98,67 @@ fn configuration_is_read_in_the_width_of_the_field() {
     assert_eq!(read(0xfff, 2), Err(OpError::OutOfRange));
     assert_eq!(read(u32::MAX, 2), Err(OpError::OutOfRange));
     let widths = bench.device.state.lock().config_reads.clone();
-    assert_eq!(widths, [1, 1, 1, 1, 1, 1, 2, 4, 4, 1, 1, 1, 1]);
+    assert_eq!(widths, [1, 1, 1, 1, 1, 1, 2, 2, 2, 4, 1, 1, 1, 2]);
+}
+
+#[test]
+fn configuration_that_comes_with_no_feature_is_not_read() {
+    let (bench, vdpa) = Bench::probed(Plan::default());
+    bench.run(vdpa.set_status(driver())).unwrap();
+    let mut bytes = [1; 16];
+    vdpa.read_config(0, &mut bytes).unwrap();
+    assert_eq!(bytes, [0; 16]);
+    assert_eq!(bench.device.state.lock().config_reads, []);
+}
+
+#[test]
+fn a_type_that_nobody_knows_has_fields_as_long_as_they_are_asked_for() {
+    let (bench, vdpa) = Bench::probed(Plan {
+        device: 0x107f,
+        ..Plan::default()
+    });
+    bench.run(vdpa.set_status(driver())).unwrap();
+    for (offset, len) in [(0, 6), (6, 2), (8, 8), (4, 4)] {
+        let mut bytes = vec![0; len];
+        vdpa.read_config(offset, &mut bytes).unwrap();
+        assert_eq!(u32::from(bytes[0]), offset);
+    }
+    let widths = bench.device.state.lock().config_reads.clone();
+    assert_eq!(widths, [1, 1, 1, 1, 1, 1, 2, 4, 4, 4]);
+}
+
+#[test]
+fn without_a_driver_the_configuration_is_what_was_last_read() {
+    let plan = Plan {
+        features: net_fields(),
+        ..Plan::default()
+    };
+    let (bench, vdpa) = Bench::probed(plan);
+    bench.device.state.lock().config_reads.clear();
+    let mut bytes = [0; 17];
+    vdpa.read_config(2, &mut bytes[..6]).unwrap();
+    assert_eq!(bytes[..6], [2, 3, 4, 5, 6, 7]);
+    assert_eq!(bench.device.state.lock().config_reads, []);
+    assert_eq!(
+        vdpa.write_config(0, &[1]),
+        Err(OpError::WrongState),
+        "VIRTIO 1.2, 3.1.1"
+    );
+    bench.start(&vdpa, net_fields(), &Calls::default()).unwrap();
+    bench.device.state.lock().config_xor = 0x80;
+    bench.run(vdpa.reset()).unwrap();
+    vdpa.read_config(2, &mut bytes[..6]).unwrap();
+    assert_eq!(bytes[..6], [0x82, 0x83, 0x84, 0x85, 0x86, 0x87]);
+    assert_eq!(bench.device.violations(), Vec::<String>::new());
 }
 
 #[test]
 fn configuration_that_changes_while_it_is_read_is_read_again() {
-    let (bench, vdpa) = Bench::probed(Plan::default());
+    let (bench, vdpa) = Bench::probed(Plan {
+        features: net_fields(),
+        ..Plan::default()
+    });
+    bench.run(vdpa.set_status(driver())).unwrap();
     bench.device.state.lock().generation = Generation::Changes(3);
     let before = vdpa.config_generation().unwrap();
     let mut bytes = [0; 4];
@@ -109,7 +169,11 @@ fn configuration_that_changes_while_it_is_read_is_read_again() {
 
 #[test]
 fn configuration_that_changes_for_ever_is_given_up() {
-    let (bench, vdpa) = Bench::probed(Plan::default());
+    let (bench, vdpa) = Bench::probed(Plan {
+        features: net_fields(),
+        ..Plan::default()
+    });
+    bench.run(vdpa.set_status(driver())).unwrap();
     bench.device.state.lock().generation = Generation::Changes(u32::MAX);
     assert_eq!(vdpa.read_config(0, &mut [0; 4]), Err(OpError::Timeout));
 }
