@@ -138,6 +138,11 @@ impl Site {
 }
 
 impl Client {
+    /// The port of the loopback interface that leads to the site.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Asks for `path` with these headers.
     ///
     /// # Errors

@@ -5,16 +5,17 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Display;
 
-use picoserve::response::StatusCode;
+use web::http::refusal::Refusal;
 use web::listing;
 
 use crate::download::Download;
 
 const HTML: &str = "text/html; charset=utf-8";
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 
 /// An answer.
 pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
+    pub(crate) status: u16,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) content: Option<Content>,
 }
@@ -48,7 +49,7 @@ impl Payload {
 impl Answer {
     pub(crate) fn new(status: u16, media_type: &'static str, payload: Payload) -> Self {
         Self {
-            status: StatusCode::new(status),
+            status,
             headers: Vec::from([("X-Content-Type-Options", "nosniff".to_string())]),
             content: Some(Content {
                 media_type,
@@ -70,10 +71,24 @@ impl Answer {
         Self::html(status, listing::message(status, headline, sentence)).uncached()
     }
 
+    /// A request that was not read to its end.
+    pub(crate) fn refused(refusal: Refusal) -> Self {
+        Self::text(refusal.status(), TEXT, format!("{refusal}\n")).uncached()
+    }
+
     /// The client's copy is good.
     pub(crate) fn not_modified() -> Self {
+        Self::empty(304)
+    }
+
+    /// What can be done here, for `OPTIONS`.
+    pub(crate) fn options(methods: &str) -> Self {
+        Self::empty(204).with_header("Allow", methods)
+    }
+
+    fn empty(status: u16) -> Self {
         Self {
-            status: StatusCode::NOT_MODIFIED,
+            status,
             headers: Vec::new(),
             content: None,
         }

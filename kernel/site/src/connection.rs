@@ -6,20 +6,16 @@
 
 use alloc::vec;
 
-use embassy_net::tcp::TcpSocket;
-use embassy_sync::blocking_mutex::raw::NoopRawMutex;
-use embassy_sync::signal::Signal;
-use embassy_time::Duration;
+use embassy_net::tcp::{self, TcpSocket};
+use embassy_time::{Duration, Instant, TimeoutError, with_deadline, with_timeout};
 use log::debug;
-use picoserve::io::{Read, Write};
-use picoserve::request::{Path, Request};
-use picoserve::response::{Content, IntoResponse, Response, ResponseWriter};
-use picoserve::routing::PathRouterService;
-use picoserve::{Config, ResponseSent, Router, Server, Timeouts};
+use web::http::head::{Head, Persistence};
+use web::http::reader::{self, Body, Reader};
+use web::http::refusal::Refusal;
+use web::http::response;
 
-use web::management::BODY_MAX;
-
-use crate::answer::{self, Payload};
+use crate::answer::Answer;
+use crate::sending;
 use crate::site::Site;
 
 /// How many connections can be open at once. The stack needs some sockets itself.
@@ -30,31 +26,45 @@ const KEPT_ALIVE: usize = CONNECTIONS / 2;
 
 const RECEIVE_BYTES: usize = 4 * 1024;
 const SEND_BYTES: usize = 32 * 1024;
-const REQUEST_BYTES: usize = 4 * 1024;
 
-const TIMEOUTS: Timeouts = Timeouts {
-    start_read_request: Duration::from_secs(10),
-    persistent_start_read_request: Duration::from_secs(15),
-    read_request: Duration::from_secs(5),
-    write: Duration::from_secs(20),
-};
-const KEEP: Config = Config::new(TIMEOUTS).keep_connection_alive();
-const CLOSE: Config = Config::new(TIMEOUTS).close_connection_after_response();
+/// How long a client may be silent before its first request and between two.
+const SILENCE: Duration = Duration::from_secs(15);
+/// How long the head of a request may take from its first byte on, and its body.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a connection is read on after its last answer.
+const LINGER: Duration = Duration::from_secs(2);
 
-/// Raised when a body cannot be completed: then the connection ends, which is all that HTTP/1.1 has to
-/// say so once the headers are out (RFC 9112, 8).
-pub(crate) type Abort = Signal<NoopRawMutex, ()>;
+/// Why a connection is broken off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error("the client broke it off")]
+    Reset,
+    #[error("the client does not take its answer")]
+    Slow,
+    #[error("the answer cannot be completed")]
+    Incomplete,
+}
+
+impl From<tcp::Error> for Broken {
+    fn from(error: tcp::Error) -> Self {
+        match error {
+            tcp::Error::ConnectionReset => Self::Reset,
+        }
+    }
+}
+
+/// What the wait for a request ends with.
+enum Awaited {
+    Request,
+    /// The client has said all that it wanted to.
+    End,
+}
 
 /// Accepts one connection after the other and answers their requests.
 pub(crate) async fn serve(site: &'static Site, port: u16) {
     let mut receive = vec![0; RECEIVE_BYTES];
     let mut send = vec![0; SEND_BYTES];
-    let mut request = vec![0; REQUEST_BYTES];
-    let abort = Abort::new();
-    let router = Router::from_service(Service {
-        site,
-        abort: &abort,
-    });
+    let mut requests = vec![0; reader::BUFFER_BYTES];
     loop {
         let mut socket = TcpSocket::new(site.stack, &mut receive, &mut send);
         if let Err(error) = socket.accept(port).await {
@@ -65,105 +75,117 @@ pub(crate) async fn serve(site: &'static Site, port: u16) {
         socket.set_timeout(Some(Duration::from_secs(30)));
         let open = &site.counters.open;
         open.update(|open| open + 1);
-        let config = if open.get() <= KEPT_ALIVE {
-            &KEEP
-        } else {
-            &CLOSE
-        };
-        abort.reset();
-        let server = Server::new(&router, config, &mut request)
-            .with_graceful_shutdown(abort.wait(), Duration::from_ticks(0));
-        if let Err(error) = server.serve(socket).await {
-            debug!("site: connection: {error}");
-        }
+        let end = converse(site, &mut socket, &mut requests).await;
         open.update(|open| open - 1);
+        match end {
+            Ok(()) => linger(&mut socket, &mut requests).await,
+            Err(broken) => {
+                debug!("site: connection: {broken}");
+                socket.abort();
+            }
+        }
+        // What is still to be sent, the end of the connection with it.
+        let _ = with_timeout(LINGER, socket.flush()).await;
     }
 }
 
 /// Answers the requests of one connection.
-struct Service<'a> {
-    site: &'a Site,
-    abort: &'a Abort,
-}
-
-impl PathRouterService for Service<'_> {
-    async fn call_path_router_service<R: Read, W: ResponseWriter<Error = R::Error>>(
-        &self,
-        (): &(),
-        (): (),
-        _path: Path<'_>,
-        request: Request<'_, R>,
-        writer: W,
-    ) -> Result<ResponseSent, W::Error> {
-        let Request {
-            parts,
-            mut body_connection,
-            ..
-        } = request;
-        // A body that cannot be had is answered as one that is too long: nobody waits for it.
-        let body = if body_connection.content_length() <= BODY_MAX {
-            body_connection.body().read_all().await.ok()
+async fn converse(
+    site: &Site,
+    socket: &mut TcpSocket<'_>,
+    buffer: &mut [u8],
+) -> Result<(), Broken> {
+    let mut reader = Reader::new(buffer);
+    loop {
+        match await_head(socket, &mut reader).await? {
+            Ok(Awaited::Request) => {}
+            Ok(Awaited::End) => return Ok(()),
+            Err(refusal) => return refuse(site, socket, refusal).await,
+        }
+        let (head, mut body) = match reader.split() {
+            Ok(request) => request,
+            Err(refusal) => return refuse(site, socket, refusal).await,
+        };
+        let bytes = match await_body(socket, &head, &mut body).await? {
+            Ok(Awaited::Request) => Some(body.bytes()),
+            Ok(Awaited::End) => return Ok(()),
+            Err(Refusal::BodyTooLong) => None,
+            Err(refusal) => return refuse(site, socket, refusal).await,
+        };
+        let answer = site.answer(&head, bytes).await;
+        let persistence = if bytes.is_some() && site.counters.open.get() <= KEPT_ALIVE {
+            head.persistence()
         } else {
-            None
+            Persistence::Close
         };
-        let answer = self.site.answer(&parts, body.as_deref()).await;
-        let connection = body_connection.finalize().await?;
-        let headers = answer.headers.as_slice();
-        let Some(content) = answer.content else {
-            return Response::empty(answer.status)
-                .with_headers(headers)
-                .write_to(connection, writer)
-                .await;
-        };
-        let Self { site, abort } = *self;
-        Response::new(
-            answer.status,
-            Body {
-                site,
-                abort,
-                content,
-            },
-        )
-        .with_headers(headers)
-        .write_to(connection, writer)
-        .await
+        sending::send(site, socket, answer, persistence).await?;
+        if persistence == Persistence::Close {
+            return Ok(());
+        }
+        reader.next();
     }
 }
 
-/// The body of an answer on its way out.
-struct Body<'a> {
-    site: &'a Site,
-    abort: &'a Abort,
-    content: answer::Content,
-}
-
-impl Content for Body<'_> {
-    fn content_type(&self) -> &'static str {
-        self.content.media_type
-    }
-
-    fn content_length(&self) -> usize {
-        usize::try_from(self.content.payload.length()).unwrap_or(usize::MAX)
-    }
-
-    async fn write_content<W: Write>(self, mut writer: W) -> Result<(), W::Error> {
-        let Self {
-            site,
-            abort,
-            content,
-        } = self;
-        match content.payload {
-            Payload::Text(text) => {
-                writer.write_all(text.as_bytes()).await?;
-                site.counters.count_sent(text.len());
-                Ok(())
-            }
-            Payload::Download(download) => {
-                download
-                    .send(writer, abort, |bytes| site.counters.count_sent(bytes))
-                    .await
-            }
-            Payload::Length(_) => Ok(()),
+async fn await_head(
+    socket: &mut TcpSocket<'_>,
+    reader: &mut Reader<'_>,
+) -> Result<Result<Awaited, Refusal>, Broken> {
+    let silence_ends = Instant::now() + SILENCE;
+    let mut deadline = None;
+    loop {
+        match reader.has_head() {
+            Ok(true) => return Ok(Ok(Awaited::Request)),
+            Ok(false) => {}
+            Err(refusal) => return Ok(Err(refusal)),
+        }
+        let until = if reader.is_idle() {
+            silence_ends
+        } else {
+            *deadline.get_or_insert_with(|| Instant::now() + REQUEST_DEADLINE)
+        };
+        match with_deadline(until, socket.read(reader.space())).await {
+            Ok(Ok(0)) => return Ok(Ok(Awaited::End)),
+            Ok(count) => reader.received(count?),
+            Err(TimeoutError) if reader.is_idle() => return Ok(Ok(Awaited::End)),
+            Err(TimeoutError) => return Ok(Err(Refusal::Timeout)),
         }
     }
+}
+
+async fn await_body(
+    socket: &mut TcpSocket<'_>,
+    head: &Head<'_>,
+    body: &mut Body<'_>,
+) -> Result<Result<Awaited, Refusal>, Broken> {
+    let deadline = Instant::now() + REQUEST_DEADLINE;
+    let mut asks = head.expects_continue && body.is_untouched();
+    loop {
+        match body.is_complete() {
+            Ok(true) => return Ok(Ok(Awaited::Request)),
+            Ok(false) => {}
+            Err(refusal) => return Ok(Err(refusal)),
+        }
+        if core::mem::take(&mut asks) {
+            sending::write_all(socket, response::CONTINUE.as_bytes()).await?;
+        }
+        match with_deadline(deadline, socket.read(body.space())).await {
+            Ok(Ok(0)) => return Ok(Ok(Awaited::End)),
+            Ok(count) => body.received(count?),
+            Err(TimeoutError) => return Ok(Err(Refusal::Timeout)),
+        }
+    }
+}
+
+/// The one answer to a request that is not read to its end.
+async fn refuse(site: &Site, socket: &mut TcpSocket<'_>, refusal: Refusal) -> Result<(), Broken> {
+    debug!("site: refused: {refusal}");
+    sending::send(site, socket, Answer::refused(refusal), Persistence::Close).await
+}
+
+/// Ends the connection on this side, and reads until the other side ends it, so that its last answer is not lost
+/// to a reset (RFC 9112, 9.6).
+async fn linger(socket: &mut TcpSocket<'_>, buffer: &mut [u8]) {
+    socket.close();
+    let deadline = Instant::now() + LINGER;
+    while let Ok(Ok(1..)) = with_deadline(deadline, socket.read(buffer)).await {}
 }

@@ -2,27 +2,23 @@
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::future;
 use core::ops::Range;
 
 use drivers::blk::BlkError;
 use embassy_futures::join::join;
-use embassy_time::{Duration, with_timeout};
+use embassy_net::tcp::TcpSocket;
 use hadris_fs::Extent;
-use log::{debug, warn};
-use picoserve::io::Write;
+use log::warn;
 use virtq::DmaBuffer;
 use web::pieces::{Piece, first_piece};
 use web::volume::{File, VolumeError};
 
-use crate::connection::Abort;
+use crate::connection::Broken;
 use crate::files::Files;
+use crate::sending;
 
 /// How much is read at once. Two such buffers are in use per download.
 const PIECE_BYTES: usize = 64 * 1024;
-
-/// A client that takes longer for a piece holds a connection that others want.
-const PIECE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Why a file could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,26 +72,19 @@ impl Download {
         self.length
     }
 
-    /// Writes the bytes, and calls `count` with the number of each piece that went out. If
-    /// they cannot be read to the end, or the client takes too long, the connection is aborted.
-    pub(crate) async fn send<W: Write>(
+    /// Writes the bytes, and calls `count` with the number of each piece that went out.
+    pub(crate) async fn send(
         self,
-        mut writer: W,
-        abort: &Abort,
+        socket: &mut TcpSocket<'_>,
         count: impl Fn(usize),
-    ) -> Result<(), W::Error> {
+    ) -> Result<(), Broken> {
         let Self {
             mut reader, first, ..
         } = self;
         let mut ready = first;
         while let Some(Read { buffer, wanted }) = ready {
             let bytes = &buffer[wanted];
-            let written = with_timeout(PIECE_DEADLINE, writer.write_all(bytes));
-            let (written, next) = join(written, reader.next()).await;
-            let Ok(written) = written else {
-                debug!("site: a client took too long for its download");
-                return cut(abort).await;
-            };
+            let (written, next) = join(sending::write_all(socket, bytes), reader.next()).await;
             written?;
             count(bytes.len());
             reader.spare = Some(buffer);
@@ -104,18 +93,12 @@ impl Download {
                 Err(error) => {
                     let disk = reader.files.disk.name();
                     warn!("site: {disk}: a download was cut short: {error}");
-                    return cut(abort).await;
+                    return Err(Broken::Incomplete);
                 }
             };
         }
         Ok(())
     }
-}
-
-/// Ends the connection, and with it this future.
-async fn cut<T>(abort: &Abort) -> T {
-    abort.signal(());
-    future::pending().await
 }
 
 /// Reads a part of a file piece by piece.

@@ -17,6 +17,7 @@ mod download;
 mod files;
 mod inventory;
 mod management;
+mod sending;
 mod site;
 
 use alloc::boxed::Box;

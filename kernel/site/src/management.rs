@@ -1,28 +1,31 @@
 //! Management of vDPA devices over HTTP.
 
-use picoserve::request::RequestParts;
 use vdpa_tool::{Command, Form, Output, ToolError};
+use web::http::head::Head;
 use web::management::{self, Admin, ROOT, Refusal, Request};
 
-use crate::answer::Answer;
-use crate::site::{Site, header};
+use crate::answer::{Answer, TEXT};
+use crate::site::Site;
 
 const JSON: &str = "application/json";
-const TEXT: &str = "text/plain; charset=utf-8";
+const METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 
-/// The path below the root of management, if the request is for it.
-pub(crate) fn path<'a>(request: &RequestParts<'a>) -> Option<&'a str> {
-    let below = request.path().encoded().strip_prefix(ROOT)?;
+/// The path below the root of management, if it leads there.
+pub(crate) fn path(path: &str) -> Option<&str> {
+    let below = path.strip_prefix(ROOT)?;
     (below.is_empty() || below.starts_with('/')).then_some(below)
 }
 
 /// The answer to a request below that root. `body` is `None`, if it is too long.
 pub(crate) async fn answer(
     site: &Site,
-    request: &RequestParts<'_>,
+    request: &Head<'_>,
     path: &str,
     body: Option<&[u8]>,
 ) -> Answer {
+    if request.method == "OPTIONS" {
+        return Answer::options(METHODS);
+    }
     let result = match body {
         Some(body) => carry_out(site, request, path, body).await,
         None => Err(Refusal::too_long()),
@@ -32,13 +35,13 @@ pub(crate) async fn answer(
         Err(refusal) => {
             let answer = Answer::text(refusal.status, JSON, refusal.json());
             match refusal.status {
-                405 => answer.with_header("Allow", "GET, HEAD, POST, DELETE"),
+                405 => answer.with_header("Allow", METHODS),
                 _ => answer,
             }
         }
     };
     let answer = answer.uncached();
-    match request.method() {
+    match request.method {
         "HEAD" => answer.without_body(),
         _ => answer,
     }
@@ -46,17 +49,17 @@ pub(crate) async fn answer(
 
 async fn carry_out(
     site: &Site,
-    request: &RequestParts<'_>,
+    request: &Head<'_>,
     path: &str,
     body: &[u8],
 ) -> Result<Answer, Refusal> {
     let asked = Request {
-        method: request.method(),
+        method: request.method,
         path,
-        content_type: header(request, "Content-Type"),
-        host: header(request, "Host"),
-        origin: header(request, "Origin"),
-        fetch_site: header(request, "Sec-Fetch-Site"),
+        content_type: request.value("Content-Type"),
+        host: request.host(),
+        origin: request.value("Origin"),
+        fetch_site: request.value("Sec-Fetch-Site"),
         body,
     };
     let invocation = management::invocation(&asked, admin(site))?;

@@ -8,9 +8,11 @@ use core::cell::{Cell, RefCell};
 use embassy_net::Stack;
 use kernel::System;
 use log::{info, warn};
-use picoserve::request::RequestParts;
 use web::condition::{Conditions, Verdict, Version};
 use web::content_type;
+use web::http::head::Head;
+use web::http::refusal::Refusal;
+use web::http::target;
 use web::listing;
 use web::page;
 use web::path::{PathError, Target};
@@ -30,6 +32,9 @@ const FILES: &str = "/files";
 const INDEX: &str = "index.html";
 /// The query that asks for the listing of a directory even if it has an index.
 const LIST: &str = "list";
+
+/// What can be done with a page or a file.
+const METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// The application's state.
 pub(crate) struct Site {
@@ -102,22 +107,28 @@ impl Site {
     }
 
     /// The answer to a request, whatever its method. `body` is `None`, if it is too long.
-    pub(crate) async fn answer(&self, request: &RequestParts<'_>, body: Option<&[u8]>) -> Answer {
+    pub(crate) async fn answer(&self, request: &Head<'_>, body: Option<&[u8]>) -> Answer {
         self.counters.requests.update(|requests| requests + 1);
-        if let Some(path) = management::path(request) {
+        let (path, query) = match request.target {
+            target::Target::Resource { path, query, .. } => (path, query),
+            target::Target::Server { .. } => return Answer::options(METHODS),
+            target::Target::Tunnel => return not_allowed(),
+        };
+        if let Some(path) = management::path(path) {
             return management::answer(self, request, path, body).await;
         }
-        match request.method() {
-            "GET" => self.get(request).await,
-            "HEAD" => self.get(request).await.without_body(),
-            _ => Answer::message(405, "Method not allowed", &"Only GET and HEAD work here")
-                .with_header("Allow", "GET, HEAD"),
+        if body.is_none() {
+            return Answer::refused(Refusal::BodyTooLong);
+        }
+        match request.method {
+            "GET" => self.get(request, path, query).await,
+            "HEAD" => self.get(request, path, query).await.without_body(),
+            "OPTIONS" => Answer::options(METHODS),
+            _ => not_allowed(),
         }
     }
 
-    async fn get(&self, request: &RequestParts<'_>) -> Answer {
-        let path = request.path().encoded();
-        let query = request.query().map_or("", |query| query.0);
+    async fn get(&self, request: &Head<'_>, path: &str, query: &str) -> Answer {
         match path {
             "/" => Answer::html(200, page::front(&inventory::status(self).await)).uncached(),
             "/api/status" => self.status_json().await,
@@ -257,17 +268,16 @@ fn failed(what: &str, error: &ReadError) -> Answer {
     }
 }
 
-fn conditions<'a>(request: &RequestParts<'a>) -> Conditions<'a> {
-    let header = |name| header(request, name);
-    Conditions {
-        if_none_match: header("If-None-Match"),
-        if_modified_since: header("If-Modified-Since"),
-        if_range: header("If-Range"),
-        range: header("Range"),
-    }
+fn not_allowed() -> Answer {
+    Answer::message(405, "Method not allowed", &"Only GET and HEAD work here")
+        .with_header("Allow", METHODS)
 }
 
-/// The value of a header, if it is there and text.
-pub(crate) fn header<'a>(request: &RequestParts<'a>, name: &str) -> Option<&'a str> {
-    request.headers().get(name)?.as_str().ok()
+fn conditions<'a>(request: &Head<'a>) -> Conditions<'a> {
+    Conditions {
+        if_none_match: request.value("If-None-Match"),
+        if_modified_since: request.value("If-Modified-Since"),
+        if_range: request.value("If-Range"),
+        range: request.value("Range"),
+    }
 }

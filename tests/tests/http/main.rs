@@ -7,6 +7,7 @@
 
 mod management;
 mod paths;
+mod wire;
 
 use std::fs;
 use std::path::{Path, PathBuf};

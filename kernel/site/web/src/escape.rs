@@ -2,7 +2,8 @@
 
 use core::fmt::{self, Write};
 
-/// Text for an HTML element or a double-quoted attribute.
+/// Text for an HTML element or a double-quoted attribute. Control characters, which HTML does not allow there and
+/// a terminal would obey, become U+FFFD.
 #[derive(Clone, Copy, Debug)]
 pub struct Html<'a>(pub &'a str);
 
@@ -15,6 +16,7 @@ impl fmt::Display for Html<'_> {
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
+                other if other.is_control() => f.write_char(char::REPLACEMENT_CHARACTER)?,
                 other => f.write_char(other)?,
             }
         }
@@ -51,6 +53,15 @@ mod tests {
         assert_eq!(
             text,
             "&lt;b title=&quot;x&quot;&gt;it&#39;s &amp; more&lt;/b&gt;"
+        );
+    }
+
+    #[test]
+    fn control_characters_are_replaced() {
+        let text = Html("a\x1b[31m\r\n\0\u{7f}\u{9b}b").to_string();
+        assert_eq!(
+            text,
+            "a\u{fffd}[31m\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}b"
         );
     }
 

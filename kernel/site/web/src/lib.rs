@@ -1,8 +1,8 @@
-//! What the site answers, without sockets, tasks or devices: paths, types, ranges, dates, the files
-//! of a FAT volume, and the pages.
+//! What the site reads and answers, without sockets, tasks or devices: HTTP, paths, types, ranges, dates, the
+//! files of a FAT volume, and the pages.
 //!
 //! Everything here runs on the host too, so that the tests need no machine to boot. The application
-//! on top of it (package `site`) owns connections, the HTTP protocol and the disk.
+//! on top of it (package `site`) owns connections and the disk.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -15,6 +15,7 @@ pub mod condition;
 pub mod content_type;
 pub mod date;
 pub mod escape;
+pub mod http;
 pub mod human;
 pub mod listing;
 pub mod management;

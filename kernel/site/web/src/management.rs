@@ -22,13 +22,11 @@ use core::net::IpAddr;
 
 use vdpa_tool::{Command, Form, Invocation, Options, ToolError, UsageError};
 
+use crate::http::body::BODY_MAX;
 use crate::path::percent_decode;
 
 /// Where all of this is.
 pub const ROOT: &str = "/api/vdpa";
-
-/// The longest body of a request, in bytes.
-pub const BODY_MAX: usize = 1024;
 
 /// Who may change something over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +46,7 @@ pub struct Request<'a> {
     pub path: &'a str,
     /// The header `Content-Type`.
     pub content_type: Option<&'a str>,
-    /// The header `Host`.
+    /// The host and port that the request is for.
     pub host: Option<&'a str>,
     /// The header `Origin`, by which a browser says whose page asks.
     pub origin: Option<&'a str>,
