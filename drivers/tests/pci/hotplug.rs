@@ -226,6 +226,27 @@ fn another_card_is_another_device_even_while_somebody_refers_to_the_first() {
 }
 
 #[test]
+fn what_is_kept_of_a_card_that_left_in_good_order_does_not_reach_the_next() {
+    let world = World::new();
+    world.insert();
+    world.wait(LONG);
+    let first = world.card().unwrap();
+    world.port.push_button();
+    world.wait(LONG);
+    world.assert_empty();
+    world.port.pull();
+    let device = world.insert();
+    world.wait(LONG);
+    let second = world.card().unwrap();
+    assert_eq!(second.config().read16(0), 0x1af4);
+    assert_eq!(first.config().read16(0), 0xffff);
+    let function = Arc::clone(device.function.get().unwrap());
+    let touched = function.writes().len();
+    first.config().update_command(|command| !command);
+    assert_eq!(function.writes().len(), touched);
+}
+
+#[test]
 fn a_card_whose_presence_bounces_is_taken_anew() {
     let world = World::new();
     world.insert();
