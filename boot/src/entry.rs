@@ -55,6 +55,13 @@ static GDT_POINTER: GdtPointer = GdtPointer {
     base: &raw const GDT,
 };
 
+/// What a processor without 64-bit code gets to say, on the first serial port.
+static NO_LONG_MODE: [u8; 56] = *b"the processor has no long mode: a 64-bit one is needed\r\n";
+
+/// The I/O port of QEMU's `isa-debug-exit`, and the value with which QEMU ends as after a panic: code 101.
+const DEBUG_EXIT: u16 = 0xf4;
+const PANICKED: u8 = 0x10 + 101;
+
 pvh::xen_elfnote_phys32_entry!(pvh_start);
 
 /// From 32-bit mode without paging to long mode (Intel SDM vol. 3, 9.8.5).
@@ -66,6 +73,26 @@ unsafe extern "C" fn pvh_start() -> ! {
         "cld",
         "mov esp, offset {stack} + {stack_size}",
         "mov edi, ebx",
+        // CPUID is there if the flag 21 can be changed (Intel SDM vol. 1, 20.1), and names long mode (vol. 2).
+        "pushfd",
+        "pop eax",
+        "mov ecx, eax",
+        "xor eax, 1 << 21",
+        "push eax",
+        "popfd",
+        "pushfd",
+        "pop eax",
+        "xor eax, ecx",
+        "test eax, 1 << 21",
+        "jz {without_long_mode}",
+        "mov eax, 0x80000000",
+        "cpuid",
+        "cmp eax, 0x80000001",
+        "jb {without_long_mode}",
+        "mov eax, 0x80000001",
+        "cpuid",
+        "test edx, 1 << 29",
+        "jz {without_long_mode}",
         // Physical address extension, then the tables.
         "mov eax, cr4",
         "or eax, 1 << 5",
@@ -92,6 +119,45 @@ unsafe extern "C" fn pvh_start() -> ! {
         level_4 = sym LEVEL_4,
         gdt_pointer = sym GDT_POINTER,
         start = sym long_mode_start,
+        without_long_mode = sym without_long_mode,
+    )
+}
+
+/// The end on a processor without long mode, in 32-bit code: the message, each byte when the transmitter has room or
+/// after a while, then QEMU's way out.
+#[unsafe(naked)]
+unsafe extern "C" fn without_long_mode() -> ! {
+    naked_asm!(
+        ".code32",
+        "mov esi, offset {message}",
+        "mov edi, {length}",
+        "2:",
+        "mov ecx, 100000",
+        "mov dx, 0x3fd",
+        "3:",
+        "in al, dx",
+        "test al, 1 << 5",
+        "jnz 4f",
+        "dec ecx",
+        "jnz 3b",
+        "4:",
+        "mov al, byte ptr [esi]",
+        "mov dx, 0x3f8",
+        "out dx, al",
+        "inc esi",
+        "dec edi",
+        "jnz 2b",
+        "mov al, {panicked}",
+        "mov dx, {debug_exit}",
+        "out dx, al",
+        "5:",
+        "hlt",
+        "jmp 5b",
+        ".code64",
+        message = sym NO_LONG_MODE,
+        length = const NO_LONG_MODE.len(),
+        panicked = const PANICKED,
+        debug_exit = const DEBUG_EXIT,
     )
 }
 

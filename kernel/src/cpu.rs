@@ -59,15 +59,19 @@ pub(crate) fn random() -> u64 {
 
 /// The bits that a physical address can have.
 pub(crate) fn physical_address_mask() -> u64 {
-    const AT_LEAST: u32 = 36;
+    const UNSTATED: u32 = 36;
+    const AT_LEAST: u32 = 32;
     const AT_MOST: u32 = 52;
     let bits = if has_leaf(EXTENDED, ADDRESS_SIZES) {
         (__cpuid(ADDRESS_SIZES).eax & 0xff).clamp(AT_LEAST, AT_MOST)
     } else {
-        AT_LEAST
+        UNSTATED
     };
     (1 << bits) - 1
 }
+
+/// The rate of what counts nanoseconds, in Hz.
+pub(crate) const NANOSECONDS: u64 = 1_000_000_000;
 
 /// The frequencies that the processor or a hypervisor states, in Hz. `None` for what is not stated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,7 +94,6 @@ pub(crate) fn stated_frequencies() -> StatedFrequencies {
 
 /// What a hypervisor states. QEMU's local APIC counts nanoseconds, with TCG and with KVM alike.
 fn hypervisor_frequencies() -> StatedFrequencies {
-    const NANOSECONDS: u64 = 1_000_000_000;
     if __cpuid(FEATURES).ecx & 1 << 31 == 0 {
         return StatedFrequencies::default();
     }

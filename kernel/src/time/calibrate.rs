@@ -25,18 +25,28 @@ pub(crate) struct Frequencies {
     pub(crate) source: &'static str,
 }
 
-/// Finds the rates. `None`, if the machine has no clock to measure against.
+/// Finds the rates. `None`, if every clock of the machine stands still.
 pub(crate) fn frequencies(pm_timer: Option<PmTimer>) -> Option<Frequencies> {
     let stated = cpu::stated_frequencies();
-    let (tsc, source) = if let Some(tsc) = stated.tsc {
-        (tsc, "stated by CPUID")
-    } else if let Some(hertz) = stated.apic_timer {
-        (measure_by_apic(hertz)?, "measured by the local APIC")
-    } else if let Some(tsc) = pm_timer.and_then(measure_by_pm_timer) {
-        (tsc, "measured by the ACPI timer")
-    } else {
-        (measure_by_pit()?, "measured by the interval timer")
-    };
+    let (tsc, source) = stated
+        .tsc
+        .map(|tsc| (tsc, "stated by CPUID"))
+        .or_else(|| {
+            let tsc = measure_by_apic(stated.apic_timer?)?;
+            Some((tsc, "measured by the local APIC"))
+        })
+        .or_else(|| {
+            Some((
+                measure_by_pm_timer(pm_timer?)?,
+                "measured by the ACPI timer",
+            ))
+        })
+        .or_else(|| Some((measure_by_pit()?, "measured by the interval timer")))
+        .or_else(|| {
+            // A machine without any of these is one that somebody plays, with a local APIC as QEMU and KVM have it.
+            let tsc = measure_by_apic(cpu::NANOSECONDS)?;
+            Some((tsc, "guessed: the local APIC is taken to count nanoseconds"))
+        })?;
     let apic_timer = match stated.apic_timer {
         Some(hertz) => hertz,
         None if cpu::has_tsc_deadline() => 0,

@@ -20,8 +20,10 @@ struct Sample {
 const MICROSECONDS: u64 = 2_000;
 /// A sample is the best of so many, because the host may stop the processor between two readings.
 const TRIES: usize = 4;
-/// After so many readings a reference that stands still counts as dead.
+/// After so many readings a reference that has not got there counts as dead.
 const PATIENCE: u32 = 1_000_000;
+/// As does one that has not changed in so many.
+const STILL: u32 = 10_000;
 
 impl Reference {
     /// The rate of `counter` in ticks per second. `None`, if the reference, which `read` reads,
@@ -34,7 +36,17 @@ impl Reference {
         let mask = u64::MAX >> (u64::BITS - self.bits);
         let wanted = self.hertz * MICROSECONDS / 1_000_000;
         let first = sample(&mut counter, &mut read);
-        (0..PATIENCE).find(|_| read().wrapping_sub(first.reference) & mask >= wanted)?;
+        let mut readings = 0;
+        loop {
+            let passed = read().wrapping_sub(first.reference) & mask;
+            if passed >= wanted {
+                break;
+            }
+            readings += 1;
+            if readings == PATIENCE || passed == 0 && readings == STILL {
+                return None;
+            }
+        }
         let last = sample(&mut counter, &mut read);
         let passed = last.reference.wrapping_sub(first.reference) & mask;
         let counted = last.counter.checked_sub(first.counter)?;
@@ -117,6 +129,15 @@ mod tests {
             ticks += 1;
             ticks
         };
-        assert_eq!(REFERENCE.measure(counter, || 42), None);
+        let mut readings = 0;
+        let dead = || {
+            readings += 1;
+            42
+        };
+        assert_eq!(REFERENCE.measure(counter, dead), None);
+        assert!(
+            readings < 20_000,
+            "a reading can take microseconds: {readings}"
+        );
     }
 }
