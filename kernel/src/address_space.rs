@@ -41,8 +41,13 @@ pub(crate) fn window_above(memory: &[Range<u64>], address_mask: u64) -> Option<R
         .filter(|end| *end <= address_mask)
         .max();
     let start = last.unwrap_or(0).max(4 * GIB).next_multiple_of(GIB);
-    let end = address_mask.saturating_add(1).min(VIRTUAL_END);
+    let end = reach(address_mask);
     (start < end).then_some(start..end)
+}
+
+/// The first address that cannot be reached: the processor has no bits for it, or the page tables have no place.
+pub(crate) fn reach(address_mask: u64) -> u64 {
+    address_mask.saturating_add(1).min(VIRTUAL_END)
 }
 
 #[cfg(test)]

@@ -113,12 +113,13 @@ impl Devices {
             mem32: address_space::window_below_4_gib(memory, config_space),
             mem64: address_space::window_above(memory, crate::cpu::physical_address_mask()),
             io: Some(address_space::PORTS),
+            reach: address_space::reach(crate::cpu::physical_address_mask()),
         };
         if acpi.config_regions.is_empty() {
             if has_config_ports() {
                 // SAFETY: the machine has the ports, and nothing else uses them.
                 let access = PortConfig::new(unsafe { X86Ports::take() });
-                self.enumerate(Arc::new(access), windows).await;
+                self.enumerate(Arc::new(access), windows, acpi).await;
             }
             return;
         }
@@ -129,12 +130,16 @@ impl Devices {
                 buses: region.first_bus..=region.last_bus,
             };
             let access = Ecam::new(Arc::clone(&self.platform), region);
-            self.enumerate(Arc::new(access), windows.clone()).await;
+            self.enumerate(Arc::new(access), windows.clone(), acpi)
+                .await;
         }
     }
 
-    async fn enumerate(&self, access: Arc<dyn ConfigAccess>, windows: Windows) {
-        let root = PciRoot::new(access, Arc::clone(&self.platform), windows);
+    async fn enumerate(&self, access: Arc<dyn ConfigAccess>, windows: Windows, acpi: &Acpi) {
+        let mut root = PciRoot::new(access, Arc::clone(&self.platform), windows);
+        if !acpi.has_one_root_bus {
+            root = root.with_other_roots();
+        }
         let count = root.enumerate(&self.pci, &self.root).await;
         log::debug!("pci: {count} functions");
     }

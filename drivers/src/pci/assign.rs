@@ -3,7 +3,8 @@
 //! What firmware assigned is kept where it can work: it overlaps nothing, and the bridges in front
 //! let it through. The rest gets addresses from the host's windows, or from what is free in the
 //! window of its bridge. If a bridge's window is too small, the memory of everything behind it is
-//! laid out anew. Behind a bridge only memory below 4 GiB is given away.
+//! laid out anew. Behind a bridge only memory below 4 GiB is given away. A register for which there is no
+//! room is left off, with its function's decode, and takes nothing from the others.
 //!
 //! Source: PCI-to-PCI Bridge 1.2, 3.2.5.6 to 3.2.5.10.
 
@@ -27,6 +28,8 @@ pub struct Windows {
     pub mem64: Option<Range<u64>>,
     /// I/O ports.
     pub io: Option<Range<u64>>,
+    /// The first memory address that the processor cannot reach. What firmware put there or above is moved.
+    pub reach: u64,
 }
 
 /// Gives every register an address, as far as there is room, and opens the bridges in use. Behind `port` alone, if
@@ -154,7 +157,9 @@ impl<'a> Layout<'a> {
                 .iter()
                 .any(|window| contains(window, &range))
         });
-        let stays = reachable && self.overlap(parent, space, &range).is_none();
+        let stays = reachable
+            && self.is_in_reach(space, &range)
+            && self.overlap(parent, space, &range).is_none();
         if stays || !self.is_free(at) {
             self.take(parent, space, range);
         } else {
@@ -216,9 +221,20 @@ impl<'a> Layout<'a> {
                 write_bar(&function.config, index, bar);
             }
         }
-        for (at, _, bar) in self.missing() {
-            let address = self.functions[at].config.address();
-            log::warn!("pci {address}: no room for a BAR ({bar})");
+        for (at, index, bar) in self.missing() {
+            let function = &self.functions[at];
+            let address = function.config.address();
+            log::warn!("pci {address}: no room for BAR {index} ({bar}), which is left off");
+            // The register may still hold an address that is another one's now. A bridge forwards by the same bits.
+            if function.kind == HeaderType::Endpoint {
+                let decode = match space_of(&bar) {
+                    Space::Memory => CommandRegister::MEMORY_ENABLE,
+                    Space::Io => CommandRegister::IO_ENABLE,
+                };
+                function
+                    .config
+                    .update_command(|command| command.difference(decode));
+            }
         }
         for at in 0..self.functions.len() {
             let leads_on = |function: &Function| function.bridge == Some(at);
@@ -270,7 +286,13 @@ impl<'a> Layout<'a> {
         root.into_iter().flatten().cloned().collect()
     }
 
-    /// What a bridge lets through and the bridges before it too; nothing, if the function is no bridge.
+    /// Whether the processor can address all of `range`.
+    fn is_in_reach(&self, space: Space, range: &Range<u64>) -> bool {
+        space == Space::Io || range.end <= self.windows.reach
+    }
+
+    /// What a bridge lets through and the bridges before it too, as far as the processor reaches it; nothing, if the
+    /// function is no bridge.
     fn open_windows(&self, at: usize, space: Space) -> Vec<Range<u64>> {
         let function = &self.functions[at];
         if function.kind != HeaderType::PciPciBridge {
@@ -285,6 +307,7 @@ impl<'a> Layout<'a> {
             Space::Io => [bridge::io_window(config), None],
         };
         let mut windows: Vec<Range<u64>> = own.into_iter().flatten().collect();
+        windows.retain(|window| self.is_in_reach(space, window));
         if let Some(above) = function.bridge {
             let outer = self.open_windows(above, space);
             windows.retain(|window| outer.iter().any(|outer| contains(outer, window)));

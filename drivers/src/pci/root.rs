@@ -18,13 +18,14 @@ use super::assign::{Space, Taken, Windows, assign, place_runs};
 use super::bar::{Bar, Bars};
 use super::bridge::BusNumbers;
 use super::device::{PciBus, PciDevice};
-use super::scan::{Function, scan};
+use super::scan::{Function, Roots, scan};
 
 /// One PCI segment below its host bridge.
 pub struct PciRoot {
     access: Arc<dyn ConfigAccess>,
     platform: Arc<dyn Platform>,
     windows: Windows,
+    roots: Roots,
     /// Memory of virtual functions, by their physical one. Locked while addresses are given away.
     reserved: Mutex<Vec<(PciAddress, Range<u64>)>>,
 }
@@ -41,8 +42,17 @@ impl PciRoot {
             access,
             platform,
             windows,
+            roots: Roots::First,
             reserved: Mutex::default(),
         }
+    }
+
+    /// The segment may have root buses beside the first, to which no bridge leads. Each bus number that no bridge
+    /// claims is asked for them, which takes 32 reads.
+    #[must_use]
+    pub fn with_other_roots(mut self) -> Self {
+        self.roots = Roots::Any;
+        self
     }
 
     /// Finds every function, gives addresses to registers that have none, and puts the functions
@@ -51,7 +61,7 @@ impl PciRoot {
     /// A function's node hangs below that of its bridge, or below `root`. The segment lives on as long as one of
     /// its functions, so that more can be found later.
     pub async fn enumerate(self, bus: &Arc<PciBus>, root: &Arc<Node>) -> usize {
-        let mut functions = scan(&self.access, &self.access.buses());
+        let mut functions = scan(&self.access, &self.access.buses(), self.roots);
         assign(&mut functions, &self.windows, None, iter::empty());
         Arc::new(self)
             .put_up(bus, root, Vec::new(), functions)
@@ -83,7 +93,8 @@ impl PciRoot {
             && numbers.secondary != 0
         {
             let first = functions.len();
-            for mut function in scan(&self.access, &(numbers.secondary..=numbers.subordinate)) {
+            let buses = numbers.secondary..=numbers.subordinate;
+            for mut function in scan(&self.access, &buses, Roots::First) {
                 function.bridge = function.bridge.map_or(Some(port), |at| Some(first + at));
                 functions.push(function);
             }

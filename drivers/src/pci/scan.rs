@@ -1,7 +1,8 @@
-//! Finding the functions on a bus and on the buses behind its bridges.
+//! Finding the functions on a bus and on the buses behind its bridges, and further root buses.
 //!
 //! Bus numbers that firmware gave are kept if they all make sense; otherwise every bridge gets new
-//! ones, which is safe because nothing is in use yet.
+//! ones, which is safe because nothing is in use yet. A root bus has its number from the machine. One that no
+//! bridge leads to is only found by asking at every number that no bridge claims.
 //!
 //! Source: PCI-to-PCI Bridge 1.2, 3.2.5.3 to 3.2.5.5; PCI Local Bus 3.0, 3.2.2.3.4.
 
@@ -20,6 +21,8 @@ use super::header::{self, Identity};
 const DEPTH_MAX: usize = 16;
 const DEVICES: u8 = 32;
 const FUNCTIONS: u8 = 8;
+/// How many root buses a segment may have.
+const ROOTS_MAX: usize = 32;
 
 /// A function that was found.
 #[derive(Debug)]
@@ -32,12 +35,25 @@ pub(super) struct Function {
     pub(super) bars: Bars,
 }
 
-/// Finds every function on the first of `buses`, and on the others behind its bridges. A bridge comes before
+/// Which of the buses are root buses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Roots {
+    /// The first.
+    First,
+    /// The first, and perhaps others.
+    Any,
+}
+
+/// Finds every function on the root buses among `buses`, and on the others behind their bridges. A bridge comes before
 /// what is behind it.
-pub(super) fn scan(access: &Arc<dyn ConfigAccess>, buses: &RangeInclusive<u8>) -> Vec<Function> {
-    let mut functions = match Scan::run(access, buses, Numbering::Keep) {
+pub(super) fn scan(
+    access: &Arc<dyn ConfigAccess>,
+    buses: &RangeInclusive<u8>,
+    roots: Roots,
+) -> Vec<Function> {
+    let mut functions = match Scan::run(access, buses, roots, Numbering::Keep) {
         Ok(functions) => functions,
-        Err(Unnumbered) => Scan::run(access, buses, Numbering::Assign).unwrap_or_default(),
+        Err(Unnumbered) => Scan::run(access, buses, roots, Numbering::Assign).unwrap_or_default(),
     };
     for function in &mut functions {
         // A host bridge's registers, if any, are wired to the machine: decode must stay on.
@@ -58,11 +74,24 @@ enum Numbering {
 /// A bridge has bus numbers that do not fit its place.
 struct Unnumbered;
 
+/// Whether there is room for another root bus; says so, if not.
+fn may_be_root(bus: u8, roots: &mut usize) -> bool {
+    *roots += 1;
+    if *roots == ROOTS_MAX + 1 {
+        log::warn!(
+            "pci: more than {ROOTS_MAX} root buses; bus {bus:02x} and the others are left alone"
+        );
+    }
+    *roots <= ROOTS_MAX
+}
+
 struct Scan<'a> {
     access: &'a Arc<dyn ConfigAccess>,
     numbering: Numbering,
     /// The next bus number to give away.
     next: u16,
+    /// The root buses, and what the bridges on them lead to.
+    claimed: Vec<RangeInclusive<u8>>,
     functions: Vec<Function>,
 }
 
@@ -70,17 +99,117 @@ impl<'a> Scan<'a> {
     fn run(
         access: &'a Arc<dyn ConfigAccess>,
         buses: &RangeInclusive<u8>,
+        roots: Roots,
         numbering: Numbering,
     ) -> Result<Vec<Function>, Unnumbered> {
-        let next = u16::from(*buses.start()) + 1;
         let mut scan = Self {
             access,
             numbering,
-            next,
+            next: 0,
+            claimed: Vec::new(),
             functions: Vec::new(),
         };
-        scan.bus(None, buses.clone(), 0)?;
+        match (roots, numbering) {
+            (Roots::First, _) => scan.root(buses.clone())?,
+            (Roots::Any, Numbering::Keep) => scan.keep_roots(buses)?,
+            (Roots::Any, Numbering::Assign) => scan.number_roots(buses)?,
+        }
         Ok(scan.functions)
+    }
+
+    /// Scans a root bus, the first of `buses`, and the others through its bridges.
+    fn root(&mut self, buses: RangeInclusive<u8>) -> Result<(), Unnumbered> {
+        let number = *buses.start();
+        self.next = u16::from(number) + 1;
+        self.claimed.push(number..=number);
+        self.bus(None, buses, 0)
+    }
+
+    /// Scans the first of `buses`, and then whatever answers where no bridge leads.
+    fn keep_roots(&mut self, buses: &RangeInclusive<u8>) -> Result<(), Unnumbered> {
+        let first = self.look(*buses.start());
+        self.root(buses.clone())?;
+        let mut roots = 1;
+        for bus in buses.clone() {
+            if self.claimed.iter().any(|range| range.contains(&bus)) {
+                continue;
+            }
+            let found = self.look(bus);
+            if found.is_empty() {
+                continue;
+            }
+            if found == first {
+                // The machine does not look at bus numbers.
+                break;
+            }
+            if may_be_root(bus, &mut roots) {
+                self.root(bus..=*buses.end())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Scans every root bus among `buses` and numbers the buses behind each with what is free before the next.
+    fn number_roots(&mut self, buses: &RangeInclusive<u8>) -> Result<(), Unnumbered> {
+        let first = *buses.start();
+        self.forget_numbers(first);
+        let here = self.look(first);
+        let (mut roots, mut count) = (Vec::from([first]), 1);
+        for bus in buses.clone().skip(1) {
+            let found = self.look(bus);
+            if found.is_empty() {
+                continue;
+            }
+            if found == here {
+                break;
+            }
+            if may_be_root(bus, &mut count) {
+                // Once all bridges lead nowhere, only root buses answer.
+                self.forget_numbers(bus);
+                roots.push(bus);
+            }
+        }
+        roots.retain(|&bus| bus == first || !self.look(bus).is_empty());
+        for (at, &bus) in roots.iter().enumerate() {
+            let last = roots.get(at + 1).map_or(*buses.end(), |next| next - 1);
+            self.root(bus..=last)?;
+        }
+        Ok(())
+    }
+
+    /// What is on a bus, and where.
+    fn look(&mut self, bus: u8) -> Vec<(u8, Identity)> {
+        let at = |function: Function| {
+            let address = function.config.address();
+            (
+                address.device() << 3 | address.function(),
+                function.identity,
+            )
+        };
+        self.devices(bus).map(at).collect()
+    }
+
+    /// Makes the bridges on a bus lead nowhere.
+    fn forget_numbers(&mut self, bus: u8) {
+        for function in self.devices(bus) {
+            if function.kind == HeaderType::PciPciBridge {
+                BusNumbers::NONE.write(&function.config);
+            }
+        }
+    }
+
+    /// The functions on a bus, which are not noted.
+    fn devices(&mut self, bus: u8) -> impl Iterator<Item = Function> {
+        let known = self.functions.len();
+        for device in 0..DEVICES {
+            self.device(None, bus, device);
+        }
+        self.functions.drain(known..)
+    }
+
+    fn config(&self, bus: u8, device: u8, number: u8) -> ConfigSpace {
+        let address = PciAddress::new(self.access.segment(), bus, device, number);
+        ConfigSpace::new(Arc::clone(self.access), address)
     }
 
     /// Scans the first of `buses`, and the others through the bridges that lead there.
@@ -107,8 +236,7 @@ impl<'a> Scan<'a> {
         let mut count = 1;
         let mut number = 0;
         while number < count {
-            let address = PciAddress::new(self.access.segment(), bus, device, number);
-            let config = ConfigSpace::new(Arc::clone(self.access), address);
+            let config = self.config(bus, device, number);
             number += 1;
             let Some(identity) = Identity::read(&config) else {
                 // Function 0 always exists, and it alone says whether there are more.
@@ -147,10 +275,14 @@ impl<'a> Scan<'a> {
             let apart = |other: &RangeInclusive<u8>| {
                 range.end() < other.start() || other.end() < range.start()
             };
-            if !inside || !behind.iter().all(apart) {
+            let apart_from_roots = depth > 0 || self.claimed.iter().all(apart);
+            if !inside || !apart_from_roots || !behind.iter().all(apart) {
                 return Err(Unnumbered);
             }
             behind.push(range);
+        }
+        if depth == 0 {
+            self.claimed.extend_from_slice(&behind);
         }
         for (&bridge, range) in bridges.iter().zip(behind) {
             if !self.is_too_deep(bridge, depth) {

@@ -12,8 +12,8 @@ use crate::fakes::tree::{FakeBus, FakeTree};
 
 fn config_of(builder: Builder, function_size: u16) -> ConfigSpace {
     let tree = FakeTree {
-        root: FakeBus::new(),
         function_size,
+        ..FakeTree::default()
     };
     tree.root.put(1, 0, &builder.build());
     ConfigSpace::new(Arc::new(tree), PciAddress::new(0, 0, 1, 0))

@@ -4,6 +4,7 @@
 //! The tables are read once, at the start. Every length and sum is checked before it is used: a
 //! table that is wrong is as good as missing. ACPI 6.5, 5.2.
 
+mod aml;
 mod fadt;
 mod madt;
 mod mcfg;
@@ -31,6 +32,8 @@ const SERIAL_IRQ: u8 = 4;
 pub(crate) struct Acpi {
     /// PCI configuration space that is mapped into memory.
     pub(crate) config_regions: Vec<ConfigRegion, MAX_REGIONS>,
+    /// Whether no root bus is named beside the first.
+    pub(crate) has_one_root_bus: bool,
     /// The power management timer.
     pub(crate) pm_timer: Option<PmTimer>,
     /// Where the first serial port interrupts.
@@ -54,8 +57,10 @@ impl Acpi {
         let dsdt = fadt
             .and_then(fadt::dsdt)
             .and_then(|dsdt| tables::table(memory, dsdt, b"DSDT"));
+        let definitions = tables::each(memory, root, b"SSDT").chain(dsdt);
         Self {
             config_regions,
+            has_one_root_bus: !definitions.into_iter().any(aml::names_base_bus),
             pm_timer: fadt.and_then(fadt::pm_timer),
             serial,
             power_off: fadt

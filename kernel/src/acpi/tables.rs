@@ -50,11 +50,20 @@ pub(super) fn root<'a>(memory: &'a impl Memory, rsdp: u64) -> Option<Root<'a>> {
 pub(super) fn find<'a>(
     memory: &'a impl Memory,
     root: Root<'a>,
-    signature: &[u8; 4],
+    signature: &'a [u8; 4],
 ) -> Option<&'a [u8]> {
+    each(memory, root, signature).next()
+}
+
+/// The tables with the signature.
+pub(super) fn each<'a>(
+    memory: &'a impl Memory,
+    root: Root<'a>,
+    signature: &'a [u8; 4],
+) -> impl Iterator<Item = &'a [u8]> {
     root.list[HEADER..]
         .chunks_exact(root.entry_size)
-        .find_map(|entry| {
+        .filter_map(move |entry| {
             let address = match root.entry_size {
                 8 => u64_at(entry, 0)?,
                 _ => u32_at(entry, 0)?.into(),

@@ -96,6 +96,25 @@ fn the_serial_port_interrupts_where_the_table_says() {
 }
 
 #[test]
+fn a_bus_number_in_any_definition_means_more_root_buses() {
+    const SSDT: u64 = 0x7fe_5000;
+    let host = b"\x5b\x82\x0cPC80\x08_BBN\x0a\x80";
+    assert!(Acpi::read(&pc(), RSDP).has_one_root_bus);
+    assert!(!Acpi::default().has_one_root_bus, "nobody says so");
+    let mut memory = pc();
+    memory.blocks.insert(DSDT, table(b"DSDT", host));
+    assert!(!Acpi::read(&memory, RSDP).has_one_root_bus);
+    let mut memory = pc();
+    let list = [FADT, SSDT, SSDT + 0x1000].map(|address| (address as u32).to_le_bytes());
+    memory.blocks.extend([
+        (LIST, table(b"RSDT", &list.concat())),
+        (SSDT, table(b"SSDT", b"")),
+        (SSDT + 0x1000, table(b"SSDT", host)),
+    ]);
+    assert!(!Acpi::read(&memory, RSDP).has_one_root_bus);
+}
+
+#[test]
 fn the_extended_list_is_preferred() {
     let mut memory = pc();
     memory.blocks.insert(RSDP, rsdp(0, Some(LIST)));

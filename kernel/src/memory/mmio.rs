@@ -12,12 +12,17 @@ use volatile::VolatilePtr;
 
 use super::regions::PAGE_SIZE;
 use super::{Access, map};
+use crate::address_space::reach;
+use crate::cpu;
 
 /// The most ranges that are protected from being mapped.
 const MAX_MEMORY: usize = 64;
 
 /// Where the interrupts of processors are raised: nothing that a driver may write to at will.
 const LOCAL_APICS: Range<u64> = 0xfee0_0000..0xfef0_0000;
+
+/// Registers that take more are left alone: the page tables for them would take the memory of a small machine. In bytes.
+const LARGEST: u64 = 4 << 30;
 
 /// What must never be mapped as registers, because it is memory.
 static MEMORY: Once<Vec<Range<u64>, MAX_MEMORY>> = Once::new();
@@ -45,7 +50,8 @@ impl Registers {
     /// Maps `length` bytes of device registers at `base`.
     ///
     /// # Errors
-    /// [`MapError`], if the range is empty, is not one of addresses, or holds memory.
+    /// [`MapError`], if the range is empty, is not one of addresses that the processor has, holds memory, or is
+    /// larger than registers are.
     pub(crate) fn map(base: PhysAddr, length: u64) -> Result<Self, MapError> {
         let end = base
             .0
@@ -57,7 +63,8 @@ impl Registers {
         // Before the memory is known nothing can be told from it.
         let memory = MEMORY.get().ok_or(MapError)?;
         let overlaps = |other: &Range<u64>| other.start < pages.end && pages.start < other.end;
-        if memory.iter().any(overlaps) || overlaps(&LOCAL_APICS) {
+        let in_reach = pages.end <= reach(cpu::physical_address_mask());
+        if memory.iter().any(overlaps) || overlaps(&LOCAL_APICS) || !in_reach || length > LARGEST {
             return Err(MapError);
         }
         map(pages, Access::Device).map_err(|_| MapError)?;

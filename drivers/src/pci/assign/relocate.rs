@@ -9,6 +9,9 @@ use pci_types::HeaderType;
 use super::{FOUR_GIB, Layout, Space};
 use crate::pci::bridge::{self, WINDOW};
 
+/// A base address register: its function and its index.
+type Register = (usize, usize);
+
 impl Layout<'_> {
     /// Lays the memory behind a bridge out anew where something still has no place.
     pub(super) fn relocate(&mut self) {
@@ -42,7 +45,7 @@ impl Layout<'_> {
                 .is_some_and(|at| at == top || behind.contains(&at));
             !inside || taken.space != Space::Memory
         });
-        for at in behind {
+        for &at in &behind {
             if self.functions[at].kind == HeaderType::PciPciBridge {
                 bridge::set_memory_window(&self.functions[at].config, None);
             }
@@ -52,18 +55,21 @@ impl Layout<'_> {
                 }
             }
         }
-        let place = self.measure(top).and_then(|(size, align)| {
-            let mut spaces = self.spaces(above, Space::Memory).into_iter();
-            spaces.find_map(|space| {
-                let low = space.start..space.end.min(FOUR_GIB);
-                let base = self.find(above, Space::Memory, &low, size, align)?;
-                Some(base..base + size)
-            })
-        });
+        let mut left_off = Vec::new();
+        let place = loop {
+            if let Some(place) = self.place_for(top, &left_off) {
+                break Some(place);
+            }
+            // One register that fits nowhere must not cost the others theirs.
+            match self.largest(&behind, &left_off) {
+                Some(largest) => left_off.push(largest),
+                None => break None,
+            }
+        };
         match place {
             Some(range) => {
                 self.take(above, Space::Memory, range.clone());
-                self.place(top, range);
+                self.place(top, range, &left_off);
             }
             None => {
                 bridge::set_memory_window(&self.functions[top].config, None);
@@ -71,9 +77,37 @@ impl Layout<'_> {
         }
     }
 
+    /// A free window for what is behind a bridge, but for the registers that are left off.
+    fn place_for(&self, bridge: usize, left_off: &[Register]) -> Option<Range<u64>> {
+        let above = self.functions[bridge].bridge;
+        let (size, align) = self.measure(bridge, left_off)?;
+        self.spaces(above, Space::Memory)
+            .into_iter()
+            .find_map(|space| {
+                let low = space.start..space.end.min(FOUR_GIB);
+                let base = self.find(above, Space::Memory, &low, size, align)?;
+                Some(base..base + size)
+            })
+    }
+
+    /// The largest memory register of these functions that is not left off; of equals the last.
+    fn largest(&self, functions: &[usize], left_off: &[Register]) -> Option<Register> {
+        let registers = functions.iter().flat_map(|&at| {
+            let bars = (0..).zip(&self.functions[at].bars);
+            bars.filter_map(move |(index, bar)| match bar {
+                Ok(Some(bar)) if bar.is_memory() => Some((bar.size, (at, index))),
+                _ => None,
+            })
+        });
+        registers
+            .filter(|(_, register)| !left_off.contains(register))
+            .max()
+            .map(|(_, register)| register)
+    }
+
     /// Gives what is behind a bridge its place in `window`.
-    fn place(&mut self, bridge: usize, window: Range<u64>) {
-        let items = self.items(bridge).unwrap_or_default();
+    fn place(&mut self, bridge: usize, window: Range<u64>, left_off: &[Register]) {
+        let items = self.items(bridge, left_off).unwrap_or_default();
         let mut cursor = window.start;
         for item in &items {
             let start = cursor.next_multiple_of(item.align());
@@ -84,15 +118,17 @@ impl Layout<'_> {
                 } => {
                     self.set_address(function, index, Some(start));
                 }
-                Item::Window { bridge, size, .. } => self.place(bridge, start..start + size),
+                Item::Window { bridge, size, .. } => {
+                    self.place(bridge, start..start + size, left_off);
+                }
             }
         }
         bridge::set_memory_window(&self.functions[bridge].config, Some(&window));
     }
 
     /// The size and alignment of the window that a bridge needs; `None` if it cannot be.
-    fn measure(&self, bridge: usize) -> Option<(u64, u64)> {
-        let items = self.items(bridge)?;
+    fn measure(&self, bridge: usize, left_off: &[Register]) -> Option<(u64, u64)> {
+        let items = self.items(bridge, left_off)?;
         let align = items.iter().map(Item::align).max().unwrap_or(0).max(WINDOW);
         let end = items.iter().try_fold(0_u64, |end, item| {
             end.checked_next_multiple_of(item.align())?
@@ -103,7 +139,7 @@ impl Layout<'_> {
     }
 
     /// What needs a place right behind a bridge, the most strictly aligned first.
-    fn items(&self, bridge: usize) -> Option<Vec<Item>> {
+    fn items(&self, bridge: usize, left_off: &[Register]) -> Option<Vec<Item>> {
         let mut items: Vec<Item> = Vec::new();
         let mut add = |item: Item| {
             let place = items.partition_point(|other| other.align() >= item.align());
@@ -116,6 +152,7 @@ impl Layout<'_> {
             for (index, bar) in function.bars.iter().enumerate() {
                 if let Ok(Some(bar)) = bar
                     && bar.is_memory()
+                    && !left_off.contains(&(at, index))
                 {
                     add(Item::Bar {
                         function: at,
@@ -125,7 +162,7 @@ impl Layout<'_> {
                 }
             }
             if function.kind == HeaderType::PciPciBridge && self.has_memory_behind(at) {
-                let (size, align) = self.measure(at)?;
+                let (size, align) = self.measure(at, left_off)?;
                 add(Item::Window {
                     bridge: at,
                     size,

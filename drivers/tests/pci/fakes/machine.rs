@@ -15,6 +15,9 @@ pub const MEM32: std::ops::Range<u64> = 0xe000_0000..0xf000_0000;
 pub const MEM64: std::ops::Range<u64> = 0x80_0000_0000..0x90_0000_0000;
 pub const IO: std::ops::Range<u64> = 0xc000..0x1_0000;
 
+/// The end of what the processor addresses: 40 bits.
+pub const REACH: u64 = 1 << 40;
+
 pub struct Machine {
     pub tree: Arc<FakeTree>,
     pub platform: Arc<FakePlatform>,
@@ -38,6 +41,7 @@ impl Machine {
             mem32: MEM32,
             mem64: Some(MEM64),
             io: Some(IO),
+            reach: REACH,
         };
         Self {
             tree,
@@ -65,6 +69,15 @@ impl Machine {
     pub fn enumerate(&self) -> usize {
         let access = Arc::clone(&self.tree) as _;
         let root = PciRoot::new(access, self.platform(), self.windows.clone());
+        self.platform
+            .block_on(root.enumerate(&self.pci, &self.root))
+    }
+
+    /// As [`enumerate`](Self::enumerate), on every root bus.
+    pub fn enumerate_all(&self) -> usize {
+        let access = Arc::clone(&self.tree) as _;
+        let root = PciRoot::new(access, self.platform(), self.windows.clone());
+        let root = root.with_other_roots();
         self.platform
             .block_on(root.enumerate(&self.pci, &self.root))
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use drivers::pci::ConfigAccess;
 use pci_types::{ConfigRegionAccess, PciAddress};
@@ -92,19 +93,72 @@ impl FakeBus {
     }
 }
 
-/// A segment whose root bus is bus 0.
+/// A segment whose root bus is bus 0, and perhaps others.
 pub struct FakeTree {
     pub root: Arc<FakeBus>,
+    /// Root buses beside it, by their numbers.
+    pub others: Mutex<BTreeMap<u8, Arc<FakeBus>>>,
+    /// Nobody looks at bus numbers: every bus is the first.
+    pub is_deaf_to_buses: AtomicBool,
     /// 256 as through ports, or 4096 as through ECAM.
     pub function_size: u16,
 }
 
+impl Default for FakeTree {
+    fn default() -> Self {
+        Self {
+            root: FakeBus::new(),
+            others: Mutex::default(),
+            is_deaf_to_buses: AtomicBool::new(false),
+            function_size: 4096,
+        }
+    }
+}
+
 impl FakeTree {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self {
-            root: FakeBus::new(),
-            function_size: 4096,
-        })
+        Arc::default()
+    }
+
+    /// Another root bus.
+    pub fn add_root(&self, number: u8) -> Arc<FakeBus> {
+        let bus = FakeBus::new();
+        self.others.lock().insert(number, Arc::clone(&bus));
+        bus
+    }
+
+    fn roots(&self) -> Vec<(u8, Arc<FakeBus>)> {
+        let others = self.others.lock();
+        let others = others
+            .iter()
+            .map(|(number, bus)| (*number, Arc::clone(bus)));
+        [(0, Arc::clone(&self.root))]
+            .into_iter()
+            .chain(others)
+            .collect()
+    }
+
+    fn route(&self, address: PciAddress) -> Option<Arc<dyn Slot>> {
+        if self.is_deaf_to_buses.load(Ordering::Relaxed) {
+            let (device, number) = (address.device(), address.function());
+            return self.root.route(0, PciAddress::new(0, 0, device, number));
+        }
+        let roots = self.roots().into_iter();
+        let mut ways = roots.filter_map(|(number, bus)| bus.route(number, address));
+        let way = ways.next()?;
+        assert!(ways.next().is_none(), "two root buses lead to {address}");
+        Some(way)
+    }
+
+    fn resolve(&self, address: u64) -> Option<(Arc<dyn Slot>, usize, u64)> {
+        let roots = self.roots().into_iter();
+        let mut found = roots.filter_map(|(_, bus)| bus.resolve(address));
+        let first = found.next()?;
+        assert!(
+            found.next().is_none(),
+            "two functions answer at {address:#x}"
+        );
+        Some(first)
     }
 }
 
@@ -123,7 +177,7 @@ impl ConfigAccess for FakeTree {
 
     unsafe fn write16(&self, address: PciAddress, offset: u16, value: u16) {
         assert!(offset.is_multiple_of(2) && offset < self.function_size);
-        if let Some(function) = self.root.route(0, address) {
+        if let Some(function) = self.route(address) {
             function.write16(offset, value);
         }
     }
@@ -132,14 +186,13 @@ impl ConfigAccess for FakeTree {
 impl ConfigRegionAccess for FakeTree {
     unsafe fn read(&self, address: PciAddress, offset: u16) -> u32 {
         assert!(offset.is_multiple_of(4) && offset < self.function_size);
-        self.root
-            .route(0, address)
+        self.route(address)
             .map_or(u32::MAX, |function| function.read(offset))
     }
 
     unsafe fn write(&self, address: PciAddress, offset: u16, value: u32) {
         assert!(offset.is_multiple_of(4) && offset < self.function_size);
-        if let Some(function) = self.root.route(0, address) {
+        if let Some(function) = self.route(address) {
             function.write(offset, value);
         }
     }
@@ -150,7 +203,7 @@ pub struct FakeMemory(pub Arc<FakeTree>);
 
 impl FakeMemory {
     fn read(&self, address: u64, width: u8) -> u32 {
-        let target = self.0.root.resolve(address);
+        let target = self.0.resolve(address);
         target.map_or(u32::MAX, |(function, bar, offset)| {
             function
                 .model()
@@ -159,7 +212,7 @@ impl FakeMemory {
     }
 
     fn write(&self, address: u64, width: u8, value: u32) {
-        if let Some((function, bar, offset)) = self.0.root.resolve(address)
+        if let Some((function, bar, offset)) = self.0.resolve(address)
             && let Some(model) = function.model()
         {
             model.write(bar, offset, width, value);
@@ -198,7 +251,7 @@ impl Mmio for FakeMemory {
     }
 
     fn doorbell(&self, offset: u64, index: u16, _: NotifyFormat) -> Option<Doorbell> {
-        let (function, bar, offset) = self.0.root.resolve(offset)?;
+        let (function, bar, offset) = self.0.resolve(offset)?;
         function.model()?.doorbell(bar, offset, index)
     }
 }
