@@ -7,15 +7,15 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use drivers::Registry;
-use drivers::blk::{BlkDriver, Disk};
-use drivers::net::{NetDevice, NetDriver, NetOptions};
 use vdpa::Platform;
 use vdpa::device::VdpaId;
 use vdpa::dma::Trust;
-use vdpa::vhost_client::{Client, ClientError, ClientOptions};
-use vdpa::vhost_vdpa::{OpenOptions, VhostError, VhostRegistry, VhostVdpa};
-use vdpa::virtio::VirtioBus;
+use vhost_vdpa::vhost_client::{Client, ClientError, ClientOptions};
+use vhost_vdpa::{OpenOptions, VhostError, VhostRegistry, VhostVdpa};
+use virtio_blk::{BlkDriver, Disk};
+use virtio_bus::Registry;
+use virtio_bus::VirtioBus;
+use virtio_net::{NetDevice, NetDriver, NetOptions};
 
 use crate::data_paths::{DataPath, DataPaths, OPT_IN, WithoutIommu};
 use crate::devices::add_driver;

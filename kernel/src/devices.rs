@@ -3,22 +3,22 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 
-use drivers::Registry;
-use drivers::blk::{BlkDriver, Disk};
-use drivers::ifcvf::{Ifcvf, QEMU_IDS};
-use drivers::net::{NetDevice, NetDriver, NetOptions};
-use drivers::pci::{
+use embassy_time::{Duration, with_timeout};
+use pci::{
     ConfigAccess, Ecam, EcamRegion, PciBus, PciRoot, PortConfig, PortDriver, Windows, X86Ports,
 };
-use drivers::vp_vdpa::VpVdpa;
-use embassy_time::{Duration, with_timeout};
 use vdpa::bus::{Bus, BusDevice, Driver};
 use vdpa::device::VdpaBus;
-use vdpa::mgmt::{Handle, Management, ManagementDevice, SimBlks, SimNets};
 use vdpa::platform::PhysAddr;
-use vdpa::virtio::VirtioBus;
-use vdpa::virtio_vdpa::VirtioVdpa;
 use vdpa::{Node, Platform, power};
+use vdpa_mgmt::{Handle, Management, ManagementDevice, SimBlks, SimNets};
+use virtio_blk::{BlkDriver, Disk};
+use virtio_bus::Registry;
+use virtio_bus::VirtioBus;
+use virtio_bus::virtio_vdpa::VirtioVdpa;
+use virtio_net::{NetDevice, NetDriver, NetOptions};
+use virtio_pci::ifcvf::{Ifcvf, QEMU_IDS};
+use virtio_pci::vp_vdpa::VpVdpa;
 use x86_64::instructions::port::Port;
 
 use crate::acpi::Acpi;

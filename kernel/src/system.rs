@@ -4,18 +4,18 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use drivers::Registry;
-use drivers::blk::Disk;
-use drivers::net::NetDevice;
-use drivers::pci::PciBus;
 use embassy_executor::Spawner;
 use embassy_net::Stack;
+use pci::PciBus;
 use vdpa::device::VdpaBus;
-use vdpa::mgmt::Management;
-use vdpa::vhost_vdpa::VhostRegistry;
-use vdpa::virtio::VirtioBus;
-use vdpa::virtio_vdpa::VirtioVdpa;
 use vdpa::{Node, Platform};
+use vdpa_mgmt::Management;
+use vhost_vdpa::VhostRegistry;
+use virtio_blk::Disk;
+use virtio_bus::Registry;
+use virtio_bus::VirtioBus;
+use virtio_bus::virtio_vdpa::VirtioVdpa;
+use virtio_net::NetDevice;
 
 use crate::acpi::InterruptLine;
 use crate::command_line::CommandLine;

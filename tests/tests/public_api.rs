@@ -13,7 +13,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The sources whose public items are looked at.
-const LIBRARIES: [&str; 4] = ["vdpa/virtq/src", "vdpa/src", "vdpa/tool/src", "drivers/src"];
+const LIBRARIES: [&str; 10] = [
+    "vdpa/virtq/src",
+    "vdpa/src",
+    "vdpa/virtio/src",
+    "vdpa/vhost/src",
+    "vdpa/sim/src",
+    "vdpa/mgmt/src",
+    "drivers/pci/src",
+    "drivers/virtio-pci/src",
+    "drivers/net/src",
+    "drivers/blk/src",
+];
 
 /// What comes between `pub` and a name.
 const KEYWORDS: [&str; 9] = [

@@ -1,7 +1,7 @@
 //! A bus: where devices meet drivers. For matching only.
 //!
 //! One implementation serves every kind of device: `Bus<PciDevice>`, [`VdpaBus`](crate::device::VdpaBus),
-//! [`VirtioBus`](crate::virtio::VirtioBus). It decides who drives a device, one driver at a time, in
+//! the virtio bus. It decides who drives a device, one driver at a time, in
 //! whatever order devices and drivers arrive, and takes them apart again. What a device can do is no
 //! business of the bus.
 //!
@@ -26,7 +26,7 @@ use spin::Mutex;
 use crate::ids::{IdAllocator, IdGuard, OutOfIds};
 
 pub use self::contract::{Bound, BusDevice, Driver, Exactness, ProbeError};
-pub(crate) use self::transfer::CarryError;
+pub use self::transfer::CarryError;
 
 use self::slot::Slot;
 

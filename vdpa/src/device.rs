@@ -5,7 +5,7 @@
 //! Behind it parents may trust their arguments; in front of it consumers may pass what they like.
 //!
 //! The bus is for devices with a virtio data path only; its drivers turn a device into something
-//! that others can use ([`virtio_vdpa`](crate::virtio_vdpa)). One driver holds a device at a time.
+//! that others can use (`virtio_vdpa`). One driver holds a device at a time.
 
 mod attachment;
 mod config_space;
@@ -15,10 +15,12 @@ mod queues;
 mod registry;
 mod session;
 mod spaces;
+mod type_name;
 
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
+use core::any::Any;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
@@ -28,13 +30,13 @@ use virtio::DeviceStatus;
 use crate::bus::Bus;
 use crate::dma::IsolationUnit;
 use crate::ids::IdGuard;
-use crate::mgmt::Creator;
 use crate::ops::{OpError, VdpaOps};
 use crate::wait::Turn;
 use crate::{Features, Node, Platform};
 
 pub use self::attachment::{AttachError, Attachment};
-pub use self::registry::{RegisterError, Removal, Removed};
+pub use self::registry::{Creator, RegisterError, Removal, Removed};
+pub use self::type_name::type_name;
 
 use self::attachment::Tenancy;
 use self::session::Session;
@@ -152,9 +154,10 @@ impl VdpaDevice {
         &self.config.kind
     }
 
-    /// The management device that has made it on demand.
-    pub(crate) fn creator(&self) -> Option<&Creator> {
-        self.creator.as_ref()
+    /// What management keeps with a device that it has made on demand.
+    #[must_use]
+    pub fn creator(&self) -> Option<&(dyn Any + Send + Sync)> {
+        self.creator.as_deref()
     }
 
     /// The virtio device type (VIRTIO 1.2, section 5).
@@ -316,7 +319,8 @@ impl VdpaDevice {
     }
 
     /// Whether the device did not come out of its last reset. Asking again soon would only take time.
-    pub(crate) fn is_lost(&self) -> bool {
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
         self.session.lock().is_lost()
     }
 

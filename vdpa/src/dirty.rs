@@ -1,6 +1,6 @@
 //! Which pages a device has written, for whoever copies its memory elsewhere while it runs.
 //!
-//! The bitmap is a [`DirtyLog`], the right to have one is an [`Attachment`](crate::dma::Attachment)'s. This is the set
+//! The bitmap is a [`DirtyLog`], the right to have one is an [`Attachment`](crate::device::Attachment)'s. This is the set
 //! that a reader makes of it, not a log: nobody writes it but its owner.
 //!
 //! A device sets the bit of a page after it has written there. Whoever takes the bits and *then* copies
@@ -179,7 +179,7 @@ impl fmt::Debug for DirtyPages {
 }
 
 /// The numbers of the pages that the `len` bytes from an address on lie in.
-pub(crate) fn pages(addr: DmaAddr, len: u64) -> impl Iterator<Item = u64> {
+pub fn pages(addr: DmaAddr, len: u64) -> impl Iterator<Item = u64> {
     let last = len
         .checked_sub(1)
         .map(|further| addr.0.saturating_add(further));

@@ -1,6 +1,6 @@
 //! Who may let a device reach which memory, and at which addresses.
 //!
-//! Whoever wants to use a device takes an [`Attachment`]: the right to change what the device can reach,
+//! Whoever wants to use a device takes an [`Attachment`](crate::device::Attachment): the right to change what the device can reach,
 //! which changes hands only while the device is as a reset has left it. What stands between the device and
 //! the memory (a translation of its own, the platform's IOMMU, or nothing) is an [`Isolation`], and
 //! the attachment hides which: the same calls serve all three.
@@ -15,8 +15,6 @@ mod unit;
 
 use crate::iotlb::{IovaRange, MapError, Permission, Target};
 use crate::ops::{Backing, OpError};
-
-pub use crate::device::{AttachError, Attachment};
 
 pub use self::address_space::AddressSpace;
 pub use self::space::DmaSpace;
@@ -74,7 +72,7 @@ pub trait MapTarget: Send + Sync {
     /// Lets the device reach memory at `range`.
     ///
     /// # Errors
-    /// As for [`Attachment::map`]: nothing has changed.
+    /// As for [`Attachment::map`](crate::device::Attachment::map): nothing has changed.
     fn map(
         &self,
         range: IovaRange,
@@ -85,13 +83,13 @@ pub trait MapTarget: Send + Sync {
     /// Takes a range away from the device.
     ///
     /// # Errors
-    /// As for [`Attachment::unmap`]: nothing has changed.
+    /// As for [`Attachment::unmap`](crate::device::Attachment::unmap): nothing has changed.
     fn unmap(&self, range: IovaRange) -> Result<(), OpError>;
 
     /// Several changes follow, which may be told to the device together.
     ///
     /// # Errors
-    /// As for [`Attachment::begin_batch`].
+    /// As for [`Attachment::begin_batch`](crate::device::Attachment::begin_batch).
     fn begin_batch(&self) -> Result<(), OpError> {
         Ok(())
     }
@@ -99,7 +97,7 @@ pub trait MapTarget: Send + Sync {
     /// The changes since [`begin_batch`](Self::begin_batch) are complete.
     ///
     /// # Errors
-    /// As for [`Attachment::end_batch`]: all that had not been told has been taken back.
+    /// As for [`Attachment::end_batch`](crate::device::Attachment::end_batch): all that had not been told has been taken back.
     fn end_batch(&self) -> Result<(), OpError> {
         Ok(())
     }

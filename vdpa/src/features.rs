@@ -8,6 +8,7 @@ use core::fmt;
 use core::ops::BitOr;
 
 use virtio::FeatureBits;
+use virtq::RingFeatures;
 
 /// A set of feature bits.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -124,6 +125,17 @@ impl fmt::Display for Features {
 impl fmt::Debug for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Features({:#x})", self.0)
+    }
+}
+
+/// What of the negotiated features changes the ring.
+#[must_use]
+pub fn ring_features(features: Features) -> RingFeatures {
+    RingFeatures {
+        packed: features.contains(virtio::F::RING_PACKED),
+        event_idx: features.contains(virtio::F::EVENT_IDX),
+        indirect: features.contains(virtio::F::INDIRECT_DESC),
+        in_order: features.contains(virtio::F::IN_ORDER),
     }
 }
 

@@ -26,21 +26,17 @@ pub mod dma;
 pub mod features;
 pub mod ids;
 pub mod iotlb;
-pub mod mgmt;
+mod mac;
 pub mod ops;
 pub mod platform;
 pub mod power;
-pub mod sim;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tree;
-pub mod vhost_client;
-pub mod vhost_vdpa;
-pub mod virtio;
-pub mod virtio_vdpa;
-mod wait;
+pub mod wait;
 
 pub use features::Features;
+pub use mac::{BadMacAddress, MacAddress};
 pub use ops::VdpaOps;
 pub use platform::Platform;
 pub use tree::Node;

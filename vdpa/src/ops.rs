@@ -12,7 +12,6 @@ use core::fmt;
 use core::future::ready;
 
 use bitflags::bitflags;
-
 use virtio::DeviceStatus;
 use virtq::{DmaAddr, Doorbell, RingState, SharedMemory};
 
@@ -458,4 +457,15 @@ pub trait VdpaOps: Send + Sync {
 
     /// A number that changes whenever the configuration space does.
     fn config_generation(&self) -> u32;
+}
+
+impl From<virtq::CreateError> for OpError {
+    fn from(error: virtq::CreateError) -> Self {
+        match error {
+            virtq::CreateError::BadSize
+            | virtq::CreateError::BadAlignment
+            | virtq::CreateError::BadState => Self::Invalid,
+            virtq::CreateError::Memory(_) => Self::OutOfResources,
+        }
+    }
 }

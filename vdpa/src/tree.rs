@@ -88,7 +88,7 @@ impl Node {
     }
 
     /// Moves the node, and what is below it, to the end of another parent's list.
-    pub(crate) fn hang_below(self: &Arc<Self>, parent: &Arc<Self>) {
+    pub fn hang_below(self: &Arc<Self>, parent: &Arc<Self>) {
         self.detach();
         *self.parent.lock() = Some(Arc::clone(parent));
         self.join(parent);
@@ -101,7 +101,7 @@ impl Node {
     }
 
     /// Takes the node, and what is below it, out of its parent's list. It keeps its own chain.
-    pub(crate) fn detach(&self) {
+    pub fn detach(&self) {
         if let Some(parent) = self.parent() {
             let mut state = parent.state.lock();
             state

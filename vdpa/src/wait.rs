@@ -13,11 +13,11 @@ use spin::Mutex;
 
 /// The tasks that wait for some state to change.
 #[derive(Debug, Default)]
-pub(crate) struct Waiters(Mutex<Vec<Waker>>);
+pub struct Waiters(Mutex<Vec<Waker>>);
 
 impl Waiters {
     /// Asks `ready` now and after every change, until it answers.
-    pub(crate) async fn until<T>(&self, mut ready: impl FnMut() -> Option<T>) -> T {
+    pub async fn until<T>(&self, mut ready: impl FnMut() -> Option<T>) -> T {
         poll_fn(|cx| {
             if let Some(answer) = ready() {
                 return Poll::Ready(answer);
@@ -34,7 +34,7 @@ impl Waiters {
     }
 
     /// Lets every waiter look again. Called after the change, with no lock held.
-    pub(crate) fn wake(&self) {
+    pub fn wake(&self) {
         for waker in mem::take(&mut *self.0.lock()) {
             waker.wake();
         }
@@ -43,14 +43,14 @@ impl Waiters {
 
 /// Lets one task at a time through a sequence of awaits.
 #[derive(Debug, Default)]
-pub(crate) struct Turn {
+pub struct Turn {
     taken: AtomicBool,
     waiters: Waiters,
 }
 
 impl Turn {
     /// Waits for the turn, which lasts until the returned value is dropped.
-    pub(crate) async fn take(&self) -> Turned<'_> {
+    pub async fn take(&self) -> Turned<'_> {
         self.waiters
             .until(|| (!self.taken.swap(true, Ordering::Acquire)).then(|| Turned(self)))
             .await
@@ -59,7 +59,7 @@ impl Turn {
 
 /// Proof that it is the holder's turn.
 #[derive(Debug)]
-pub(crate) struct Turned<'a>(&'a Turn);
+pub struct Turned<'a>(&'a Turn);
 
 impl Drop for Turned<'_> {
     fn drop(&mut self) {

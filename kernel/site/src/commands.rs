@@ -21,7 +21,7 @@ pub(crate) fn commands(system: &System) -> Vec<ConsoleCommand> {
                 let management = Arc::clone(&management);
                 async move {
                     let words = words.iter().map(String::as_str);
-                    match vdpa_tool::run_words(&management, words).await {
+                    match vdpa_mgmt::tool::run_words(&management, words).await {
                         Ok(output) => output,
                         Err(error) => format!("error: {error}"),
                     }

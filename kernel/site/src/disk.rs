@@ -8,10 +8,10 @@ use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 
-use drivers::blk::{BlkError, Disk};
 use hadris_io::{Error, ErrorType};
 use hadris_storage::async_::BlockDevice;
 use hadris_storage::{BlockIndex, BlockSize};
+use virtio_blk::{BlkError, Disk};
 use virtq::DmaBuffer;
 use web::pieces::SECTOR;
 

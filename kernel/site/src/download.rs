@@ -4,11 +4,11 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use drivers::blk::BlkError;
 use embassy_futures::join::join;
 use embassy_net::tcp::TcpSocket;
 use hadris_fs::Extent;
 use log::warn;
+use virtio_blk::BlkError;
 use virtq::DmaBuffer;
 use web::pieces::{Piece, first_piece};
 use web::volume::{File, VolumeError};

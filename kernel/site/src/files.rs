@@ -3,9 +3,9 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use drivers::blk::Disk;
 use kernel::System;
 use log::warn;
+use virtio_blk::Disk;
 use web::pieces::SECTOR;
 use web::status;
 use web::volume::{Volume, VolumeError};

@@ -1,6 +1,6 @@
 //! Management of vDPA devices over HTTP.
 
-use vdpa_tool::{Command, Form, Output, ToolError};
+use vdpa_mgmt::tool::{Command, Form, Output, ToolError};
 use web::http::head::Head;
 use web::management::{self, Admin, ROOT, Refusal, Request};
 
@@ -80,7 +80,7 @@ async fn carry_out(
 }
 
 async fn run(site: &Site, command: &Command) -> Result<Output, Refusal> {
-    let output = vdpa_tool::run(site.system.management(), command).await;
+    let output = vdpa_mgmt::tool::run(site.system.management(), command).await;
     output.map_err(|refused| ToolError::from(refused).into())
 }
 

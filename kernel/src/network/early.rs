@@ -14,11 +14,11 @@ use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 use core::task::{Context, Poll};
 
-use drivers::Registry;
-use drivers::net::{NetDevice, RxToken as DeviceRxToken, TxToken as DeviceTxToken};
 use embassy_net::driver::{Capabilities, Driver, HardwareAddress, LinkState, RxToken, TxToken};
 use heapless::Deque;
 use spin::Mutex;
+use virtio_bus::Registry;
+use virtio_net::{NetDevice, RxToken as DeviceRxToken, TxToken as DeviceTxToken};
 use virtq::Event;
 
 use crate::ethernet;

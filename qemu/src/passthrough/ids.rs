@@ -1,6 +1,6 @@
 //! What a function is by its ids, and which driver of the guest takes it.
 //!
-//! The tables are those of `drivers::ifcvf` and `drivers::vp_vdpa`; a test holds them against each other.
+//! The tables are those of `virtio_pci::ifcvf` and `virtio_pci::vp_vdpa`; a test holds them against each other.
 
 use std::fmt;
 

@@ -1,12 +1,12 @@
 //! The host knows which functions the guest takes: its table is held against those of the drivers.
 
-use drivers::ifcvf::Ifcvf;
-use drivers::pci::{Identity, PciDevice};
-use drivers::vp_vdpa::VpVdpa;
+use pci::{Identity, PciDevice};
 use qemu::passthrough::ids::{GuestDriver, Ids, Kind};
 use vdpa::bus::Driver;
 use vdpa::device::VdpaBus;
 use vdpa::testing::FakePlatform;
+use virtio_pci::ifcvf::Ifcvf;
+use virtio_pci::vp_vdpa::VpVdpa;
 
 #[test]
 fn table_says_what_the_drivers_of_the_guest_take() {

@@ -6,9 +6,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
-use drivers::blk::{BlkError, Disk};
 use guest_bench::row::{Access, REQUEST_LEN};
 use kernel::System;
+use virtio_blk::{BlkError, Disk};
 use virtq::{DmaBuffer, Event};
 
 use crate::Failure;

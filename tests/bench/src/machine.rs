@@ -5,9 +5,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use drivers::blk::Disk;
 use guest_bench::row::Path;
 use kernel::System;
+use virtio_blk::Disk;
 
 use crate::Failure;
 use crate::net::Cards;

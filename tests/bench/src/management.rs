@@ -7,7 +7,7 @@ use guest_bench::row::Class;
 use kernel::System;
 use log::LevelFilter;
 use vdpa::device::Removed;
-use vdpa::mgmt::{Attributes, Handle, Management};
+use vdpa_mgmt::{Attributes, Handle, Management};
 
 use crate::Failure;
 use crate::stopwatch::{Stopwatch, Work};

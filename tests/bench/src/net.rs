@@ -11,10 +11,10 @@ use core::ops::Range;
 use core::task::{Context, Poll};
 use core::time::Duration;
 
-use drivers::net::NetDevice;
 use embassy_futures::select::{Either, select};
 use embassy_net_driver::{Driver, RxToken, TxToken};
 use kernel::System;
+use virtio_net::NetDevice;
 use virtq::Event;
 
 use crate::Failure;

@@ -3,17 +3,17 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
-use drivers::Registry;
-use drivers::blk::{BlkDriver, Disk};
-use drivers::net::{NetDevice, NetDriver, NetOptions};
 use kernel::System;
 use vdpa::VdpaOps;
 use vdpa::device::{DeviceKind, Removal, VdpaDevice, VdpaDeviceConfig};
 use vdpa::dma::IsolationUnit;
-use vdpa::sim::{Access, RamDisk, SimBlk, SimBlkConfig, SimConfig, SimNet, SimNetConfig, Storage};
-use vdpa::vhost_client::{Client, ClientOptions};
-use vdpa::vhost_vdpa::OpenOptions;
-use vdpa::virtio::VirtioBus;
+use vdpa_sim::{Access, RamDisk, SimBlk, SimBlkConfig, SimConfig, SimNet, SimNetConfig, Storage};
+use vhost_vdpa::OpenOptions;
+use vhost_vdpa::vhost_client::{Client, ClientOptions};
+use virtio_blk::{BlkDriver, Disk};
+use virtio_bus::Registry;
+use virtio_bus::VirtioBus;
+use virtio_net::{NetDevice, NetDriver, NetOptions};
 
 use crate::Failure;
 

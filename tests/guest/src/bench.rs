@@ -6,11 +6,11 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::time::Duration;
 
-use drivers::blk::Disk;
-use drivers::net::NetDevice;
 use embassy_futures::select::{Either, select};
 use kernel::System;
-use vdpa::virtio::{VirtioBus, VirtioDevice};
+use virtio_blk::Disk;
+use virtio_bus::{VirtioBus, VirtioDevice};
+use virtio_net::NetDevice;
 
 use crate::outcome::Failure;
 

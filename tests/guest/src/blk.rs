@@ -4,12 +4,12 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use drivers::blk::BlkError;
 use embassy_futures::join::join_array;
 use guest_tests::disk::{
     GUEST_SEED, HOST_SEED, READ_ONLY, SCRATCH, SECTOR_BYTES, SECTORS, WRITABLE, WRITTEN, fill,
     first_difference,
 };
+use virtio_blk::BlkError;
 
 use crate::bench::Bench;
 use crate::outcome::Outcome;

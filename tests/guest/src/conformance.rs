@@ -5,19 +5,19 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::future::ready;
 
-use drivers::ifcvf::{self, Ifcvf, QEMU_IDS};
-use drivers::pci::PciDevice;
-use drivers::virtio_pci::Parent;
-use drivers::vp_vdpa;
 use guest_tests::disk::WRITABLE;
+use pci::PciDevice;
 use spin::Mutex;
 use vdpa::bus::{Driver, ProbeError};
 use vdpa::conformance::{self, Check, Service, Subject, run};
 use vdpa::device::VdpaBus;
 use vdpa::ops::{Abilities, OpError};
 use vdpa::platform::BoxFuture;
-use vdpa::sim::{Flavour, Link, SimNet};
 use vdpa::{Platform, VdpaOps};
+use vdpa_sim::{Flavour, Link, SimNet};
+use virtio_pci::Parent;
+use virtio_pci::ifcvf::{self, Ifcvf, QEMU_IDS};
+use virtio_pci::vp_vdpa;
 
 use crate::bench::Bench;
 use crate::outcome::Outcome;

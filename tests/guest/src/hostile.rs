@@ -6,7 +6,7 @@ use embassy_futures::yield_now;
 use vdpa::Features;
 use vdpa::iotlb::Permission;
 use vdpa::ops::{QueueAddress, QueueState};
-use vdpa::vhost_vdpa::{BackendFeatures, IotlbMessage, Request, VhostError, VhostHandle};
+use vhost_vdpa::{BackendFeatures, IotlbMessage, Request, VhostError, VhostHandle};
 use virtio::DeviceStatus;
 use virtq::{DmaAddr, SharedMemory};
 

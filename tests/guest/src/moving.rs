@@ -8,13 +8,13 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
 
-use drivers::blk::Disk;
 use embassy_futures::join::{join, join_array};
 use guest_tests::disk::{SCRATCH, SECTOR_BYTES, SECTORS, WRITABLE, fill};
 use vdpa::device::VdpaDevice;
 use vdpa::iotlb::IovaRange;
-use vdpa::sim::{AccessPlatform, Flavour, RamDisk, SimConfig, Storage};
-use vdpa::vhost_client::Client;
+use vdpa_sim::{AccessPlatform, Flavour, RamDisk, SimConfig, Storage};
+use vhost_vdpa::vhost_client::Client;
+use virtio_blk::Disk;
 
 use crate::bench::Bench;
 use crate::outcome::{Failure, Outcome};

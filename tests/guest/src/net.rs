@@ -6,12 +6,12 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use drivers::net::{NetDevice, NetDriver, NetOptions};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
 use smoltcp::phy::{Device, Medium};
 use smoltcp::socket::icmp;
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, Icmpv4Packet, Icmpv4Repr, IpAddress, IpCidr, Ipv4Address};
+use virtio_net::{NetDevice, NetDriver, NetOptions};
 
 use crate::bench::Bench;
 use crate::outcome::{Failure, Outcome};

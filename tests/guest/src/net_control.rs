@@ -1,7 +1,7 @@
 //! The control queue of QEMU's network card, through virtio and as a client of vhost: the card answers, and frames
 //! for a new address come in.
 
-use drivers::net::{Control, ControlError, MacAddress, NetDevice, Switch};
+use virtio_net::{Control, ControlError, MacAddress, NetDevice, Switch};
 
 use crate::bench::Bench;
 use crate::net::reaches_the_gateway;

@@ -5,20 +5,21 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 
-use drivers::blk::{BlkDriver, Disk};
-use drivers::net::{NetDevice, NetDriver, NetOptions};
-use drivers::{Registry, pci::PciDevice};
+use pci::PciDevice;
 use vdpa::bus::BusDevice;
 use vdpa::device::{DeviceKind, Removal, Removed, VdpaDevice, VdpaDeviceConfig};
 use vdpa::dma::{IsolationUnit, Trust};
-use vdpa::sim::{
+use vdpa::{Node, Platform, VdpaOps};
+use vdpa_sim::{
     Access, CreateError, Flavour, RamDisk, SimBlk, SimBlkConfig, SimConfig, SimNet, SimNetConfig,
     Storage,
 };
-use vdpa::vhost_client::{Client, ClientOptions};
-use vdpa::vhost_vdpa::{OpenOptions, VhostHandle};
-use vdpa::virtio::VirtioBus;
-use vdpa::{Node, Platform, VdpaOps};
+use vhost_vdpa::vhost_client::{Client, ClientOptions};
+use vhost_vdpa::{OpenOptions, VhostHandle};
+use virtio_blk::{BlkDriver, Disk};
+use virtio_bus::Registry;
+use virtio_bus::VirtioBus;
+use virtio_net::{NetDevice, NetDriver, NetOptions};
 
 use crate::bench::Bench;
 use crate::outcome::Failure;

@@ -3,9 +3,9 @@
 use alloc::boxed::Box;
 use core::time::Duration;
 
-use drivers::blk::{BlkError, Disk};
 use embassy_futures::join::{join, join_array};
 use guest_tests::disk::{HOST_SEED, SECTOR_BYTES, WRITABLE, WRITTEN, first_difference};
+use virtio_blk::{BlkError, Disk};
 
 use crate::bench::Bench;
 use crate::outcome::Outcome;

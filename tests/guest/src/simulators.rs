@@ -6,10 +6,10 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 use core::time::Duration;
 
-use drivers::blk::{BlkError, Disk};
 use embassy_futures::join::join;
 use vdpa::device::VdpaDevice;
-use vdpa::sim::{Flavour, SimConfig};
+use vdpa_sim::{Flavour, SimConfig};
+use virtio_blk::{BlkError, Disk};
 
 use crate::bench::Bench;
 use crate::outcome::{Failure, Outcome};

@@ -2,8 +2,8 @@
 
 use alloc::format;
 
-use drivers::pci::{PciDevice, SrIov, SrIovError};
 use kernel::System;
+use pci::{PciDevice, SrIov, SrIovError};
 use vdpa::bus::BusDevice;
 
 use crate::outcome::Outcome;

@@ -5,13 +5,13 @@ use core::time::Duration;
 
 use alloc::boxed::Box;
 
-use drivers::blk::{BlkError, Disk};
-use drivers::net::NetDevice;
-use drivers::pci::{ConfigSpace, capabilities};
 use embassy_futures::join::{join, join_array};
 use guest_tests::disk::{HOST_SEED, SECTOR_BYTES, WRITTEN, first_difference};
 use kernel::System;
+use pci::{ConfigSpace, capabilities};
 use vdpa::bus::BusDevice;
+use virtio_blk::{BlkError, Disk};
+use virtio_net::NetDevice;
 
 use crate::bench::patiently;
 use crate::outcome::Outcome;

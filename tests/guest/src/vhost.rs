@@ -4,14 +4,14 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use drivers::blk::Disk;
-use drivers::net::NetDevice;
 use embassy_futures::join::join;
 use guest_tests::disk::{GUEST_SEED, SCRATCH, SECTOR_BYTES, WRITABLE, fill, first_difference};
 use smoltcp::phy::{Device, RxToken, TxToken};
 use smoltcp::time::Instant;
 use vdpa::device::VdpaDevice;
-use vdpa::sim::Flavour;
+use vdpa_sim::Flavour;
+use virtio_blk::Disk;
+use virtio_net::NetDevice;
 
 use crate::bench::Bench;
 use crate::hostile;

@@ -12,7 +12,7 @@ use super::{Bound, Bus, BusDevice};
 
 /// A binding was not handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CarryError<E> {
+pub enum CarryError<E> {
     /// There is no such binding, no such driver, or the device is not free.
     NotThere,
     /// What carries it over has failed.
@@ -22,7 +22,10 @@ pub(crate) enum CarryError<E> {
 impl<D: BusDevice> Bus<D> {
     /// Takes a device from the driver of this name, which has been made to work elsewhere by `carry`. The device
     /// comes to rest and has no driver afterwards. If `carry` fails, nothing changes.
-    pub(crate) async fn give_up<E>(
+    ///
+    /// # Errors
+    /// [`CarryError`].
+    pub async fn give_up<E>(
         &self,
         device: &Arc<D>,
         driver: &str,
@@ -43,7 +46,10 @@ impl<D: BusDevice> Bus<D> {
 
     /// Gives a device without a driver to the one of this name, without a probe: `carry` makes the
     /// binding. If it fails, the device comes to rest and has no driver. An override is not asked.
-    pub(crate) async fn adopt<E>(
+    ///
+    /// # Errors
+    /// [`CarryError`].
+    pub async fn adopt<E>(
         &self,
         device: &Arc<D>,
         driver: &str,

@@ -9,10 +9,10 @@ use virtq::{DmaAddr, RingState};
 
 use crate::Features;
 use crate::device::{DeviceKind, Removal, Removed, VdpaBus, VdpaDevice, VdpaDeviceConfig};
+use crate::features::ring_features;
 use crate::ops::QueueAddress;
 use crate::platform::Platform;
 use crate::tree::Node;
-use crate::virtio::ring_features;
 
 use super::Subject;
 use super::verdict::{OrFail, Stop, Verdict, equal, skip_unless};

@@ -13,10 +13,10 @@ use virtq::{
 use crate::Features;
 use crate::device::Attachment;
 use crate::dma::{DmaSpace, Owner, Trust};
+use crate::features::ring_features;
 use crate::iotlb::{Fault, Permission, Target};
 use crate::ops::{Backing, QueueAddress, QueueState};
 use crate::platform::Callback;
-use crate::virtio::ring_features;
 
 use super::bench::{Bench, Format};
 use super::verdict::{OrFail, Stop, Verdict, ensure};

@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use spin::Mutex;
@@ -12,14 +13,13 @@ use spin::Mutex;
 use crate::Node;
 use crate::bus::AddError;
 use crate::ids::{IdGuard, OutOfIds};
-use crate::mgmt::Creator;
 use crate::ops::VdpaOps;
-use crate::virtio::type_name;
 use crate::wait::Turn;
 
 use super::attachment::Tenancy;
 use super::on_bus::Inspector;
 use super::session::Session;
+use super::type_name::type_name;
 use super::{Counters, VdpaBus, VdpaDevice, VdpaDeviceConfig, presence};
 
 /// Why a device cannot be registered.
@@ -35,6 +35,9 @@ pub enum RegisterError {
     #[error(transparent)]
     Bus(#[from] AddError),
 }
+
+/// What management keeps with a device that it has made on demand.
+pub type Creator = Box<dyn Any + Send + Sync>;
 
 /// Why a device leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +74,10 @@ impl VdpaBus {
     }
 
     /// As [`register`](Self::register), for a management device that makes devices on demand.
-    pub(crate) async fn register_for(
+    ///
+    /// # Errors
+    /// As for [`register`](Self::register).
+    pub async fn register_for(
         self: &Arc<Self>,
         ops: Box<dyn VdpaOps>,
         config: VdpaDeviceConfig,

@@ -1,6 +1,6 @@
 //! The groups of a device's queues and the address spaces that they are in, with their checks.
 //!
-//! What is mapped in an address space is the business of an [`Attachment`](crate::dma::Attachment).
+//! What is mapped in an address space is the business of an [`Attachment`](crate::device::Attachment).
 
 use crate::ops::{Abilities, OpError};
 

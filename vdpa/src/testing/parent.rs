@@ -20,10 +20,10 @@ use virtq::{DmaAddr, Event, RingAddresses};
 use crate::Features;
 use crate::VdpaOps;
 use crate::dirty::pages;
+use crate::features::ring_features;
 use crate::iotlb::{IovaRange, Permission};
 use crate::ops::{DirtyLog, OpError, QueueAddress, QueueState};
 use crate::platform::{Callback, Platform};
-use crate::virtio::ring_features;
 
 use super::FakePlatform;
 

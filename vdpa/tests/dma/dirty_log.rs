@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use vdpa::device::Removal;
+use vdpa::device::{Attachment, Removal};
 use vdpa::dirty::{DirtyPages, LogError, PAGE_SIZE};
-use vdpa::dma::Attachment;
 use vdpa::iotlb::Permission;
 use vdpa::ops::{Abilities, DirtyLog, OpError, QueueAddress};
 use vdpa::testing::Resets;

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use vdpa::dma::{Attachment, DmaSpace, MapTarget, Owner, Trust};
+use vdpa::device::Attachment;
+use vdpa::dma::{DmaSpace, MapTarget, Owner, Trust};
 use vdpa::iotlb::IovaRange;
 use vdpa::ops::OpError;
 use virtq::{DmaAllocator, DmaBuffer, DmaError};

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use vdpa::dma::{AttachError, Attachment, DmaSpace, MapTarget, Owner, Trust};
+use vdpa::device::{AttachError, Attachment};
+use vdpa::dma::{DmaSpace, MapTarget, Owner, Trust};
 use vdpa::iotlb::IovaRange;
 use vdpa::ops::OpError;
 use virtq::DmaBuffer;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use vdpa::device::Removal;
-use vdpa::dma::{AttachError, DmaSpace, MapTarget, Owner};
+use vdpa::device::{AttachError, Removal};
+use vdpa::dma::{DmaSpace, MapTarget, Owner};
 use vdpa::ops::{Abilities, OpError};
 use vdpa::testing::Resets;
 use virtq::DmaBuffer;

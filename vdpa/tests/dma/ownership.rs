@@ -1,7 +1,7 @@
 //! Whose a device is, and how it changes hands.
 
-use vdpa::device::Removal;
-use vdpa::dma::{Addressing, AttachError, Isolation, Owner, Trust};
+use vdpa::device::{AttachError, Removal};
+use vdpa::dma::{Addressing, Isolation, Owner, Trust};
 use vdpa::ops::OpError;
 
 use crate::world::{Model, PAGE, RW, World, backing};

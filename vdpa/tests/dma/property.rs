@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-
-use vdpa::dma::{Attachment, DmaSpace, MapTarget};
+use vdpa::device::Attachment;
+use vdpa::dma::{DmaSpace, MapTarget};
 use vdpa::iotlb::{IovaRange, Permission};
 use vdpa::ops::{Backing, OpError};
 use virtq::{DmaBuffer, SharedMemory};

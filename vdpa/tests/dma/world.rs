@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use virtio::DeviceStatus;
-
-use vdpa::device::{DeviceKind, VdpaBus, VdpaDevice, VdpaDeviceConfig};
-use vdpa::dma::{AttachError, Attachment, IsolationUnit, Owner, Trust};
+use vdpa::device::{AttachError, Attachment, DeviceKind, VdpaBus, VdpaDevice, VdpaDeviceConfig};
+use vdpa::dma::{IsolationUnit, Owner, Trust};
 use vdpa::iotlb::{IovaRange, Permission};
 use vdpa::ops::{Abilities, Backing, OpError};
 use vdpa::testing::{FakeIommu, FakeParent, FakePlatform, Traits, Translation};
 use vdpa::{Features, Node, Platform};
+use virtio::DeviceStatus;
 use virtq::SharedMemory;
 
 pub const PAGE: u64 = 0x1000;

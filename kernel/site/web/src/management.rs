@@ -20,7 +20,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use vdpa_tool::{Command, Form, Invocation, Options, ToolError, UsageError};
+use vdpa_mgmt::tool::{Command, Form, Invocation, Options, ToolError, UsageError};
 
 use crate::http::body::BODY_MAX;
 use crate::path::percent_decode;
@@ -89,7 +89,7 @@ impl Refusal {
 
 impl From<ToolError> for Refusal {
     fn from(error: ToolError) -> Self {
-        use vdpa::mgmt::{CreateError, MgmtError};
+        use vdpa_mgmt::{CreateError, MgmtError};
         let status = match &error {
             ToolError::Usage(_) => 400,
             ToolError::Refused(refused) => match refused.error {

@@ -223,8 +223,8 @@ fn a_refusal_is_an_object_with_a_sentence() {
 
 #[test]
 fn what_management_refuses_has_a_status_of_its_own() {
-    use vdpa::mgmt::{CreateError, MgmtError};
-    use vdpa_tool::Refused;
+    use vdpa_mgmt::tool::Refused;
+    use vdpa_mgmt::{CreateError, MgmtError};
     for (error, status) in [
         (MgmtError::NoDevice, 404),
         (MgmtError::Exists, 409),

@@ -10,13 +10,13 @@ use virtio::DeviceStatus;
 use virtq::{Doorbell, RingState};
 
 use crate::Features;
+use crate::features::ring_features;
 use crate::iotlb::{Iotlb, IovaRange, Permission};
 use crate::ops::{
     Abilities, Backing, DirtyLog, DmaModel, IncrementalMap, NotificationArea, OpError,
     QueueAddress, QueueState, VdpaOps, VendorCounter, WholeMap,
 };
 use crate::platform::{BoxFuture, Callback, PhysAddr};
-use crate::virtio::ring_features;
 
 use super::ring::Ring;
 use super::{FakeParent, Resets, Translation};

@@ -1,0 +1,267 @@
+//! The handle by which an application uses a disk: single requests with owned buffers.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use vdpa::ids::IdGuard;
+use vdpa::ops::OpError;
+use virtio::blk::{S, T};
+use virtio_bus::VirtioDevice;
+use virtq::{DmaBuffer, RequestReason, Requests, Used};
+
+use super::error::BlkError;
+use super::limits::Limits;
+use super::pool::Pool;
+use super::request::{BlkRequest, Data, Direction, Forms};
+
+/// The length of a disk's id (VIRTIO 1.2, 5.2.6).
+const ID_LEN: usize = 20;
+
+/// A disk.
+///
+/// Any number of tasks may use it at once, through as many clones as they like; the requests are in
+/// flight together and complete in any order. Dropping the future of a request gives the request up:
+/// its buffer is freed when the disk returns it, and whether the disk has carried it out is unknown.
+///
+/// Positions and capacities are in sectors of 512 bytes, and whole blocks of [`Disk::block_size`] bytes
+/// are transferred.
+#[derive(Clone)]
+pub struct Disk(pub(super) Arc<Shared>);
+
+/// What all handles of a disk share.
+pub(super) struct Shared {
+    pub(super) name: String,
+    pub(super) device: Arc<VirtioDevice>,
+    pub(super) requests: Requests<BlkRequest>,
+    pub(super) limits: Limits,
+    /// In sectors. The disk may change it.
+    pub(super) capacity: AtomicU64,
+    pub(super) forms: Forms,
+    /// Where data goes that is copied to or from the caller's memory.
+    pub(super) bounce: Pool<DmaBuffer>,
+    pub(super) stopped: AtomicBool,
+    /// The number in the name.
+    pub(super) _id: IdGuard,
+}
+
+impl Disk {
+    /// The disk's name in the device tree, as `blk0`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The size of the disk in sectors of 512 bytes.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        self.0.capacity.load(Ordering::Relaxed)
+    }
+
+    /// Whether the disk refuses to be written to.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.0.limits.read_only
+    }
+
+    /// The logical block size in bytes: a power of two, at least 512.
+    #[must_use]
+    pub fn block_size(&self) -> usize {
+        to_usize(self.0.limits.block_len)
+    }
+
+    /// The most bytes that [`Disk::read`] and [`Disk::write`] take.
+    #[must_use]
+    pub fn max_transfer(&self) -> usize {
+        to_usize(self.0.limits.transfer_max)
+    }
+
+    /// Whether the disk has been taken away: every request fails from now on.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.0.device.check() == Err(OpError::Gone)
+    }
+
+    /// A zeroed buffer of `len` bytes for transfers.
+    ///
+    /// # Errors
+    /// [`BlkError::OutOfMemory`], also if `len` is zero; [`BlkError::Gone`], [`BlkError::Broken`].
+    pub fn buffer(&self, len: usize) -> Result<DmaBuffer, BlkError> {
+        DmaBuffer::new(&self.0.device.dma(), len).map_err(|_| self.0.lack())
+    }
+
+    /// Fills the buffer from the disk, from `sector` on.
+    ///
+    /// # Errors
+    /// [`BlkError`]; the buffer is freed then.
+    pub async fn read(&self, sector: u64, buffer: DmaBuffer) -> Result<DmaBuffer, BlkError> {
+        let len = buffer.len();
+        let request = self.transfer(Direction::FromDisk, sector, buffer, len)?;
+        self.perform(request).await?.ok_or(BlkError::Broken)
+    }
+
+    /// Writes the buffer to the disk, from `sector` on. What is written survives a power failure
+    /// only after a [`Disk::flush`].
+    ///
+    /// # Errors
+    /// [`BlkError`]; the buffer is freed then, and what the disk holds in that range is unknown
+    /// unless the disk was not asked at all.
+    pub async fn write(&self, sector: u64, buffer: DmaBuffer) -> Result<DmaBuffer, BlkError> {
+        let len = buffer.len();
+        let request = self.transfer(Direction::ToDisk, sector, buffer, len)?;
+        self.perform(request).await?.ok_or(BlkError::Broken)
+    }
+
+    /// Waits until everything that was written before survives a power failure. For a disk without a
+    /// cache it always does (VIRTIO 1.2, 5.2.6.2).
+    ///
+    /// # Errors
+    /// [`BlkError`].
+    pub async fn flush(&self) -> Result<(), BlkError> {
+        if !self.0.limits.has_cache {
+            return if self.0.is_stopped() {
+                Err(self.0.end())
+            } else {
+                Ok(())
+            };
+        }
+        let request = self.request(T::Flush, 0, None)?;
+        self.perform(request).await.map(|_| ())
+    }
+
+    /// The disk's id, by custom its serial number; at most 20 bytes.
+    ///
+    /// # Errors
+    /// [`BlkError::Unsupported`], if the disk has none.
+    pub async fn id(&self) -> Result<String, BlkError> {
+        let data = Data {
+            buffer: self.buffer(ID_LEN)?,
+            len: u32::try_from(ID_LEN).expect("a few bytes"),
+            segment_max: self.0.limits.segment_max,
+            direction: Direction::FromDisk,
+        };
+        let request = self.request(T::GetId, 0, Some(data))?;
+        let buffer = self.perform(request).await?;
+        let bytes = buffer.as_ref().map_or(&[][..], |buffer| &buffer[..]);
+        let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+        Ok(String::from_utf8_lossy(text).into_owned())
+    }
+
+    /// Checks a range of `len` bytes against the disk as it is now.
+    pub(super) fn check(&self, sector: u64, len: usize) -> Result<(), BlkError> {
+        let range = self.0.limits.range(sector, len)?;
+        if range.end <= self.capacity() {
+            Ok(())
+        } else {
+            Err(BlkError::OutOfRange)
+        }
+    }
+
+    /// A request to transfer the first `len` bytes of a buffer.
+    pub(super) fn transfer(
+        &self,
+        direction: Direction,
+        sector: u64,
+        buffer: DmaBuffer,
+        len: usize,
+    ) -> Result<BlkRequest, BlkError> {
+        let kind = match direction {
+            Direction::ToDisk if self.is_read_only() => return Err(BlkError::ReadOnly),
+            Direction::ToDisk => T::Out,
+            Direction::FromDisk => T::In,
+        };
+        self.check(sector, len)?;
+        if len > self.max_transfer() {
+            return Err(BlkError::TooLarge);
+        }
+        let data = Data {
+            buffer,
+            len: u32::try_from(len).map_err(|_| BlkError::TooLarge)?,
+            segment_max: self.0.limits.segment_max,
+            direction,
+        };
+        self.request(kind, sector, Some(data))
+    }
+
+    fn request(&self, kind: T, sector: u64, data: Option<Data>) -> Result<BlkRequest, BlkError> {
+        let form = self.0.forms.take(|| self.0.device.dma());
+        let mut request = form.map_err(|_| self.0.lack())?;
+        request.write(kind, sector, data);
+        Ok(request)
+    }
+
+    /// Makes one request, and returns its buffer.
+    pub(super) async fn perform(&self, request: BlkRequest) -> Result<Option<DmaBuffer>, BlkError> {
+        let shared = &*self.0;
+        match shared.requests.submit(request).await {
+            Ok(used) => shared.answer(used),
+            Err(error) => Err(shared.explain(error.reason)),
+        }
+    }
+}
+
+impl Shared {
+    /// Ends every request, present and future.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.requests.stop();
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// What has become of a request that the disk has carried out.
+    fn answer(&self, used: Used<BlkRequest>) -> Result<Option<DmaBuffer>, BlkError> {
+        match used.chain.finish(used.written) {
+            Ok((S::Ok, buffer)) => Ok(buffer),
+            Ok((S::Unsupp, _)) => Err(BlkError::Unsupported),
+            Ok(_) => Err(BlkError::Io),
+            Err(violation) => {
+                log::error!("{}: {violation}", self.name);
+                self.device.mark_broken();
+                self.stop();
+                Err(BlkError::Broken)
+            }
+        }
+    }
+
+    /// Why the disk takes no more requests.
+    fn end(&self) -> BlkError {
+        match self.device.check() {
+            Err(OpError::Broken) => BlkError::Broken,
+            _ => BlkError::Gone,
+        }
+    }
+
+    /// Why there is no memory: none is made reachable for a disk that is gone.
+    fn lack(&self) -> BlkError {
+        match self.device.check() {
+            Ok(()) => BlkError::OutOfMemory,
+            Err(_) => self.end(),
+        }
+    }
+
+    fn explain(&self, reason: RequestReason) -> BlkError {
+        match reason {
+            RequestReason::Stopped => self.end(),
+            RequestReason::Broken(_) => BlkError::Broken,
+            RequestReason::TooLong | RequestReason::Empty => BlkError::TooLarge,
+        }
+    }
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Disk")
+            .field("name", &self.0.name)
+            .field("sectors", &self.capacity())
+            .field("limits", &self.0.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+fn to_usize(len: u32) -> usize {
+    usize::try_from(len).expect("usize is at least 32 bits")
+}

@@ -1,0 +1,301 @@
+//! Bringing a disk up and taking it down: the driver on the virtio bus (VIRTIO 1.2, 5.2.5).
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use vdpa::bus::{Bound, Driver, ProbeError};
+use vdpa::ids::IdGuard;
+use vdpa::platform::BoxFuture;
+use vdpa::power::PowerError;
+use vdpa::tree::{Inspect, Report};
+use vdpa::{Features, Node};
+use virtio::blk::F;
+use virtio_bus::Registry;
+use virtio_bus::{Completion, VirtQueue, VirtioDevice, VirtioId};
+use virtq::Requests;
+
+use super::copy::LANES;
+use super::disk::{Disk, Shared};
+use super::limits::{Limits, SECTOR_LEN, read_capacity};
+use super::pool::Pool;
+use super::request::{BlkRequest, Forms};
+use super::worker::Worker;
+
+/// The request queue (VIRTIO 1.2, 5.2.2).
+const REQUEST_QUEUE: u16 = 0;
+/// The most entries of the request queue.
+const QUEUE_SIZE_MAX: u16 = 256;
+/// How many bounce buffers are kept: enough for two transfers at once.
+const BOUNCE_KEPT: usize = 2 * LANES;
+
+/// The driver of virtio block devices.
+#[derive(Debug)]
+pub struct BlkDriver {
+    registry: Arc<Registry<Disk>>,
+    completion: Completion,
+    ids: [VirtioId; 1],
+}
+
+impl BlkDriver {
+    /// A driver that publishes its disks in `registry`. The disks interrupt.
+    #[must_use]
+    pub fn new(registry: Arc<Registry<Disk>>) -> Self {
+        Self::with_completion(registry, Completion::Interrupt)
+    }
+
+    /// As [`BlkDriver::new`]; `completion` says whether the disks interrupt or are asked again and again.
+    #[must_use]
+    pub fn with_completion(registry: Arc<Registry<Disk>>, completion: Completion) -> Self {
+        let ids = [VirtioId {
+            device_type: virtio::Id::Block,
+        }];
+        Self {
+            registry,
+            completion,
+            ids,
+        }
+    }
+
+    async fn attach(&self, device: &Arc<VirtioDevice>) -> Result<BoundBlk, ProbeError> {
+        let supported = F::RO | F::SIZE_MAX | F::SEG_MAX | F::BLK_SIZE | F::FLUSH;
+        let features = device.negotiate(supported.into(), Features::EMPTY).await?;
+        let queue = device
+            .create_queue(REQUEST_QUEUE, "requests", QUEUE_SIZE_MAX, self.completion)
+            .await?;
+        // A device that does not run touches no queue, so the queue may be dropped if this fails.
+        let prepared = self.start(device, features, queue.ring.size()).await?;
+        Ok(self.publish(device, queue, prepared))
+    }
+
+    /// Everything that may fail, up to a device that runs.
+    async fn start(
+        &self,
+        device: &Arc<VirtioDevice>,
+        features: Features,
+        queue_size: u16,
+    ) -> Result<Prepared, ProbeError> {
+        let limits = Limits::read(device, features, queue_size)?;
+        let capacity = read_capacity(device)?;
+        let forms = Forms::new(&device.dma(), usize::from(queue_size))
+            .map_err(|_| ProbeError::OutOfResources)?;
+        let id = self
+            .registry
+            .allocate_number()
+            .map_err(|_| ProbeError::OutOfResources)?;
+        device.start().await?;
+        Ok(Prepared {
+            limits,
+            capacity,
+            forms,
+            id,
+        })
+    }
+
+    /// Makes a disk of a device that runs.
+    fn publish(
+        &self,
+        device: &Arc<VirtioDevice>,
+        queue: VirtQueue<BlkRequest>,
+        prepared: Prepared,
+    ) -> BoundBlk {
+        let Prepared {
+            limits,
+            capacity,
+            forms,
+            id,
+        } = prepared;
+        let VirtQueue {
+            ring,
+            doorbell,
+            event,
+            ..
+        } = queue;
+        let name = format!("blk{}", id.number());
+        log::info!(
+            "{name} on {}: {}, {}-byte blocks, {}, queue {}",
+            device.node().name(),
+            Size(capacity),
+            limits.block_len,
+            access(&limits),
+            ring.size(),
+        );
+        let shared = Arc::new(Shared {
+            name,
+            device: Arc::clone(device),
+            requests: Requests::new(ring, doorbell),
+            limits,
+            capacity: AtomicU64::new(capacity),
+            forms,
+            bounce: Pool::new(BOUNCE_KEPT),
+            stopped: AtomicBool::new(false),
+            _id: id,
+        });
+        let worker = Worker::spawn(&shared, event, self.completion);
+        let node = Node::child(device.node(), &shared.name);
+        node.set_inspector(Some(Arc::clone(&shared) as _));
+        self.registry
+            .publish(&shared.name, Disk(Arc::clone(&shared)));
+        BoundBlk {
+            registry: Arc::clone(&self.registry),
+            shared,
+            worker,
+            _node: node,
+        }
+    }
+}
+
+impl Driver<VirtioDevice> for BlkDriver {
+    fn name(&self) -> &'static str {
+        "virtio_blk"
+    }
+
+    fn ids(&self) -> &[VirtioId] {
+        &self.ids
+    }
+
+    fn probe<'a>(
+        &'a self,
+        device: &'a Arc<VirtioDevice>,
+        id: Option<&'a VirtioId>,
+    ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
+        Box::pin(async move {
+            // An override brings devices here that no row describes.
+            id.ok_or(ProbeError::Unsuitable("not a block device"))?;
+            let bound = self.attach(device).await?;
+            Ok(Box::new(bound) as Box<dyn Bound>)
+        })
+    }
+}
+
+/// What a disk needs besides its queue.
+struct Prepared {
+    limits: Limits,
+    capacity: u64,
+    forms: Forms,
+    id: IdGuard,
+}
+
+/// The driver's hold on one disk.
+struct BoundBlk {
+    registry: Arc<Registry<Disk>>,
+    shared: Arc<Shared>,
+    worker: Worker,
+    /// In the tree for as long as the disk is bound.
+    _node: Arc<Node>,
+}
+
+impl BoundBlk {
+    /// Ends every request, stops the disk, and frees what it held, whoever still has a handle.
+    async fn stop(&self) {
+        self.shared.stop();
+        // If the device does not follow, the queue knows that its memory must be leaked.
+        let _ = self.shared.device.reset().await;
+        self.worker.join().await;
+        self.shared.requests.reclaim();
+        self.shared.forms.clear();
+        self.shared.bounce.clear();
+    }
+}
+
+impl Bound for BoundBlk {
+    fn remove(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            drop(self.registry.withdraw(&self.shared.name));
+            self.stop().await;
+        })
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.stop())
+    }
+
+    fn suspend(&self) -> BoxFuture<'_, Result<(), PowerError>> {
+        Box::pin(self.shared.device.suspend())
+    }
+
+    fn resume(&self) -> BoxFuture<'_, Result<(), PowerError>> {
+        Box::pin(self.shared.device.resume())
+    }
+}
+
+impl Inspect for Shared {
+    fn report(&self) -> Report {
+        let capacity = self.capacity.load(Ordering::Relaxed);
+        let cache = if self.limits.has_cache {
+            "write-back"
+        } else {
+            "write-through"
+        };
+        let facts = [
+            ("capacity", Size(capacity).to_string()),
+            ("block size", self.limits.block_len.to_string()),
+            ("access", access(&self.limits).to_string()),
+            ("cache", String::from(cache)),
+            (
+                "largest request",
+                Size(u64::from(self.limits.transfer_max / SECTOR_LEN)).to_string(),
+            ),
+        ];
+        Report {
+            facts: facts.into(),
+            ..Report::default()
+        }
+    }
+}
+
+fn access(limits: &Limits) -> &'static str {
+    if limits.read_only {
+        "read-only"
+    } else {
+        "read-write"
+    }
+}
+
+/// A number of sectors as people say it: the largest unit that leaves at least one, with one decimal
+/// unless it comes out even.
+struct Size(u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = u128::from(self.0) * u128::from(SECTOR_LEN);
+        let units = [
+            ("TiB", 40),
+            ("GiB", 30),
+            ("MiB", 20),
+            ("KiB", 10),
+            ("bytes", 0),
+        ];
+        let fitting = units.into_iter().find(|(_, shift)| bytes >> shift > 0);
+        let (unit, shift) = fitting.unwrap_or(("bytes", 0));
+        let tenths = (bytes * 10) >> shift;
+        if bytes & ((1 << shift) - 1) == 0 {
+            write!(f, "{} {unit}", bytes >> shift)
+        } else {
+            write!(f, "{}.{} {unit}", tenths / 10, tenths % 10)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_as_people_say_them() {
+        let cases = [
+            (0, "0 bytes"),
+            (1, "512 bytes"),
+            (3, "1.5 KiB"),
+            (262_144, "128 MiB"),
+            (262_145, "128.0 MiB"),
+            (u64::MAX, "8589934591.9 TiB"),
+        ];
+        for (sectors, text) in cases {
+            assert_eq!(Size(sectors).to_string(), text);
+        }
+    }
+}

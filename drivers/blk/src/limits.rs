@@ -1,0 +1,223 @@
+//! What a disk says of itself in its configuration space (VIRTIO 1.2, 5.2.4), checked.
+
+use core::ops::Range;
+
+use vdpa::bus::ProbeError;
+use vdpa::features::Features;
+use vdpa::ops::OpError;
+use virtio::blk::F;
+use virtio_bus::VirtioDevice;
+
+use super::error::BlkError;
+use super::request::{CONTROL_LEN, DATA_SEGMENTS_MAX};
+
+/// The unit of positions and capacities (VIRTIO 1.2, 5.2.4), whatever the block size.
+pub const SECTOR_LEN: u32 = 512;
+/// The largest logical block size that is believed.
+const BLOCK_LEN_MAX: u32 = 64 * 1024;
+
+// Offsets in `virtio_blk_config`.
+const CAPACITY: u32 = 0;
+const SIZE_MAX: u32 = 8;
+const SEG_MAX: u32 = 12;
+const BLK_SIZE: u32 = 20;
+
+/// What a disk can do, for as long as it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    pub(super) read_only: bool,
+    /// Whether the disk may keep written data in a cache that [`Disk::flush`](super::Disk::flush) empties.
+    pub(super) has_cache: bool,
+    /// The logical block size in bytes: a multiple of [`SECTOR_LEN`].
+    pub(super) block_len: u32,
+    /// The longest segment in bytes.
+    pub(super) segment_max: u32,
+    /// The most data in one request, in bytes: a multiple of the block size.
+    pub(super) transfer_max: u32,
+}
+
+/// What the fields of the configuration space hold; without its feature, a field does not exist.
+#[derive(Clone, Copy, Debug)]
+struct Fields {
+    size_max: Option<u32>,
+    seg_max: Option<u32>,
+    blk_size: Option<u32>,
+}
+
+impl Limits {
+    /// Reads and checks the limits of a disk whose queue has `queue_size` entries.
+    pub(super) fn read(
+        device: &VirtioDevice,
+        features: Features,
+        queue_size: u16,
+    ) -> Result<Self, ProbeError> {
+        let field = |feature: F, offset: u32| {
+            if features.contains(feature) {
+                read_u32(device, offset).map(Some)
+            } else {
+                Ok(None)
+            }
+        };
+        let fields = Fields {
+            size_max: field(F::SIZE_MAX, SIZE_MAX)?,
+            seg_max: field(F::SEG_MAX, SEG_MAX)?,
+            blk_size: field(F::BLK_SIZE, BLK_SIZE)?,
+        };
+        Self::new(features, fields, queue_size).map_err(ProbeError::Unsuitable)
+    }
+
+    fn new(features: Features, fields: Fields, queue_size: u16) -> Result<Self, &'static str> {
+        let block_len = fields.blk_size.unwrap_or(SECTOR_LEN);
+        if !block_len.is_power_of_two() || !(SECTOR_LEN..=BLOCK_LEN_MAX).contains(&block_len) {
+            return Err("the disk's block size is not a power of two from 512 to 65536");
+        }
+        let segment_max = fields.size_max.unwrap_or(u32::MAX);
+        // A disk that leaves `seg_max` at zero still takes one segment.
+        let segments_max = fields
+            .seg_max
+            .map_or(DATA_SEGMENTS_MAX, |max| {
+                u16::try_from(max.max(1)).unwrap_or(u16::MAX)
+            })
+            .min(DATA_SEGMENTS_MAX)
+            .min(queue_size.saturating_sub(2));
+        // A chain, with its header and status, is not longer than 2^32 - 1 bytes.
+        let chain_max = u32::MAX - u32::try_from(CONTROL_LEN).expect("a few bytes");
+        let transfer_max = segment_max
+            .saturating_mul(u32::from(segments_max))
+            .min(chain_max);
+        let transfer_max = transfer_max & !(block_len - 1);
+        if transfer_max == 0 {
+            return Err("the disk takes less than a block in one request");
+        }
+        Ok(Self {
+            read_only: features.contains(F::RO),
+            has_cache: features.contains(F::FLUSH),
+            block_len,
+            segment_max,
+            transfer_max,
+        })
+    }
+
+    /// The sectors of 512 bytes that a transfer of `len` bytes touches.
+    pub(super) fn range(&self, sector: u64, len: usize) -> Result<Range<u64>, BlkError> {
+        let len = u64::try_from(len).map_err(|_| BlkError::OutOfRange)?;
+        let sectors_per_block = u64::from(self.block_len / SECTOR_LEN);
+        if !len.is_multiple_of(u64::from(self.block_len))
+            || !sector.is_multiple_of(sectors_per_block)
+        {
+            return Err(BlkError::Unaligned);
+        }
+        let end = sector
+            .checked_add(len / u64::from(SECTOR_LEN))
+            .ok_or(BlkError::OutOfRange)?;
+        Ok(sector..end)
+    }
+}
+
+/// The size of the disk in sectors of 512 bytes.
+pub(super) fn read_capacity(device: &VirtioDevice) -> Result<u64, OpError> {
+    let mut bytes = [0; 8];
+    device.read_config(CAPACITY, &mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+fn read_u32(device: &VirtioDevice, offset: u32) -> Result<u32, OpError> {
+    let mut bytes = [0; 4];
+    device.read_config(offset, &mut bytes)?;
+    Ok(u32::from_le_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTHING: Fields = Fields {
+        size_max: None,
+        seg_max: None,
+        blk_size: None,
+    };
+
+    fn limits(fields: Fields, queue_size: u16) -> Result<Limits, &'static str> {
+        Limits::new(Features::EMPTY, fields, queue_size)
+    }
+
+    #[test]
+    fn a_disk_without_limits_takes_nearly_four_gibibytes() {
+        let limits = limits(NOTHING, 256).unwrap();
+        assert_eq!(
+            (limits.block_len, limits.transfer_max),
+            (512, u32::MAX - 511)
+        );
+    }
+
+    #[test]
+    fn segments_times_their_size_is_the_most_in_one_request() {
+        let fields = Fields {
+            size_max: Some(4096),
+            seg_max: Some(3),
+            ..NOTHING
+        };
+        assert_eq!(limits(fields, 256).unwrap().transfer_max, 3 * 4096);
+        assert_eq!(limits(fields, 4).unwrap().transfer_max, 2 * 4096);
+        let fields = Fields {
+            seg_max: Some(254),
+            ..fields
+        };
+        assert_eq!(limits(fields, 256).unwrap().transfer_max, 16 * 4096);
+        let fields = Fields {
+            size_max: Some(1000),
+            seg_max: Some(0),
+            ..NOTHING
+        };
+        assert_eq!(limits(fields, 256).unwrap().transfer_max, 512);
+    }
+
+    #[test]
+    fn impossible_limits_are_refused() {
+        for blk_size in [0, 256, 513, 3 * 512, 128 * 1024] {
+            let fields = Fields {
+                blk_size: Some(blk_size),
+                ..NOTHING
+            };
+            assert!(limits(fields, 256).is_err(), "block size {blk_size}");
+        }
+        assert!(
+            limits(
+                Fields {
+                    size_max: Some(0),
+                    ..NOTHING
+                },
+                256
+            )
+            .is_err()
+        );
+        assert!(
+            limits(
+                Fields {
+                    size_max: Some(511),
+                    seg_max: Some(1),
+                    ..NOTHING
+                },
+                256
+            )
+            .is_err()
+        );
+        assert!(limits(NOTHING, 2).is_err(), "no descriptor left for data");
+    }
+
+    #[test]
+    fn ranges_are_in_whole_blocks_and_do_not_wrap() {
+        let limits = limits(
+            Fields {
+                blk_size: Some(4096),
+                ..NOTHING
+            },
+            256,
+        )
+        .unwrap();
+        assert_eq!(limits.range(8, 8192), Ok(8..24));
+        assert_eq!(limits.range(4, 4096), Err(BlkError::Unaligned));
+        assert_eq!(limits.range(8, 512), Err(BlkError::Unaligned));
+        assert_eq!(limits.range(u64::MAX - 7, 4096), Err(BlkError::OutOfRange));
+    }
+}

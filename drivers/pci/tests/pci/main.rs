@@ -1,0 +1,17 @@
+//! PCI and its parent driver against a fake segment and a fake virtio function.
+
+#![cfg(test)]
+
+mod access;
+mod assignment;
+mod bars;
+mod buses;
+mod capabilities;
+#[expect(dead_code, reason = "the tests of the parent drivers need more of it")]
+mod fakes;
+mod hotplug;
+mod ids;
+mod large_bars;
+mod msix;
+mod roots;
+mod sriov;

@@ -1,0 +1,352 @@
+//! Virtual functions: where they are, what they are, and who goes first.
+
+use std::sync::Arc;
+
+use pci::{Mediator, PciDevice, PortDriver, SrIov, SrIovError};
+use spin::Mutex;
+use vdpa::bus::{BusDevice, ProbeError};
+use vdpa::device::{DeviceKind, VdpaBus};
+use vdpa::platform::BoxFuture;
+use virtio_pci::vp_vdpa::VpVdpa;
+
+use crate::fakes::machine::{MEM32, MEM64, Machine};
+use crate::fakes::port::FakePort;
+use crate::fakes::sriov::{FakeSriov, SriovPlan};
+use crate::fakes::tree::FakeBus;
+
+const WINDOW: std::ops::Range<u32> = 0xe800_0000..0xe810_0000;
+
+/// A machine with a card that has virtual functions.
+struct World {
+    machine: Machine,
+    card: Arc<FakeSriov>,
+    physical: Arc<PciDevice>,
+    vdpa: Arc<VdpaBus>,
+}
+
+impl World {
+    /// The card is on the root bus, where its virtual functions follow it.
+    fn new(plan: SriovPlan) -> Self {
+        let machine = Machine::new();
+        let card = FakeSriov::new(plan, &machine.tree.root);
+        machine.tree.root.put(0, 0, &card);
+        Self::enumerated(machine, card, "pci0000:00:00.0")
+    }
+
+    /// The card is behind a port.
+    fn behind_a_port(plan: SriovPlan, window: std::ops::Range<u32>) -> (Self, Arc<FakePort>) {
+        let machine = Machine::new();
+        let port = FakePort::new(&machine.platform, Some(window));
+        let card = FakeSriov::new(plan, port.bus());
+        machine.tree.root.put(1, 0, &port);
+        port.insert_any(0, 0, &card);
+        (Self::enumerated(machine, card, "pci0000:01:00.0"), port)
+    }
+
+    fn enumerated(machine: Machine, card: Arc<FakeSriov>, name: &str) -> Self {
+        let vdpa = VdpaBus::new("vdpa");
+        machine.platform.block_on(async {
+            let ports = PortDriver::new(&machine.pci);
+            machine.pci.add_driver(Arc::new(ports)).await.unwrap();
+            let parent = VpVdpa::new(machine.platform(), Arc::clone(&vdpa));
+            machine.pci.add_driver(Arc::new(parent)).await.unwrap();
+        });
+        machine.enumerate();
+        let physical = machine.device(name);
+        Self {
+            machine,
+            card,
+            physical,
+            vdpa,
+        }
+    }
+
+    fn sriov(&self) -> SrIov {
+        SrIov::of(&self.machine.pci, &self.physical).expect("it has the capability")
+    }
+
+    fn enable(&self, count: u16) -> Result<Vec<Arc<PciDevice>>, SrIovError> {
+        let sriov = self.sriov();
+        self.machine.platform.block_on(sriov.enable(count))
+    }
+
+    fn refusal(&self, count: u16) -> SrIovError {
+        self.enable(count).expect_err("it cannot be enabled")
+    }
+
+    fn disable(&self) {
+        let sriov = self.sriov();
+        self.machine.platform.block_on(sriov.disable()).unwrap();
+    }
+
+    fn fact(&self) -> Option<String> {
+        self.machine.fact(self.physical.node().name(), "SR-IOV")
+    }
+
+    fn assert_none(&self) {
+        assert!(self.sriov().functions().is_empty());
+        assert!(self.card.virtual_functions.lock().is_empty());
+        assert!(self.vdpa.devices().is_empty());
+        assert_eq!(self.machine.platform.vectors_in_use(), 0);
+        assert_eq!(*self.card.violations.lock(), Vec::<String>::new());
+        assert_eq!(self.fact().as_deref(), Some("0 of 8 VFs"));
+    }
+}
+
+#[test]
+fn virtual_functions_become_devices_below_their_physical_one() {
+    let (world, port) = World::behind_a_port(SriovPlan::default(), WINDOW);
+    let functions = world.enable(4).unwrap();
+    assert_eq!(functions.len(), 4);
+    assert_eq!(world.fact().as_deref(), Some("4 of 8 VFs"));
+    for (function, number) in functions.iter().zip(1..) {
+        let path = format!("pci0000:00:01.0 -> pci0000:01:00.0 -> pci0000:01:00.{number}");
+        assert_eq!(function.node().path(), path);
+        assert_eq!(function.identity().vendor, 0x1af4);
+        assert_eq!(function.identity().device, 0x1041);
+        assert!(function.config().is_present());
+        assert!(Arc::ptr_eq(
+            function.physical_function().unwrap(),
+            &world.physical
+        ));
+    }
+    // Each is driven through its share of the memory that the physical function's registers name.
+    let devices = world.vdpa.devices();
+    assert_eq!(devices.len(), 4);
+    for device in &devices {
+        let DeviceKind::Vf { pf } = device.kind() else {
+            panic!("{:?}", device.kind());
+        };
+        assert!(Arc::ptr_eq(pf, world.physical.node()));
+    }
+    for index in 0..4 {
+        for (_, memory) in world.card.memory_of(index) {
+            assert!(u64::from(WINDOW.start) <= memory.start);
+            assert!(memory.end <= u64::from(WINDOW.end));
+        }
+    }
+    assert!(port.forwards_ari());
+    drop(devices);
+    world.disable();
+    world.assert_none();
+}
+
+#[test]
+fn on_the_root_bus_their_memory_comes_from_the_machine() {
+    let world = World::new(SriovPlan::default());
+    world.enable(8).unwrap();
+    assert_eq!(world.vdpa.devices().len(), 8);
+    for index in 0..8 {
+        let memory = world.card.memory_of(index);
+        assert_eq!(memory.len(), 2);
+        for (_, memory) in memory {
+            let inside = |window: &std::ops::Range<u64>| {
+                window.start <= memory.start && memory.end <= window.end
+            };
+            assert!(inside(&MEM32) || inside(&MEM64));
+        }
+    }
+    world.disable();
+    world.assert_none();
+}
+
+#[test]
+fn they_can_come_again_in_another_number() {
+    let world = World::new(SriovPlan::default());
+    for count in [1, 8, 3] {
+        assert_eq!(world.enable(count).unwrap().len(), usize::from(count));
+        assert_eq!(world.refusal(1), SrIovError::Busy);
+        world.disable();
+        world.assert_none();
+    }
+}
+
+#[test]
+fn numbers_that_cannot_be_are_refused() {
+    let world = World::new(SriovPlan::default());
+    for count in [0, 9, u16::MAX] {
+        assert_eq!(world.refusal(count), SrIovError::BadCount);
+    }
+    world.assert_none();
+}
+
+#[test]
+fn function_numbers_of_eight_bits_need_a_port_that_passes_them_on() {
+    let far = SriovPlan {
+        offset: [0x80, 8],
+        stride: 2,
+        ..SriovPlan::default()
+    };
+    let (world, port) = World::behind_a_port(far, WINDOW);
+    let functions = world.enable(2).unwrap();
+    assert!(port.forwards_ari());
+    let places: Vec<String> = functions
+        .iter()
+        .map(|one| one.address().to_string())
+        .collect();
+    assert_eq!(places, ["0000:01:01.0", "0000:01:01.2"]);
+
+    let without = SriovPlan { ari: false, ..far };
+    let (world, port) = World::behind_a_port(without, WINDOW);
+    assert_eq!(world.refusal(2), SrIovError::Unreachable);
+    assert!(!port.forwards_ari());
+    world.assert_none();
+}
+
+#[test]
+fn functions_on_buses_that_do_not_lead_to_the_card_are_refused() {
+    let beyond = SriovPlan {
+        offset: [0x100, 0x100],
+        ..SriovPlan::default()
+    };
+    let (world, _) = World::behind_a_port(beyond, WINDOW);
+    assert_eq!(world.refusal(1), SrIovError::Unreachable);
+    world.assert_none();
+}
+
+#[test]
+fn offset_and_stride_that_make_no_sense_are_refused() {
+    for (offset, stride) in [(0, 1), (1, 0), (u16::MAX, u16::MAX)] {
+        let plan = SriovPlan {
+            offset: [offset; 2],
+            stride,
+            ..SriovPlan::default()
+        };
+        let (world, _) = World::behind_a_port(plan, WINDOW);
+        assert_eq!(world.refusal(2), SrIovError::Unreachable);
+        world.assert_none();
+    }
+}
+
+#[test]
+fn without_room_there_are_none() {
+    // The port's window has 1 MiB, and sixty functions of 20 KiB need more.
+    let plan = SriovPlan {
+        total: 64,
+        ..SriovPlan::default()
+    };
+    let (world, _) = World::behind_a_port(plan, WINDOW);
+    assert_eq!(world.refusal(60), SrIovError::NoRoom);
+    assert!(world.card.virtual_functions.lock().is_empty());
+    assert_eq!(world.enable(6).unwrap().len(), 6);
+}
+
+#[test]
+fn a_card_that_keeps_them_to_itself_is_refused() {
+    let plan = SriovPlan {
+        refuses: true,
+        ..SriovPlan::default()
+    };
+    let world = World::new(plan);
+    assert_eq!(world.refusal(2), SrIovError::Refused);
+    world.assert_none();
+}
+
+#[test]
+fn a_card_with_other_pages_is_refused() {
+    let plan = SriovPlan {
+        odd_pages: true,
+        ..SriovPlan::default()
+    };
+    let world = World::new(plan);
+    assert_eq!(world.refusal(2), SrIovError::PageSize);
+    world.assert_none();
+}
+
+#[test]
+fn a_card_that_is_pulled_out_has_none() {
+    let world = World::new(SriovPlan::default());
+    world.card.function.pull_out();
+    assert!(SrIov::of(&world.machine.pci, &world.physical).is_none());
+}
+
+#[test]
+fn virtual_functions_go_before_their_physical_one() {
+    let world = World::new(SriovPlan::default());
+    world.enable(3).unwrap();
+    let log = Arc::new(Log::default());
+    world.physical.set_mediator(Some(Arc::clone(&log) as _));
+    let platform = &world.machine.platform;
+    platform.block_on(world.machine.pci.remove_device(&world.physical));
+    assert!(world.machine.names().is_empty());
+    assert!(world.vdpa.devices().is_empty());
+    // The last one first, and each while the physical function was still there.
+    assert_eq!(
+        *log.gone.lock(),
+        ["0000:00:00.3", "0000:00:00.2", "0000:00:00.1"]
+    );
+}
+
+#[test]
+fn a_card_that_is_unplugged_takes_its_virtual_functions_along() {
+    let (world, port) = World::behind_a_port(SriovPlan::default(), WINDOW);
+    world.enable(4).unwrap();
+    port.push_button();
+    let platform = &world.machine.platform;
+    platform.block_on(vdpa::Platform::sleep(
+        &**platform,
+        std::time::Duration::from_secs(5),
+    ));
+    assert_eq!(world.machine.names(), ["pci0000:00:01.0"]);
+    assert!(world.vdpa.devices().is_empty());
+    assert_eq!(platform.vectors_in_use(), 0);
+}
+
+/// A driver of physical functions that writes down what it is asked.
+#[derive(Debug, Default)]
+struct Log {
+    prepared: Mutex<Vec<String>>,
+    gone: Mutex<Vec<String>>,
+    refused: Option<String>,
+}
+
+impl Mediator for Log {
+    fn prepare<'a>(&'a self, function: &'a PciDevice) -> BoxFuture<'a, Result<(), ProbeError>> {
+        Box::pin(async {
+            let address = function.address().to_string();
+            if self.refused.as_ref() == Some(&address) {
+                return Err(ProbeError::Unsuitable("not this one"));
+            }
+            self.prepared.lock().push(address);
+            Ok(())
+        })
+    }
+
+    fn released<'a>(&'a self, function: &'a PciDevice) -> BoxFuture<'a, ()> {
+        Box::pin(async {
+            let present = function
+                .physical_function()
+                .is_some_and(|physical| physical.config().is_present());
+            assert!(present, "the physical function went first");
+            self.gone.lock().push(function.address().to_string());
+        })
+    }
+}
+
+#[test]
+fn whoever_drives_the_physical_function_prepares_or_refuses() {
+    let world = World::new(SriovPlan::default());
+    let log = Arc::new(Log {
+        refused: Some("0000:00:00.2".into()),
+        ..Log::default()
+    });
+    world.physical.set_mediator(Some(Arc::clone(&log) as _));
+    let functions = world.enable(3).unwrap();
+    assert_eq!(functions.len(), 2);
+    assert_eq!(world.vdpa.devices().len(), 2);
+    assert_eq!(*log.prepared.lock(), ["0000:00:00.1", "0000:00:00.3"]);
+    drop(functions);
+    world.disable();
+    assert_eq!(*log.gone.lock(), ["0000:00:00.3", "0000:00:00.1"]);
+    world.assert_none();
+}
+
+#[test]
+fn a_function_without_the_capability_has_none() {
+    let bus = FakeBus::new();
+    let machine = Machine::with_functions(&[&crate::fakes::function::Builder::bridge(bus).build()]);
+    machine.enumerate();
+    let bridge = machine.device("pci0000:00:01.0");
+    assert!(SrIov::of(&machine.pci, &bridge).is_none());
+    assert_eq!(machine.fact("pci0000:00:01.0", "SR-IOV"), None);
+}

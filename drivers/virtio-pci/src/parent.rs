@@ -1,0 +1,280 @@
+//! A virtio function that has been brought up as far as the vDPA bus needs it.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use pci::{Claim, Enabled, Msix, PciDevice};
+use pci_types::CommandRegister;
+use spin::Mutex;
+use vdpa::bus::ProbeError;
+use vdpa::ops::{NotificationArea, OpError, QueueAddress};
+use vdpa::platform::Callback;
+use vdpa::{Features, Platform};
+use virtio::DeviceStatus;
+
+use super::discovery::{discover, reset};
+use super::function::Window;
+use super::interrupts::{InterruptCounts, Interrupts};
+use super::queues::{Phase, Position};
+use super::states::StateRegisters;
+use super::{Defect, LayoutError, OpenError, VirtioFunction, config_fields};
+
+/// How long a device may take to reset itself, to stop a queue or to be suspended.
+pub(super) const DEADLINE: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
+
+/// What a driver demands of the functions that it drives.
+pub(crate) struct Demands {
+    /// What they are.
+    pub(crate) device_type: u32,
+    /// What they must offer, and what whoever drives them must accept.
+    pub(crate) features: Features,
+    /// Where their virtio structures may lie.
+    pub(crate) bars: &'static [u8],
+    /// Finds what they may have beside the registers of virtio.
+    pub(crate) states: fn(&Parent, row: u64) -> Option<Box<dyn StateRegisters>>,
+    /// What it is told: [`driver_data`](pci::PciId::driver_data).
+    pub(crate) row: u64,
+}
+
+/// A virtio function with the operations of a vDPA device.
+pub struct Parent {
+    // Dropped in this order: interrupts off, bus master off, registers given back.
+    pub(super) state: Mutex<State>,
+    _master: Enabled,
+    pub(super) virtio: VirtioFunction,
+    pub(super) claim: Claim,
+    pub(super) platform: Arc<dyn Platform>,
+    pub(super) device_type: u32,
+    pub(super) vendor: u32,
+    /// What the function offers, and of that what whoever drives it may use.
+    pub(super) offered: Features,
+    pub(super) features: Features,
+    /// Without these no driver is let through.
+    pub(super) demanded: Features,
+    /// The function offers `VIRTIO_F_SUSPEND`, which is negotiated on behalf of every driver.
+    pub(super) can_suspend: bool,
+    /// What it has beside the registers of virtio.
+    pub(super) states: Option<Box<dyn StateRegisters>>,
+    pub(super) queues: Vec<QueueFacts>,
+    /// What its configuration said when it was last driven; without a driver it is not asked (VIRTIO 1.2, 3.1.1).
+    pub(super) idle_config: Mutex<Vec<u8>>,
+    vectors: usize,
+}
+
+/// What a queue is and what was counted for it, from the probe to the end of the device.
+pub(super) struct QueueFacts {
+    pub(super) size_max: u16,
+    pub(super) notify_off: u16,
+    /// The page of its doorbell, if nothing else lies there.
+    pub(super) page: Option<NotificationArea>,
+    pub(super) interrupts: Arc<InterruptCounts>,
+}
+
+/// What has been set since the last reset.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) interrupts: Option<Interrupts>,
+    pub(super) driver_features: Features,
+    pub(super) config_callback: Option<Callback>,
+    pub(super) queues: Vec<QueueState>,
+    /// A queue did not stop in time. Until then no other is waited for, so whoever stops all of them is soon done.
+    pub(super) gave_up_until: Duration,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct QueueState {
+    pub(super) callback: Option<Callback>,
+    pub(super) size: Option<u16>,
+    pub(super) address: Option<QueueAddress>,
+    pub(super) phase: Phase,
+    /// Where it goes on when it is started.
+    pub(super) position: Position,
+}
+
+impl Parent {
+    /// Takes the function and resets it.
+    ///
+    /// # Errors
+    /// [`ProbeError`]: the function cannot be driven; its configuration space is as before.
+    pub(crate) async fn probe(
+        function: &Arc<PciDevice>,
+        platform: &Arc<dyn Platform>,
+        demands: Demands,
+    ) -> Result<Self, ProbeError> {
+        let address = function.address();
+        let claim = function.claim().map_err(|error| {
+            log::warn!("pci {address}: {error}");
+            ProbeError::Unsuitable("the function cannot be claimed")
+        })?;
+        let virtio = VirtioFunction::open(&claim, demands.bars).map_err(|error| {
+            log::debug!("pci {address}: {error}");
+            unsuitable(error)
+        })?;
+        let msix = claim.msix().map_err(|error| {
+            log::warn!("pci {address}: {error}");
+            ProbeError::Unsuitable("the function's MSI-X table cannot be used")
+        })?;
+        let found = discover(&virtio, &**platform, &demands, msix.as_ref()).await?;
+        let vectors = msix.as_ref().map_or(0, Msix::size);
+        drop(msix);
+        // Nobody listens to the pin.
+        let bits = CommandRegister::BUS_MASTER_ENABLE | CommandRegister::INTERRUPT_DISABLE;
+        let master = claim.enable(bits);
+        let state = State {
+            queues: fresh_queues(found.queues.len()),
+            ..State::default()
+        };
+        let mut parent = Self {
+            state: Mutex::new(state),
+            _master: master,
+            virtio,
+            claim,
+            platform: Arc::clone(platform),
+            device_type: demands.device_type,
+            vendor: u32::from(function.identity().subvendor),
+            offered: found.offered,
+            features: found.features,
+            demanded: demands.features,
+            can_suspend: found.offered.contains(virtio::F::SUSPEND),
+            states: None,
+            queues: found.queues,
+            idle_config: Mutex::new(found.config),
+            vectors,
+        };
+        if let Some(states) = (demands.states)(&parent, demands.row) {
+            parent.stop_with(states);
+        }
+        Ok(parent)
+    }
+
+    /// From now on queues are stopped and set with these registers.
+    fn stop_with(&mut self, states: Box<dyn StateRegisters>) {
+        let replaced =
+            virtio::F::RING_RESET | virtio::F::RING_PACKED | virtio::F::NOTIFICATION_DATA;
+        self.features = self.features.difference(replaced.into());
+        self.can_suspend = false;
+        // Nobody has asked for what may have been left running.
+        let _ = states.stop_log();
+        self.states = Some(states);
+    }
+
+    /// The first `len` bytes of a BAR; `None`, if they are not there or something else is known to lie
+    /// in them.
+    pub(crate) fn registers_of_its_own(&self, bar: u8, len: u64) -> Option<Window> {
+        let bytes = 0..len;
+        let msix = self.claim.msix().ok()?;
+        let taken = self.virtio.layout.touches(bar, &bytes)
+            || msix.is_some_and(|msix| msix.touches(bar, &bytes));
+        let inside = len <= self.claim.memory_bar(bar).ok()?.size;
+        (inside && !taken)
+            .then(|| Window::of_bar(&self.claim, bar, bytes).ok())
+            .flatten()
+    }
+
+    /// How many MSI-X vectors the function has.
+    pub(super) fn vectors(&self) -> usize {
+        self.vectors
+    }
+
+    /// Resets the device, and forgets what was set even if it does not come out of the reset: no
+    /// callback is called afterwards.
+    pub(super) async fn reset_device(&self) -> Result<(), OpError> {
+        if let Some(states) = &self.states {
+            // A reset of the virtio registers need not end the log.
+            let _ = states.stop_log();
+        }
+        self.remember_config();
+        let result = reset(&self.virtio, &*self.platform).await;
+        let fresh = State {
+            queues: fresh_queues(self.queues.len()),
+            ..State::default()
+        };
+        let old = core::mem::replace(&mut *self.state.lock(), fresh);
+        drop(old);
+        result
+    }
+}
+
+impl Parent {
+    /// Reads from the configuration of a device that is driven, or what is remembered of it.
+    pub(super) fn config(&self, offset: u32, bytes: &mut [u8]) -> Result<(), OpError> {
+        if self.raw_status()?.contains(DeviceStatus::DRIVER)
+            || config_fields::of(self.device_type).is_none()
+        {
+            let (device_type, offered) = (self.device_type, self.offered);
+            self.virtio
+                .read_config(device_type, offered, offset, bytes)?;
+            return self.raw_status().map(drop);
+        }
+        bytes.fill(0);
+        let config = self.idle_config.lock();
+        let start = usize::try_from(offset).map_err(|_| OpError::OutOfRange)?;
+        for (byte, known) in bytes.iter_mut().zip(config.iter().skip(start)) {
+            *byte = *known;
+        }
+        Ok(())
+    }
+
+    /// Remembers the configuration of a device that is about to be without a driver.
+    fn remember_config(&self) {
+        let driven = |status: DeviceStatus| status.contains(DeviceStatus::FEATURES_OK);
+        if !self.raw_status().is_ok_and(driven) {
+            return;
+        }
+        let copy = config_fields::copy(&self.virtio, self.device_type, self.offered);
+        if let (Ok(copy), Ok(_)) = (copy, self.raw_status()) {
+            *self.idle_config.lock() = copy;
+        }
+    }
+}
+
+fn fresh_queues(count: usize) -> Vec<QueueState> {
+    vec![QueueState::default(); count]
+}
+
+impl fmt::Debug for Parent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Parent({:?}, {} queues)", self.claim, self.queues.len())
+    }
+}
+
+/// What a device says so far to what it has been asked for; nothing, as long as it is at it.
+pub(super) type Answer<'a> = dyn Fn() -> Option<Result<(), OpError>> + Send + Sync + 'a;
+
+/// Asks until there is an answer or the deadline has passed; the first time at once.
+pub(super) async fn wait(platform: &dyn Platform, answer: &Answer<'_>) -> Result<(), OpError> {
+    let deadline = platform.now().saturating_add(DEADLINE);
+    loop {
+        if let Some(answer) = answer() {
+            return answer;
+        }
+        if platform.now() >= deadline {
+            return Err(OpError::Timeout);
+        }
+        platform.sleep(POLL_INTERVAL).await;
+    }
+}
+
+fn unsuitable(error: OpenError) -> ProbeError {
+    ProbeError::Unsuitable(match error {
+        OpenError::Map(_) => "the function's registers cannot be mapped",
+        OpenError::Layout(LayoutError::List(_)) => "the capability list is malformed",
+        OpenError::Layout(LayoutError::Missing(_)) => {
+            "no modern virtio capabilities; a legacy-only function is not supported"
+        }
+        OpenError::Layout(LayoutError::Unusable(_, defect)) => match defect {
+            Defect::ShortCapability => "a virtio capability is too short",
+            Defect::NoBar => "a virtio structure is in a BAR that does not exist",
+            Defect::ForeignBar => "a virtio structure is in a BAR where the card has none",
+            Defect::IoBar => "a virtio structure is in a BAR of I/O ports",
+            Defect::ShortStructure => "a virtio structure is too short",
+            Defect::Misaligned => "a virtio structure is misaligned",
+            Defect::OutsideBar => "a virtio structure ends outside its BAR",
+        },
+    })
+}

@@ -1,0 +1,97 @@
+//! The program `vdpa` of iproute2, as a library: its words in, its text or JSON out.
+//!
+//! [`Invocation::parse`] reads words as a user types them, [`run`] lets [`Management`] do it, and the
+//! [`Output`] shows itself as text or as JSON, in the program's shapes and with its keys. Here is no console
+//! and no network: both belong to an application.
+//!
+//! Beyond the program, the configuration of block devices is shown, devices can be made with a capacity, a block
+//! size and queues, and an error says what to type instead.
+//!
+//! Source of words and shapes: `vdpa(8)`, `vdpa-dev(8)`, `vdpa-mgmtdev(8)`.
+
+mod attribute;
+mod command;
+mod error;
+mod json;
+mod names;
+mod output;
+mod size;
+mod text;
+mod usage;
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use vdpa::device::Removed;
+
+use crate::Management;
+
+pub use self::command::{Command, Invocation};
+pub use self::error::{Refused, ToolError, UsageError};
+pub use self::output::{Form, Numbers, Options, Output};
+
+/// Reads `words`, does what they say, and returns what there is to print.
+///
+/// # Errors
+/// [`ToolError`]: its text says what to type instead.
+pub async fn run_words(
+    management: &Management,
+    words: impl IntoIterator<Item = &str>,
+) -> Result<String, ToolError> {
+    let words: Vec<_> = words.into_iter().collect();
+    let Invocation { options, command } = Invocation::parse(&words)?;
+    let output = run(management, &command).await?;
+    Ok(output.print(options))
+}
+
+/// Lets `management` do what the command says.
+///
+/// # Errors
+/// [`Refused`]: its text says what to type instead.
+pub async fn run(management: &Management, command: &Command) -> Result<Output, Refused> {
+    let refused = |subject: &str| {
+        let subject = subject.to_string();
+        move |error| Refused { subject, error }
+    };
+    Ok(match command {
+        Command::Help(usage) => Output::Help(usage),
+        Command::ShowManagers(wanted) => {
+            let subject = wanted.as_ref().map(ToString::to_string);
+            let managers = management.managers(wanted.as_ref()).await;
+            Output::Managers(managers.map_err(refused(&subject.unwrap_or_default()))?)
+        }
+        Command::ShowDevices(wanted) => {
+            let devices = management.devices(wanted.as_deref()).await;
+            Output::Devices(devices.map_err(refused(wanted.as_deref().unwrap_or_default()))?)
+        }
+        Command::ShowConfigs(wanted) => {
+            let configs = management.configs(wanted.as_deref()).await;
+            Output::Configs(configs.map_err(refused(wanted.as_deref().unwrap_or_default()))?)
+        }
+        Command::ShowStatistics { device, queue } => {
+            let statistics = management.statistics(device, *queue).await;
+            Output::Statistics(device.clone(), statistics.map_err(refused(device))?)
+        }
+        Command::Add {
+            name,
+            manager,
+            attributes,
+        } => {
+            let added = management.add(name, manager, attributes).await;
+            added.map_err(refused(name))?;
+            Output::Done
+        }
+        Command::Delete(name) => match management.delete(name).await.map_err(refused(name))? {
+            Removed::Clean => Output::Done,
+            Removed::Leaked { queues } => Output::Leaked {
+                device: name.clone(),
+                queues,
+            },
+        },
+        Command::SetMac { device, mac } => {
+            let set = management.set_mac(device, *mac).await;
+            set.map_err(refused(device))?;
+            Output::Done
+        }
+    })
+}

@@ -1,0 +1,63 @@
+//! What a simulated disk offers, and its configuration space (VIRTIO 1.2, 5.2.3 and 5.2.4).
+
+use vdpa::Features;
+use virtio::blk::F;
+
+use crate::model::CONFIG_MAX;
+
+use super::disk::SECTOR_LEN;
+use super::{Access, SimBlkConfig};
+
+/// The longest segment in bytes.
+pub(super) const SIZE_MAX: u32 = 64 * 1024;
+/// The most ranges in a request to discard or to write zeroes, and the most sectors in one of them: such a
+/// request is short, and must not keep the worker for long nevertheless.
+pub(super) const ZERO_SEG_MAX: u32 = 8;
+pub(super) const ZERO_SECTORS_MAX: u32 = 8192;
+
+/// The size of the space, up to `write_zeroes_may_unmap` and its padding.
+pub(super) const CONFIG_SIZE: u32 = 60;
+/// Where the cache is switched.
+pub(super) const WRITEBACK: usize = 32;
+
+/// The features of a disk.
+pub(super) fn features(access: Access) -> Features {
+    let limits = F::SIZE_MAX | F::SEG_MAX | F::BLK_SIZE | F::TOPOLOGY | F::MQ;
+    let requests = F::FLUSH | F::CONFIG_WCE | F::DISCARD | F::WRITE_ZEROES;
+    let features = match access {
+        Access::ReadWrite => limits | requests,
+        Access::ReadOnly => limits | requests | F::RO,
+    };
+    features.into()
+}
+
+/// The most segments of data in a request: a header and a status go with them into the longest queue.
+pub(super) fn seg_max(config: &SimBlkConfig) -> u16 {
+    config.sim.queue_size.saturating_sub(2).max(1)
+}
+
+/// The space as it is in the beginning.
+pub(super) fn space(config: &SimBlkConfig) -> [u8; CONFIG_MAX] {
+    let mut space = [0; CONFIG_MAX];
+    let mut put = |offset: usize, bytes: &[u8]| {
+        space[offset..][..bytes.len()].copy_from_slice(bytes);
+    };
+    let block_sectors = u64::from(config.block_size) / SECTOR_LEN;
+    let alignment = u32::try_from(block_sectors).expect("a block is at most 65536 bytes");
+    put(0, &(config.disk.capacity() / SECTOR_LEN).to_le_bytes());
+    put(8, &SIZE_MAX.to_le_bytes());
+    put(12, &u32::from(seg_max(config)).to_le_bytes());
+    put(20, &config.block_size.to_le_bytes());
+    // Topology: a physical block is a logical one, and one block is a good size for a request.
+    put(26, &1u16.to_le_bytes());
+    put(28, &1u32.to_le_bytes());
+    put(WRITEBACK, &[1]);
+    put(34, &config.queues.to_le_bytes());
+    put(36, &ZERO_SECTORS_MAX.to_le_bytes());
+    put(40, &ZERO_SEG_MAX.to_le_bytes());
+    put(44, &alignment.to_le_bytes());
+    put(48, &ZERO_SECTORS_MAX.to_le_bytes());
+    put(52, &ZERO_SEG_MAX.to_le_bytes());
+    put(56, &[1]);
+    space
+}

@@ -1,0 +1,270 @@
+//! Where the data of a simulated disk are: memory in extents.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use spin::{Mutex, MutexGuard};
+
+use crate::CreateError;
+
+/// The unit of positions and capacities (VIRTIO 1.2, 5.2.4), whatever the block size.
+pub const SECTOR_LEN: u64 = 512;
+
+/// The largest disk; the list of extents grows with it.
+const CAPACITY_MAX: u64 = 64 << 30;
+/// How much memory is taken at once.
+const EXTENT_LEN: usize = 64 * 1024;
+/// What is read where nothing was written.
+static ZEROES: [u8; 4096] = [0; 4096];
+
+/// When the memory of a disk is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// With the first write to each part of it, so that an unused disk costs nothing. A write that finds no
+    /// memory fails. What is discarded is given back.
+    #[default]
+    Sparse,
+    /// When it is made, for good.
+    Plain,
+}
+
+/// A disk in memory, all zeroes at first. Devices share it by its `Arc`.
+pub struct RamDisk {
+    capacity: u64,
+    contents: Mutex<Contents>,
+}
+
+/// The memory does not suffice, or the range does not lie on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DiskError {
+    /// The range does not lie on the disk.
+    #[error("the range does not lie on the disk")]
+    OutOfRange,
+    /// Memory is short.
+    #[error("out of memory")]
+    OutOfMemory,
+}
+
+/// The bytes of a disk. Whoever has them has checked his ranges.
+pub(super) struct Contents {
+    storage: Storage,
+    /// Up to the last that was ever there.
+    extents: Vec<Option<Box<[u8]>>>,
+}
+
+impl RamDisk {
+    /// A disk of so many bytes, in whole sectors.
+    ///
+    /// # Errors
+    /// [`CreateError::BadCapacity`]; [`CreateError::OutOfMemory`], if all of it is to be there at once.
+    pub fn new(capacity: u64, storage: Storage) -> Result<Arc<Self>, CreateError> {
+        if capacity == 0 || capacity > CAPACITY_MAX || !capacity.is_multiple_of(SECTOR_LEN) {
+            return Err(CreateError::BadCapacity);
+        }
+        let mut contents = Contents {
+            storage,
+            extents: Vec::new(),
+        };
+        if storage == Storage::Plain {
+            contents
+                .fill(capacity)
+                .map_err(|_| CreateError::OutOfMemory)?;
+        }
+        Ok(Arc::new(Self {
+            capacity,
+            contents: Mutex::new(contents),
+        }))
+    }
+
+    /// The size in bytes.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// The bytes of memory that it takes now.
+    #[must_use]
+    pub fn allocated(&self) -> usize {
+        self.contents.lock().extents.iter().flatten().count() * EXTENT_LEN
+    }
+
+    /// Copies bytes out of the disk.
+    ///
+    /// # Errors
+    /// [`DiskError::OutOfRange`].
+    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), DiskError> {
+        self.check(offset, bytes.len())?;
+        let contents = self.contents.lock();
+        let mut done = 0;
+        while done < bytes.len() {
+            let stretch = contents.stretch(offset + done as u64, bytes.len() - done);
+            bytes[done..][..stretch.len()].copy_from_slice(stretch);
+            done += stretch.len();
+        }
+        Ok(())
+    }
+
+    /// Copies bytes onto the disk, an image for instance.
+    ///
+    /// # Errors
+    /// [`DiskError`]; what lies before the place where memory was short has been written.
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        self.check(offset, bytes.len())?;
+        let mut contents = self.contents.lock();
+        let mut done = 0;
+        while done < bytes.len() {
+            let stretch = contents.stretch_mut(offset + done as u64, bytes.len() - done)?;
+            stretch.copy_from_slice(&bytes[done..][..stretch.len()]);
+            done += stretch.len();
+        }
+        Ok(())
+    }
+
+    /// The contents, for a turn of a worker.
+    pub(super) fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock()
+    }
+
+    fn check(&self, offset: u64, len: usize) -> Result<(), DiskError> {
+        let end = offset
+            .checked_add(len as u64)
+            .ok_or(DiskError::OutOfRange)?;
+        if end <= self.capacity {
+            Ok(())
+        } else {
+            Err(DiskError::OutOfRange)
+        }
+    }
+}
+
+impl Contents {
+    /// The bytes from `offset` on, at least one and at most `len`.
+    #[inline]
+    pub(super) fn stretch(&self, offset: u64, len: usize) -> &[u8] {
+        let (index, start) = place(offset);
+        match self.extents.get(index) {
+            Some(Some(extent)) => &extent[start..][..len.min(EXTENT_LEN - start)],
+            _ => &ZEROES[..len.min(EXTENT_LEN - start).min(ZEROES.len())],
+        }
+    }
+
+    /// As [`Contents::stretch`], to be written. Takes the memory if it is not there.
+    #[inline]
+    pub(super) fn stretch_mut(&mut self, offset: u64, len: usize) -> Result<&mut [u8], DiskError> {
+        let (index, start) = place(offset);
+        if !matches!(self.extents.get(index), Some(Some(_))) {
+            self.take(index)?;
+        }
+        let extent = self.extents[index].as_mut();
+        let extent = extent.expect("it is there, or has just been taken");
+        Ok(&mut extent[start..][..len.min(EXTENT_LEN - start)])
+    }
+
+    /// Makes `len` bytes from `offset` on zero.
+    pub(super) fn zero(&mut self, offset: u64, len: u64) {
+        let mut done = 0;
+        while done < len {
+            let (index, start) = place(offset + done);
+            let room = EXTENT_LEN - start;
+            let part = usize::try_from(len - done).map_or(room, |rest| rest.min(room));
+            match self.extents.get_mut(index) {
+                Some(extent) if part == EXTENT_LEN && self.storage == Storage::Sparse => {
+                    *extent = None;
+                }
+                Some(Some(extent)) => extent[start..][..part].fill(0),
+                _ => {}
+            }
+            done += part as u64;
+        }
+    }
+
+    fn fill(&mut self, capacity: u64) -> Result<(), DiskError> {
+        let (last, _) = place(capacity - 1);
+        (0..=last).try_for_each(|index| self.take(index))
+    }
+
+    /// Takes the memory of an extent.
+    #[cold]
+    fn take(&mut self, index: usize) -> Result<(), DiskError> {
+        let extent = zeroed(EXTENT_LEN)?;
+        if index >= self.extents.len() {
+            let more = index + 1 - self.extents.len();
+            self.extents
+                .try_reserve(more)
+                .map_err(|_| DiskError::OutOfMemory)?;
+            self.extents.resize_with(index + 1, || None);
+        }
+        self.extents[index] = Some(extent);
+        Ok(())
+    }
+}
+
+/// The extent that a byte lies in, and where.
+#[inline]
+fn place(offset: u64) -> (usize, usize) {
+    let len = EXTENT_LEN as u64;
+    let index = usize::try_from(offset / len).expect("the largest disk has few extents");
+    let start = usize::try_from(offset % len).expect("below the length of an extent");
+    (index, start)
+}
+
+/// Zeroed memory, or an error where `vec!` would end the program.
+fn zeroed(len: usize) -> Result<Box<[u8]>, DiskError> {
+    let mut bytes = Vec::new();
+    bytes
+        .try_reserve_exact(len)
+        .map_err(|_| DiskError::OutOfMemory)?;
+    bytes.resize(len, 0);
+    Ok(bytes.into_boxed_slice())
+}
+
+impl fmt::Debug for RamDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RamDisk")
+            .field("capacity", &self.capacity)
+            .field("allocated", &self.allocated())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sparse_disk_takes_memory_where_it_is_written_and_gives_back_what_is_zeroed() {
+        let disk = RamDisk::new(1 << 30, Storage::Sparse).unwrap();
+        assert_eq!(disk.allocated(), 0);
+        disk.write((512 << 20) - 1, &[7; 2]).unwrap();
+        assert_eq!(disk.allocated(), 2 * EXTENT_LEN);
+        let mut bytes = [1; 4];
+        disk.read((512 << 20) - 2, &mut bytes).unwrap();
+        assert_eq!(bytes, [0, 7, 7, 0]);
+        disk.contents().zero((512 << 20) - 1, EXTENT_LEN as u64 + 1);
+        assert_eq!(disk.allocated(), EXTENT_LEN);
+        disk.read((512 << 20) - 2, &mut bytes).unwrap();
+        assert_eq!(bytes, [0; 4]);
+    }
+
+    #[test]
+    fn a_plain_disk_has_all_its_memory_for_good() {
+        let disk = RamDisk::new(3 * EXTENT_LEN as u64 + 512, Storage::Plain).unwrap();
+        assert_eq!(disk.allocated(), 4 * EXTENT_LEN);
+        disk.contents().zero(0, disk.capacity());
+        assert_eq!(disk.allocated(), 4 * EXTENT_LEN);
+    }
+
+    #[test]
+    fn what_does_not_lie_on_the_disk_is_refused() {
+        let disk = RamDisk::new(1024, Storage::Sparse).unwrap();
+        assert_eq!(disk.write(1023, &[0; 2]), Err(DiskError::OutOfRange));
+        assert_eq!(disk.read(u64::MAX, &mut [0; 2]), Err(DiskError::OutOfRange));
+        assert_eq!(disk.write(1024, &[]), Ok(()));
+        for capacity in [0, 100, CAPACITY_MAX + 512] {
+            let refused = RamDisk::new(capacity, Storage::Sparse).err();
+            assert_eq!(refused, Some(CreateError::BadCapacity), "{capacity}");
+        }
+    }
+}

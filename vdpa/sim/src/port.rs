@@ -1,0 +1,198 @@
+//! One queue of a simulated device while it is in use.
+
+use alloc::sync::Arc;
+use core::mem;
+use core::time::Duration;
+
+use vdpa::dma::AddressSpace;
+use virtq::device::{
+    Broken, Chain, CompleteError, DeviceConfig, DeviceQueue, DeviceTlb, Fault, NewError, PopError,
+    TransferError,
+};
+use virtq::{Pending, RingState};
+
+use super::faults::Faults;
+use super::page_log::PageLog;
+
+/// The device's end of a queue, with what a turn of the worker must remember of it.
+pub(super) struct Port {
+    queue: DeviceQueue<DeviceTlb<Arc<AddressSpace>>>,
+    faults: Arc<Faults>,
+    log: Arc<PageLog>,
+    /// Whether something was completed that the driver has not been asked about.
+    used: bool,
+    /// Whether the driver has been asked to notify of the next chain.
+    asleep: bool,
+    /// When the driver is shown what was completed, if that is later.
+    due: Option<Duration>,
+    /// Accesses to memory that was not mapped, or not so, since they were last taken.
+    dma_faults: u64,
+}
+
+/// Whether a driver is to be interrupted, or when.
+pub(super) enum Shown {
+    Nothing,
+    Interrupt,
+    /// Nothing before that time.
+    Later(Duration),
+}
+
+impl Port {
+    pub(super) fn new(
+        config: &DeviceConfig,
+        space: &Arc<AddressSpace>,
+        log: &Arc<PageLog>,
+        faults: &Arc<Faults>,
+    ) -> Result<Self, NewError> {
+        Ok(Self {
+            queue: DeviceQueue::new(config, DeviceTlb::new(Arc::clone(space)))?,
+            faults: Arc::clone(faults),
+            log: Arc::clone(log),
+            used: false,
+            asleep: false,
+            due: None,
+            dma_faults: 0,
+        })
+    }
+
+    /// The next chain, if there is one; otherwise the driver has been asked to notify of it. A queue that the
+    /// driver has broken has none any more.
+    #[inline]
+    pub(super) fn take(&mut self) -> Option<Chain> {
+        // A second time for what has come while the driver was asked.
+        for _ in 0..2 {
+            match self.queue.pop() {
+                Ok(Some(chain)) => {
+                    self.asleep = false;
+                    return Some(chain);
+                }
+                Ok(None) if !self.asleep => self.sleep()?,
+                Ok(None) | Err(PopError::Busy | PopError::Broken(_)) => return None,
+            }
+        }
+        None
+    }
+
+    /// Asks the driver to notify of the next chain. Nothing, unless one has come meanwhile.
+    fn sleep(&mut self) -> Option<()> {
+        match self.queue.enable_notifications() {
+            Ok(Pending::Yes) => Some(()),
+            Ok(Pending::No) => {
+                self.asleep = true;
+                None
+            }
+            // It is looked at at the end of the turn.
+            Err(_) => None,
+        }
+    }
+
+    /// Copies the readable bytes of a chain from `offset` on, as many as `bytes` takes. Returns how many
+    /// there were.
+    #[inline]
+    pub(super) fn read(
+        &mut self,
+        chain: &Chain,
+        offset: u64,
+        bytes: &mut [u8],
+    ) -> Result<usize, Fault> {
+        let result = self.queue.pull(chain, offset, bytes);
+        self.transferred(result)
+    }
+
+    /// Copies `bytes` to the writable bytes of a chain from `offset` on. Returns how many had room.
+    #[inline]
+    pub(super) fn write(
+        &mut self,
+        chain: &Chain,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<usize, Fault> {
+        let result = self.queue.push(chain, offset, bytes);
+        if self.log.is_kept() {
+            let done = result.unwrap_or_else(|error| error.done) as u64;
+            self.dma_faults += u64::from(self.log.written(chain, offset, done).is_err());
+        }
+        self.transferred(result)
+    }
+
+    /// Gives a chain back, of which the first `written` writable bytes were written. The driver sees it at
+    /// the end of the turn.
+    #[inline]
+    pub(super) fn complete(&mut self, chain: Chain, written: u32) {
+        let short = self.faults.is_armed() && written > 0 && self.faults.takes_write();
+        let written = if short { written - 1 } else { written };
+        match self.queue.complete(chain, written) {
+            Ok(()) => self.used = true,
+            // It is looked at at the end of the turn.
+            Err(CompleteError::Broken(_)) => {}
+            Err(CompleteError::Foreign) => debug_assert!(false, "a model mixes its queues up"),
+        }
+    }
+
+    /// Puts back the chain that was taken last: the next is the same again.
+    pub(super) fn put_back(&mut self, chain: Chain) {
+        // A queue that its driver has broken takes nothing back; its driver gets nothing back either.
+        if let Err(chain) = self.queue.put_back(chain) {
+            self.complete(chain, 0);
+        }
+    }
+
+    /// Shows the driver what was completed, unless that is delayed.
+    #[inline]
+    pub(super) fn show(&mut self, now: impl FnOnce() -> Duration) -> Shown {
+        if !self.used {
+            return Shown::Nothing;
+        }
+        if self.faults.is_armed() || self.due.is_some() {
+            let now = now();
+            let due = *self
+                .due
+                .get_or_insert(now.saturating_add(self.faults.delay()));
+            if due > now {
+                return Shown::Later(due);
+            }
+        }
+        self.flush()
+    }
+
+    /// Shows the driver what was completed, also if it was to be delayed.
+    #[inline]
+    pub(super) fn flush(&mut self) -> Shown {
+        (self.used, self.due) = (false, None);
+        if self.queue.notify() {
+            Shown::Interrupt
+        } else {
+            Shown::Nothing
+        }
+    }
+
+    /// Drops what is known of memory that was withdrawn.
+    pub(super) fn refresh(&mut self) {
+        self.queue.refresh();
+    }
+
+    /// How the driver has broken the queue, if it has; its ring may not be mapped, too.
+    #[inline]
+    pub(super) fn broken(&self) -> Option<Broken> {
+        self.queue.broken()
+    }
+
+    /// Where the queue stands, if everything was shown.
+    pub(super) fn state(&self) -> Option<RingState> {
+        self.queue.state()
+    }
+
+    /// How many accesses have failed since the last call because the memory was not mapped, or not so.
+    #[inline]
+    pub(super) fn take_dma_faults(&mut self) -> u64 {
+        mem::take(&mut self.dma_faults)
+    }
+
+    #[inline]
+    fn transferred(&mut self, result: Result<usize, TransferError>) -> Result<usize, Fault> {
+        result.map_err(|error| {
+            self.dma_faults += 1;
+            error.fault
+        })
+    }
+}

@@ -1,0 +1,159 @@
+//! The bus driver that lends a vDPA device to one client at a time, which drives it with rings and memory of
+//! its own.
+//!
+//! It is no virtio driver: it looks into no ring. A client opens a device through the [`VhostRegistry`], gets
+//! a [`VhostHandle`], and asks in the vocabulary of Linux's `vhost.h` and `vhost-vdpa`. Whatever a client says is
+//! only a number until it has been checked: indices and states by [`VdpaDevice`], addresses by the device's
+//! translation, amounts of memory by the client's quota.
+//!
+//! Opening resets the device. Closing stops its queues, drops its callbacks, resets it, unmaps what the client has
+//! mapped, and only then lets the next client in. A handle that is dropped is closed by a task. When the device
+//! is taken away, the client gets a hang-up event and [`VhostError::HungUp`] for each request; it is not waited for.
+//!
+//! ```no_run
+//! # use vhost_vdpa::{OpenOptions, VhostError, VhostRegistry};
+//! # async fn first_device(registry: &VhostRegistry) -> Result<(), VhostError> {
+//! let name = registry.next().await;
+//! let device = registry.open(&name, OpenOptions::default()).await?;
+//! device.set_owner()?;
+//! println!("{name} is a device of type {} with {} queues", device.device_id()?, device.queue_count());
+//! device.close().await
+//! # }
+//! ```
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod backend_features;
+mod client;
+mod desk;
+mod error;
+mod handle;
+mod kick;
+mod memory;
+mod message;
+mod port;
+mod registry;
+mod request;
+pub mod vhost_client;
+mod worker;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use vdpa::bus::{Bound, Driver, ProbeError};
+use vdpa::device::{VdpaDevice, VdpaId};
+use vdpa::dma::Isolation;
+use vdpa::platform::BoxFuture;
+use vdpa::power::PowerError;
+
+pub use self::backend_features::BackendFeatures;
+pub use self::error::VhostError;
+pub use self::handle::VhostHandle;
+pub use self::message::IotlbMessage;
+pub use self::registry::{OpenOptions, VhostRegistry};
+pub use self::request::{Reply, Request};
+
+use self::port::Port;
+
+/// The version of the protocol: requests, messages and what they mean. A client that speaks another one
+/// is refused.
+pub const VERSION: u32 = 1;
+
+/// The driver.
+#[derive(Debug)]
+pub struct VhostVdpa {
+    registry: Arc<VhostRegistry>,
+    ids: Vec<VdpaId>,
+}
+
+impl VhostVdpa {
+    /// A driver for the devices that `ids` describe, or whose override names it. Clients find them in
+    /// `registry`.
+    #[must_use]
+    pub fn new(registry: Arc<VhostRegistry>, ids: impl Into<Vec<VdpaId>>) -> Self {
+        Self {
+            registry,
+            ids: ids.into(),
+        }
+    }
+}
+
+impl Driver<VdpaDevice> for VhostVdpa {
+    fn name(&self) -> &'static str {
+        "vhost_vdpa"
+    }
+
+    fn ids(&self) -> &[VdpaId] {
+        &self.ids
+    }
+
+    fn probe<'a>(
+        &'a self,
+        device: &'a Arc<VdpaDevice>,
+        _id: Option<&'a VdpaId>,
+    ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
+        Box::pin(async move {
+            check(device)?;
+            let id = self
+                .registry
+                .allocate_id()
+                .map_err(|_| ProbeError::OutOfResources)?;
+            let port = Port::new(device, id);
+            self.registry.add(Arc::clone(&port));
+            Ok(Box::new(Binding {
+                registry: Arc::clone(&self.registry),
+                port,
+            }) as Box<dyn Bound>)
+        })
+    }
+}
+
+fn check(device: &VdpaDevice) -> Result<(), ProbeError> {
+    if device.device_type() == 0 {
+        return Err(ProbeError::Unsuitable("its virtio device type is 0"));
+    }
+    let one_space = device.space_count() == 1 && device.group_count() == 1;
+    if device.isolation() != Isolation::OnChip && !one_space {
+        return Err(ProbeError::Unsuitable(
+            "the platform translates for one address space only",
+        ));
+    }
+    Ok(())
+}
+
+/// A vDPA device that clients can open.
+struct Binding {
+    registry: Arc<VhostRegistry>,
+    port: Arc<Port>,
+}
+
+impl Bound for Binding {
+    fn remove(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            self.registry.remove(&self.port);
+            self.port.retire().await;
+            self.port.node().detach();
+        })
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.port.retire())
+    }
+
+    /// A client would have to be asked, and nobody waits for a client.
+    fn suspend(&self) -> BoxFuture<'_, Result<(), PowerError>> {
+        Box::pin(async {
+            if self.port.is_open() {
+                Err(PowerError::Busy)
+            } else {
+                Ok(())
+            }
+        })
+    }
+}

@@ -1,0 +1,166 @@
+//! One device that a client can open: the counterpart of Linux's `/dev/vhost-vdpa-N`.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::fmt;
+
+use spin::Mutex;
+use vdpa::Node;
+use vdpa::device::VdpaDevice;
+use vdpa::ids::IdGuard;
+use vdpa::tree::{Inspect, Report};
+use vdpa::wait::Waiters;
+
+use super::client::Client;
+use super::desk::Order;
+use super::worker::work;
+use super::{OpenOptions, VhostError, VhostHandle};
+
+/// A device that a client can open, one at a time.
+pub(super) struct Port {
+    node: Arc<Node>,
+    device: Arc<VdpaDevice>,
+    state: Mutex<State>,
+    vacated: Waiters,
+    _id: IdGuard,
+}
+
+#[derive(Default)]
+struct State {
+    /// The device is being taken away.
+    retired: bool,
+    client: Option<Arc<Client>>,
+    opens: u64,
+}
+
+impl Port {
+    pub(super) fn new(device: &Arc<VdpaDevice>, id: IdGuard) -> Arc<Self> {
+        let port = Arc::new(Self {
+            node: Node::child(device.node(), &format!("vhost-vdpa-{}", id.number())),
+            device: Arc::clone(device),
+            state: Mutex::default(),
+            vacated: Waiters::default(),
+            _id: id,
+        });
+        port.node
+            .set_inspector(Some(Arc::new(Inspector(Arc::downgrade(&port)))));
+        port
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.node.name()
+    }
+
+    pub(super) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    pub(super) fn device_type(&self) -> u32 {
+        self.device.device_type()
+    }
+
+    /// Opens the device for a client: it is reset and becomes the client's.
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        options: OpenOptions,
+    ) -> Result<VhostHandle, VhostError> {
+        let client = Client::new(&self.device, options);
+        self.occupy(&client)?;
+        let handle = VhostHandle::new(Arc::clone(self), Arc::clone(&client));
+        let worker = work(Arc::clone(self), Arc::clone(&client));
+        self.device.platform().spawn(self.name(), Box::pin(worker));
+        match client.desk.carry_out(Order::Open).await {
+            Ok(()) => Ok(handle),
+            Err(error) => {
+                // Nothing has been set up that could fail to be taken down.
+                let _ = handle.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the device from its client, if there is one, and waits until it is free. No one can open it any more.
+    pub(super) async fn retire(&self) {
+        let client = {
+            let mut state = self.state.lock();
+            state.retired = true;
+            state.client.clone()
+        };
+        if let Some(client) = client {
+            client.hang_up();
+        }
+        let free = || self.state.lock().client.is_none().then_some(());
+        self.vacated.until(free).await;
+    }
+
+    /// Whether a client has the device.
+    pub(super) fn is_open(&self) -> bool {
+        self.state.lock().client.is_some()
+    }
+
+    /// The client has gone, and the device is at rest.
+    pub(super) fn vacate(&self) {
+        let client = self.state.lock().client.take();
+        drop(client);
+        self.vacated.wake();
+    }
+
+    fn occupy(&self, client: &Arc<Client>) -> Result<(), VhostError> {
+        let mut state = self.state.lock();
+        if state.retired {
+            return Err(VhostError::NotFound);
+        }
+        if state.client.is_some() {
+            return Err(VhostError::Busy);
+        }
+        state.client = Some(Arc::clone(client));
+        state.opens += 1;
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Port")
+            .field("node", &self.node)
+            .field("is_open", &self.is_open())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Tells about a port without keeping it.
+struct Inspector(Weak<Port>);
+
+impl Inspect for Inspector {
+    fn report(&self) -> Report {
+        let Some(port) = self.0.upgrade() else {
+            return Report::default();
+        };
+        let (client, opens) = {
+            let state = port.state.lock();
+            (state.client.clone(), state.opens)
+        };
+        let mut facts = Vec::from([
+            (
+                "open",
+                String::from(if client.is_some() { "yes" } else { "no" }),
+            ),
+            ("opens", format!("{opens}")),
+        ]);
+        if let Some(client) = client {
+            facts.push(("memory quota", format!("{} bytes", client.options.quota)));
+            if let Some(memory) = &*client.memory.lock() {
+                let bytes = memory.attachment().mapped_bytes();
+                facts.push(("mapped", format!("{bytes} bytes")));
+                facts.push(("mappings", format!("{}", memory.mappings())));
+            }
+        }
+        Report {
+            facts,
+            ..Report::default()
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Where clients find the devices that they can open.
+
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use spin::Mutex;
+use vdpa::dma::Trust;
+use vdpa::ids::{IdAllocator, IdGuard, OutOfIds};
+use vdpa::wait::Waiters;
+
+use super::port::Port;
+use super::{VERSION, VhostError, VhostHandle};
+
+/// What a client says when it opens a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// The version of the protocol that it speaks: [`VERSION`].
+    pub version: u32,
+    /// How many bytes it may map; a byte that is mapped twice counts twice.
+    pub quota: u64,
+    /// How many mappings it may have.
+    pub mappings: usize,
+    /// Whether it takes a device whose memory accesses nothing isolates.
+    pub trust: Trust,
+}
+
+/// 64 MiB in at most 4096 mappings, of an isolated device.
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            version: VERSION,
+            quota: 64 << 20,
+            mappings: 4096,
+            trust: Trust::Isolated,
+        }
+    }
+}
+
+/// The devices that clients can open.
+pub struct VhostRegistry {
+    ids: Arc<IdAllocator>,
+    entries: Mutex<Vec<Entry>>,
+    arrived: Waiters,
+}
+
+struct Entry {
+    port: Arc<Port>,
+    /// [`VhostRegistry::next`] has told of it.
+    announced: bool,
+}
+
+impl VhostRegistry {
+    /// An empty registry.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            ids: IdAllocator::new(u32::MAX),
+            entries: Mutex::default(),
+            arrived: Waiters::default(),
+        })
+    }
+
+    /// The names of the devices, such as `vhost-vdpa-0`, in the order of their arrival.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let entries = self.entries.lock();
+        entries
+            .iter()
+            .map(|entry| entry.port.name().to_owned())
+            .collect()
+    }
+
+    /// The virtio device type of a device, without opening it; `None`, if there is no such device.
+    #[must_use]
+    pub fn device_type(&self, name: &str) -> Option<u32> {
+        self.port(name).map(|port| port.device_type())
+    }
+
+    /// The name of the next device; waits for one that it has not told of. Dropped half-way, it forgets none.
+    pub async fn next(&self) -> String {
+        let unannounced = || {
+            let mut entries = self.entries.lock();
+            let entry = entries.iter_mut().find(|entry| !entry.announced)?;
+            entry.announced = true;
+            Some(entry.port.name().to_owned())
+        };
+        self.arrived.until(unannounced).await
+    }
+
+    /// Opens a device: it is reset and belongs to the caller alone, until the handle is closed or the device is
+    /// taken away.
+    ///
+    /// # Errors
+    /// [`VhostError::NotFound`]; [`VhostError::Busy`], if another client has it, or is being taken down;
+    /// [`VhostError::WrongVersion`]; [`VhostError::NotIsolated`]; [`VhostError::UnitTaken`];
+    /// [`VhostError::HungUp`]; [`VhostError::Timeout`], if the device does not come out of its reset.
+    pub async fn open(&self, name: &str, options: OpenOptions) -> Result<VhostHandle, VhostError> {
+        if options.version != VERSION {
+            return Err(VhostError::WrongVersion);
+        }
+        let port = self.port(name).ok_or(VhostError::NotFound)?;
+        port.open(options).await
+    }
+
+    fn port(&self, name: &str) -> Option<Arc<Port>> {
+        let entries = self.entries.lock();
+        let entry = entries.iter().find(|entry| entry.port.name() == name)?;
+        Some(Arc::clone(&entry.port))
+    }
+
+    pub(super) fn allocate_id(&self) -> Result<IdGuard, OutOfIds> {
+        self.ids.allocate()
+    }
+
+    pub(super) fn add(&self, port: Arc<Port>) {
+        self.entries.lock().push(Entry {
+            port,
+            announced: false,
+        });
+        self.arrived.wake();
+    }
+
+    pub(super) fn remove(&self, port: &Arc<Port>) {
+        let mut entries = self.entries.lock();
+        entries.retain(|entry| !Arc::ptr_eq(&entry.port, port));
+    }
+}
+
+impl fmt::Debug for VhostRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
+}

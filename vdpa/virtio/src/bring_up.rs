@@ -1,0 +1,143 @@
+//! From a device that has been found to one that runs (VIRTIO 1.2, 3.1.1).
+
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use vdpa::Features;
+use vdpa::ops::{Abilities, OpError};
+use virtio::DeviceStatus;
+
+use super::fixed::FixedConfig;
+use super::monitor::Monitor;
+use super::{Transport, VirtioDevice};
+
+/// What the queues and the transport understand, whatever the device type.
+fn transport_features() -> Features {
+    Features::from(
+        virtio::F::VERSION_1
+            | virtio::F::EVENT_IDX
+            | virtio::F::INDIRECT_DESC
+            | virtio::F::ACCESS_PLATFORM
+            | virtio::F::RING_PACKED
+            | virtio::F::IN_ORDER
+            | virtio::F::NOTIFICATION_DATA
+            | virtio::F::ORDER_PLATFORM,
+    )
+}
+
+impl VirtioDevice {
+    /// Resets the device and agrees with it on features: those of `supported` that it offers, at
+    /// least those of `required`, and what the transport understands. Returns what was agreed.
+    ///
+    /// # Errors
+    /// [`OpError::Unsupported`], if the device lacks a required feature or `VIRTIO_F_VERSION_1`;
+    /// [`OpError::FeaturesRefused`], if it does not accept the set; whatever else it answers.
+    pub async fn negotiate(
+        &self,
+        supported: Features,
+        required: Features,
+    ) -> Result<Features, OpError> {
+        let _turn = self.turn.take().await;
+        self.reset_in_turn().await?;
+        let transport = self.transport()?;
+        if !transport.abilities().contains(Abilities::PERSISTENT_MAPS) {
+            self.memory.space.detach();
+            self.memory.space.attach(transport.map_target())?;
+        }
+        let required = required | virtio::F::VERSION_1.into();
+        let agreed = agree(&transport, required, |offered| {
+            offered.intersection(supported | required | transport_features())
+        })
+        .await?;
+        self.state.lock().features = agreed;
+        Ok(agreed)
+    }
+
+    /// Lets the device run, after its queues have been created. From then on the driver must
+    /// [reset](VirtioDevice::reset) it before it drops a queue, also when the rest of its probe fails.
+    ///
+    /// If it fails, the device has been reset and every queue is down.
+    ///
+    /// # Errors
+    /// [`OpError::WrongState`] before [`VirtioDevice::negotiate`]; whatever the device answers, of which
+    /// [`OpError::VectorRefused`] and [`OpError::OutOfResources`] are about interrupts.
+    pub async fn start(self: &Arc<Self>) -> Result<(), OpError> {
+        let _turn = self.turn.take().await;
+        let result = self.try_start().await;
+        if result.is_err() {
+            // The reason of the failure is what counts; a failed reset has been logged and counted.
+            let _ = self.reset_in_turn().await;
+        }
+        result
+    }
+
+    async fn try_start(self: &Arc<Self>) -> Result<(), OpError> {
+        self.check()?;
+        let monitor = Arc::<Monitor>::default();
+        let transport = self.transport()?;
+        let features = self.state.lock().features;
+        let fixed = FixedConfig::read(&transport, features)?;
+        self.state.lock().fixed = fixed;
+        transport.set_config_event(Arc::clone(monitor.event()))?;
+        // The device reads and writes the queues from DRIVER_OK on, not before (VIRTIO 1.2, 2.1.2).
+        self.hold.hold();
+        transport.set_status(running()).await?;
+        self.state.lock().monitor = Some(Arc::clone(&monitor));
+        monitor.watch(self);
+        // A removal between the check and here has raised no monitor.
+        self.check()?;
+        self.announce(&transport);
+        Ok(())
+    }
+
+    fn announce(&self, transport: &Arc<dyn Transport>) {
+        let features = self.state.lock().features;
+        let names: Vec<Cow<'static, str>> = features
+            .names(u32::from(u8::from(self.device_type)))
+            .collect();
+        log::info!(
+            "{} on {}: features {}",
+            self.node.name(),
+            transport.node().name(),
+            if names.is_empty() {
+                String::from("none")
+            } else {
+                names.join(" ")
+            },
+        );
+    }
+}
+
+/// Agrees on features with a device that has been reset: those that `choose` picks from what it offers,
+/// which must have all that are `required`.
+pub(super) async fn agree(
+    transport: &Arc<dyn Transport>,
+    required: Features,
+    choose: impl FnOnce(Features) -> Features,
+) -> Result<Features, OpError> {
+    let mut status = DeviceStatus::ACKNOWLEDGE;
+    transport.set_status(status).await?;
+    status |= DeviceStatus::DRIVER;
+    transport.set_status(status).await?;
+
+    let agreed = choose(transport.device_features()?);
+    if !agreed.contains(required) {
+        // VIRTIO 1.2, 3.1.1: a driver that gives up says so. The reset follows in any case.
+        let _ = transport.set_status(status | DeviceStatus::FAILED).await;
+        return Err(OpError::Unsupported);
+    }
+    transport.set_driver_features(agreed)?;
+    status |= DeviceStatus::FEATURES_OK;
+    transport.set_status(status).await?;
+    Ok(agreed)
+}
+
+/// The status of a device that runs.
+pub(super) fn running() -> DeviceStatus {
+    DeviceStatus::ACKNOWLEDGE
+        | DeviceStatus::DRIVER
+        | DeviceStatus::FEATURES_OK
+        | DeviceStatus::DRIVER_OK
+}
