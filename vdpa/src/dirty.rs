@@ -11,7 +11,7 @@
 use alloc::collections::BTreeMap;
 use core::fmt;
 
-use virtq::{DmaAddr, OutOfBounds, SharedMemory};
+use virtq::{AccessError, DmaAddr, SharedMemory};
 
 use crate::ops::{DirtyLog, OpError};
 
@@ -78,28 +78,65 @@ impl DirtyPages {
     /// bit was set.
     ///
     /// # Errors
-    /// [`OutOfBounds`]: nothing was taken.
+    /// [`AccessError`]: nothing was taken.
     pub fn take(
         &mut self,
         memory: &SharedMemory,
         offset: u64,
         len: u64,
-    ) -> Result<(), OutOfBounds> {
-        let end = offset.checked_add(len).ok_or(OutOfBounds)?;
-        if end > memory.len() {
-            return Err(OutOfBounds);
+    ) -> Result<(), AccessError> {
+        let read = |at, bytes: &mut [u8]| memory.read(at, bytes);
+        self.take_from(memory.len(), offset, len, &read, &|at| memory.take_bits(at))
+    }
+
+    /// The same of a bitmap that a device has been given in memory that an allocator may have
+    /// claimed.
+    ///
+    /// # Errors
+    /// [`AccessError::OutOfBounds`]: nothing was taken.
+    ///
+    /// # Safety
+    /// The bitmap lies in no buffer that a program has.
+    #[allow(
+        unsafe_code,
+        reason = "where the device writes its log is given by address"
+    )]
+    pub(crate) unsafe fn take_lent(
+        &mut self,
+        memory: &SharedMemory,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), AccessError> {
+        // SAFETY: the caller vouches for the bitmap.
+        let read = |at, bytes: &mut [u8]| unsafe { memory.read_lent(at, bytes) };
+        // SAFETY: as above.
+        let take = |at| unsafe { memory.take_lent_bits(at) };
+        self.take_from(memory.len(), offset, len, &read, &take)
+    }
+
+    fn take_from(
+        &mut self,
+        memory_len: u64,
+        offset: u64,
+        len: u64,
+        read: &dyn Fn(u64, &mut [u8]) -> Result<(), AccessError>,
+        take: &dyn Fn(u64) -> Result<u8, AccessError>,
+    ) -> Result<(), AccessError> {
+        let end = offset.checked_add(len).ok_or(AccessError::OutOfBounds)?;
+        if end > memory_len {
+            return Err(AccessError::OutOfBounds);
         }
         let mut stretch = [0; STRETCH];
         let mut at = offset;
         while at < end {
             let left = usize::try_from(end - at).map_or(STRETCH, |left| left.min(STRETCH));
             let bytes = &mut stretch[..left];
-            memory.read(at, bytes)?;
+            read(at, bytes)?;
             // Most of a log is empty.
             if *bytes != [0; STRETCH][..left] {
                 let set = (at..).zip(bytes.iter()).filter(|(_, byte)| **byte != 0);
                 for (place, _) in set {
-                    let bits = memory.take_bits(place)?;
+                    let bits = take(place)?;
                     self.add_byte(place - offset, bits);
                 }
             }

@@ -11,7 +11,7 @@
 //! The crate knows no PCI and no kernel. What it needs from one comes through [`Platform`].
 
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 extern crate alloc;
 #[cfg(test)]

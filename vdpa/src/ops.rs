@@ -13,7 +13,7 @@ use core::future::ready;
 
 use bitflags::bitflags;
 use virtio::DeviceStatus;
-use virtq::{DmaAddr, Doorbell, RingState, SharedMemory};
+use virtq::{DeviceMemory, DmaAddr, Doorbell, RingState};
 
 use crate::features::Features;
 use crate::iotlb::{Iotlb, IovaRange, Permission};
@@ -111,7 +111,7 @@ impl From<RingState> for QueueState {
 #[derive(Clone, Debug)]
 pub struct Backing {
     /// The allocation, which lives at least as long as the mapping.
-    pub memory: SharedMemory,
+    pub memory: DeviceMemory,
     /// Where the mapping starts in it, in bytes.
     pub offset: u64,
 }

@@ -247,7 +247,9 @@ impl Shared {
         match reason {
             RequestReason::Stopped => self.end(),
             RequestReason::Broken(_) => BlkError::Broken,
-            RequestReason::TooLong | RequestReason::Empty => BlkError::TooLarge,
+            RequestReason::TooLong | RequestReason::Empty | RequestReason::Foreign => {
+                BlkError::TooLarge
+            }
         }
     }
 }

@@ -105,17 +105,11 @@ impl Form {
     }
 
     fn header(&self) -> Segment {
-        Segment {
-            addr: self.control.addr(),
-            len: u32::try_from(HEADER_LEN).expect("a few bytes"),
-        }
+        Segment::part(&self.control, 0, HEADER_LEN as u32)
     }
 
     fn status(&self) -> Segment {
-        Segment {
-            addr: self.control.addr().offset(HEADER_LEN),
-            len: 1,
-        }
+        Segment::part(&self.control, HEADER_LEN as u32, 1)
     }
 
     /// The segment of the data with this index.
@@ -125,10 +119,8 @@ impl Form {
             .as_ref()
             .expect("only data is counted in segments");
         let start = u32::from(index) * data.segment_max;
-        Segment {
-            addr: data.buffer.addr().offset(bytes(start)),
-            len: data.segment_max.min(data.len - start),
-        }
+        let len = data.segment_max.min(data.len - start);
+        Segment::part(&data.buffer, start, len)
     }
 }
 

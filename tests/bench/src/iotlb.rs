@@ -8,7 +8,7 @@ use guest_bench::row::IotlbOperation;
 use kernel::System;
 use vdpa::iotlb::{Capacity, Iotlb, IovaRange, Permission};
 use vdpa::ops::Backing;
-use virtq::SharedMemory;
+use virtq::{DeviceMemory, SharedMemory};
 
 use crate::Failure;
 use crate::stopwatch::{Stopwatch, Work};
@@ -58,7 +58,7 @@ impl Tables {
             base,
             changing,
             backing: Backing {
-                memory: page,
+                memory: DeviceMemory::open(&page)?,
                 offset: 0,
             },
             place: 0,

@@ -8,7 +8,7 @@ use vdpa::iotlb::Permission;
 use vdpa::ops::{QueueAddress, QueueState};
 use vhost_vdpa::{BackendFeatures, IotlbMessage, Request, VhostError, VhostHandle};
 use virtio::DeviceStatus;
-use virtq::{DmaAddr, SharedMemory};
+use virtq::{DeviceMemory, DmaAddr, SharedMemory};
 
 use crate::bench::Bench;
 use crate::ensure;
@@ -30,7 +30,7 @@ pub async fn attack(bench: &Bench, handle: VhostHandle, seed: u64) -> Outcome {
     let first = handle.iova_range()?.first();
     let mut client = Hostile {
         handle,
-        memory,
+        memory: DeviceMemory::open(&memory)?,
         first,
         random: Random(seed),
         running: 0,
@@ -49,7 +49,7 @@ pub async fn attack(bench: &Bench, handle: VhostHandle, seed: u64) -> Outcome {
 
 struct Hostile {
     handle: VhostHandle,
-    memory: SharedMemory,
+    memory: DeviceMemory,
     /// The lowest address that can be mapped.
     first: u64,
     random: Random,

@@ -52,7 +52,7 @@ impl PageLog {
         };
         let (mut skip, mut left) = (offset, len);
         let mut result = Ok(());
-        for &Segment { addr, len } in chain.writable() {
+        for &Segment { addr, len, .. } in chain.writable() {
             let len = u64::from(len);
             let part = len.saturating_sub(skip).min(left);
             // Does not wrap: the chain's segments were checked.
@@ -80,8 +80,9 @@ impl PageLog {
             ..
         } = self.space.lookup(addr, Access::Write)?;
         let offset = offset.wrapping_add(addr.0.wrapping_sub(first.0));
-        memory
-            .set_bits(offset, 1 << (page % 8))
-            .map_err(|_| Fault::NoMapping)
+        // SAFETY: the owner has lent the bitmap to the device for as long as there is a log.
+        #[allow(unsafe_code, reason = "the owner says where its bitmap is by address")]
+        let set = unsafe { memory.set_lent_bits(offset, 1 << (page % 8)) };
+        set.map_err(|_| Fault::NoMapping)
     }
 }

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use virtq::SharedMemory;
+use virtq::{DeviceMemory, SharedMemory};
 
 use crate::device::Attachment;
 use crate::dma::{Isolation, Owner, Trust};
@@ -41,11 +41,9 @@ fn attach(bench: &Bench<'_>) -> Result<Arc<Attachment>, Stop> {
 
 fn memory(bench: &Bench<'_>) -> Result<Backing, Stop> {
     let len = usize::try_from(PAGES * PAGE).or_fail("a few pages")?;
-    let memory = SharedMemory::new(&bench.platform.dma(), len);
-    Ok(Backing {
-        memory: memory.or_fail("memory")?,
-        offset: 0,
-    })
+    let memory = SharedMemory::new(&bench.platform.dma(), len).or_fail("memory")?;
+    let memory = DeviceMemory::open(&memory).or_fail("open memory")?;
+    Ok(Backing { memory, offset: 0 })
 }
 
 /// Pages of the addresses that the device has, counted from the first whole one.
@@ -173,7 +171,9 @@ async fn taken_away(bench: &Bench<'_>) -> Verdict {
         .await;
     bench.device.reset().await.or_fail("reset")?;
     let mut bytes = [0; 64];
-    let read = victim.memory.read(victim.offset, &mut bytes);
+    // SAFETY: the buffer is with the queue.
+    #[allow(unsafe_code, reason = "memory that was lent is looked at, too")]
+    let read = unsafe { victim.memory.read_lent(victim.offset, &mut bytes) };
     read.or_fail("the memory taken away")?;
     ensure(
         bytes == [UNTOUCHED; 64],

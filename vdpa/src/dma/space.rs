@@ -7,7 +7,7 @@ use core::fmt;
 use core::mem;
 
 use spin::Mutex;
-use virtq::{DmaAddr, DmaAllocator, DmaError, PlacedDma, Placement, SharedMemory};
+use virtq::{DeviceMemory, DmaAddr, DmaAllocator, DmaError, PlacedDma, Placement};
 
 use crate::Platform;
 use crate::iotlb::{IovaRange, Permission};
@@ -41,7 +41,7 @@ struct State {
 #[derive(Clone)]
 struct Block {
     range: IovaRange,
-    memory: SharedMemory,
+    memory: DeviceMemory,
 }
 
 impl DmaSpace {
@@ -70,7 +70,7 @@ impl DmaSpace {
     ///
     /// # Errors
     /// [`DmaError::OutOfMemory`], if the device cannot be made to reach it.
-    pub fn place(&self, memory: &SharedMemory) -> Result<DmaAddr, DmaError> {
+    pub fn place(&self, memory: &DeviceMemory) -> Result<DmaAddr, DmaError> {
         let range = self.state.lock().place(memory)?;
         Ok(DmaAddr(range.first()))
     }
@@ -147,7 +147,7 @@ impl Block {
 }
 
 impl State {
-    fn place(&mut self, memory: &SharedMemory) -> Result<IovaRange, DmaError> {
+    fn place(&mut self, memory: &DeviceMemory) -> Result<IovaRange, DmaError> {
         let range = self.free_range(memory)?;
         let block = Block {
             range,
@@ -164,7 +164,7 @@ impl State {
         Ok(range)
     }
 
-    fn free_range(&mut self, memory: &SharedMemory) -> Result<IovaRange, DmaError> {
+    fn free_range(&mut self, memory: &DeviceMemory) -> Result<IovaRange, DmaError> {
         let platforms = memory.platform_addr().map(|addr| addr.0);
         match self.addressing {
             Addressing::Platform => {
@@ -214,8 +214,11 @@ impl fmt::Debug for DmaSpace {
 /// Places what is allocated in the space.
 struct Placer(Arc<DmaSpace>);
 
-impl Placement for Placer {
-    fn place(&self, memory: &SharedMemory) -> Result<DmaAddr, DmaError> {
+#[allow(unsafe_code, reason = "a driver's memory is mapped for its device")]
+// SAFETY: a device that is attached to works on the queues of the driver that the space is of, which
+// is what setting the address of a queue asks for.
+unsafe impl Placement for Placer {
+    fn place(&self, memory: &DeviceMemory) -> Result<DmaAddr, DmaError> {
         self.0.place(memory)
     }
 

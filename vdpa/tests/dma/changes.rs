@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vdpa::dma::{Addressing, Isolation};
 use vdpa::iotlb::{IovaRange, Permission};
 use vdpa::ops::{Backing, OpError};
-use virtq::{Arena, DmaAddr, DmaAllocator, SharedMemory};
+use virtq::{Arena, DeviceMemory, DmaAddr, DmaAllocator, SharedMemory};
 
 use crate::world::{Model, PAGE, RW, World, backing, table};
 
@@ -96,7 +96,7 @@ fn what_cannot_be_mapped_changes_nothing() {
             attachment.map(space, range, permission, backing(&memory, page))
         };
         let wraps = Backing {
-            memory: memory.clone(),
+            memory: DeviceMemory::open(&memory).unwrap(),
             offset: u64::MAX,
         };
         for (what, result, error) in [

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use vdpa::dirty::{DirtyPages, PAGE_SIZE};
 use vdpa::ops::DirtyLog;
 use virtq::testing::HeapDma;
-use virtq::{DmaAddr, DmaAllocator, OutOfBounds, SharedMemory};
+use virtq::{AccessError, DmaAddr, DmaAllocator, SharedMemory};
 
 fn memory(len: usize) -> SharedMemory {
     let dma = HeapDma::new() as Arc<dyn DmaAllocator>;
@@ -70,7 +70,10 @@ fn a_bitmap_that_is_not_there_is_not_taken() {
     bitmap.set_bits(15, 1).unwrap();
     let mut taken = DirtyPages::new();
     for (offset, len) in [(0, 17), (16, 1), (u64::MAX, 2), (1, u64::MAX)] {
-        assert_eq!(taken.take(&bitmap, offset, len), Err(OutOfBounds));
+        assert_eq!(
+            taken.take(&bitmap, offset, len),
+            Err(AccessError::OutOfBounds)
+        );
     }
     assert!(taken.is_empty());
     taken.take(&bitmap, 0, 16).unwrap();

@@ -9,7 +9,7 @@ use vdpa::ops::{Abilities, Backing, OpError};
 use vdpa::testing::{FakeIommu, FakeParent, FakePlatform, Traits, Translation};
 use vdpa::{Features, Node, Platform};
 use virtio::DeviceStatus;
-use virtq::SharedMemory;
+use virtq::{DeviceMemory, SharedMemory};
 
 pub const PAGE: u64 = 0x1000;
 pub const RW: Permission = Permission::all();
@@ -235,7 +235,7 @@ pub fn table(attachment: &Attachment, space: u16) -> Mapped {
 /// The memory from `page` on.
 pub fn backing(memory: &SharedMemory, page: u64) -> Backing {
     Backing {
-        memory: memory.clone(),
+        memory: DeviceMemory::open(memory).unwrap(),
         offset: page * PAGE,
     }
 }

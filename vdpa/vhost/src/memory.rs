@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use vdpa::device::Attachment;
 use vdpa::iotlb::{Iotlb, IovaRange, Permission, RangeError};
 use vdpa::ops::{Backing, OpError};
-use virtq::SharedMemory;
+use virtq::DeviceMemory;
 
 use super::{BackendFeatures, IotlbMessage, OpenOptions, VhostError};
 
@@ -104,7 +104,7 @@ impl ClientMemory {
         &mut self,
         space: u16,
         range: IovaRange,
-        memory: SharedMemory,
+        memory: DeviceMemory,
         offset: u64,
         permission: Permission,
     ) -> Result<(), VhostError> {

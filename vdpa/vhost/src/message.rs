@@ -4,7 +4,7 @@
 //! in advance, so the types `MISS` and `ACCESS_FAIL` do not exist.
 
 use vdpa::iotlb::Permission;
-use virtq::SharedMemory;
+use virtq::DeviceMemory;
 
 /// A change of what the device can reach, or the frame of several such changes.
 ///
@@ -21,7 +21,7 @@ pub enum IotlbMessage {
         /// How much of it, in bytes.
         size: u64,
         /// The memory, which lives at least as long as it is mapped.
-        memory: SharedMemory,
+        memory: DeviceMemory,
         /// Where in the memory the mapping starts, in bytes.
         offset: u64,
         /// What the device may do with it.

@@ -35,7 +35,7 @@ use vdpa::dma::DmaSpace;
 use vdpa::ops::OpError;
 use virtio_bus::virtio_vdpa::{self, VirtioVdpa};
 use virtio_bus::{CreateError, Memory, MoveError, Transport, VirtioBus, VirtioDevice};
-use virtq::{Arena, ArenaError, DmaError, Event, SharedMemory};
+use virtq::{Arena, ArenaError, DeviceMemory, DmaError, Event, SharedMemory};
 
 use crate::{VhostError, VhostHandle};
 
@@ -165,7 +165,10 @@ impl Client {
         let attached = space.attach(transport.map_target());
         attached.map_err(CreateError::from)?;
         let block = SharedMemory::new(&platform.dma(), options.arena)?;
-        let base = space.place(&block)?;
+        // SAFETY: the handle is this client's alone, and its rings are those of a driver's queues.
+        #[allow(unsafe_code, reason = "a driver's memory is mapped for its device")]
+        let lent = unsafe { DeviceMemory::lent(&block) };
+        let base = space.place(&lent)?;
         let memory = Memory {
             allocator: Arena::new(block, base)?,
             space: Arc::clone(&space),

@@ -11,7 +11,7 @@ use core::ops::Range;
 use spin::Mutex;
 
 use crate::dma::PAGE;
-use crate::{DmaAddr, DmaAllocator, DmaBlock, DmaError, SharedMemory};
+use crate::{AddressSpaceId, DmaAddr, DmaAllocator, DmaBlock, DmaError, SharedMemory};
 
 /// Why memory cannot be an arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,8 +22,8 @@ pub enum ArenaError {
     /// The device's addresses would not end before 2^64.
     #[error("the memory does not fit behind the device's address")]
     BadAddress,
-    /// An allocator hands out parts of the memory already.
-    #[error("an allocator hands out parts of the memory already")]
+    /// An allocator hands out parts of the memory already, or the memory is open to a device.
+    #[error("the memory is another allocator's or open to a device")]
     Taken,
 }
 
@@ -31,6 +31,7 @@ pub enum ArenaError {
 pub struct Arena {
     memory: SharedMemory,
     base: DmaAddr,
+    space: AddressSpaceId,
     free: Mutex<Free>,
 }
 
@@ -54,7 +55,13 @@ impl Arena {
             return Err(ArenaError::Taken);
         }
         let free = Mutex::new(Free::new(memory.size()));
-        Ok(Arc::new(Self { memory, base, free }))
+        let space = AddressSpaceId::unique();
+        Ok(Arc::new(Self {
+            memory,
+            base,
+            space,
+            free,
+        }))
     }
 
     /// The first offset from `start` on where a block may lie that must be a multiple of `align` for the
@@ -85,8 +92,8 @@ unsafe impl DmaAllocator for Arena {
         Ok(DmaBlock { ptr, addr, layout })
     }
 
-    fn is_placed(&self) -> bool {
-        true
+    fn space(&self) -> AddressSpaceId {
+        self.space
     }
 
     unsafe fn deallocate(&self, block: DmaBlock) {

@@ -10,6 +10,7 @@ use core::fmt;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 use core::slice;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// What a larger piece of memory is aligned to.
 pub(crate) const PAGE: usize = 4096;
@@ -37,6 +38,28 @@ impl DmaAddr {
 impl fmt::LowerHex for DmaAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::LowerHex::fmt(&self.0, f)
+    }
+}
+
+/// Whose addresses a buffer's are. A queue takes no buffer of another address space, where its device
+/// would find other memory or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressSpaceId(u32);
+
+impl AddressSpaceId {
+    /// The platform's: any device finds the memory there, if it is let.
+    pub const PLATFORM: Self = Self(0);
+
+    /// Of no device. A queue has no memory there.
+    pub(crate) const NONE: Self = Self(u32::MAX);
+
+    /// Addresses that mean something to one device alone.
+    #[must_use]
+    pub fn unique() -> Self {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        let next = |last| (last < u32::MAX - 1).then(|| last + 1);
+        let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        last.map_or(Self::NONE, |last| Self(last + 1))
     }
 }
 
@@ -79,10 +102,9 @@ pub unsafe trait DmaAllocator: Send + Sync {
     /// [`DmaError::OutOfMemory`] if none is free.
     fn allocate(&self, layout: Layout) -> Result<DmaBlock, DmaError>;
 
-    /// Whether somebody maps the blocks for one device, so that their addresses mean nothing to others. If not,
-    /// they are the platform's: any device finds the memory there, if it is let.
-    fn is_placed(&self) -> bool {
-        false
+    /// Whose addresses those of the blocks are.
+    fn space(&self) -> AddressSpaceId {
+        AddressSpaceId::PLATFORM
     }
 
     /// Gives a block back.
@@ -127,7 +149,7 @@ impl Region {
 
     /// The same, if the address is the platform's.
     pub(crate) fn platform_addr(&self) -> Option<DmaAddr> {
-        (!self.allocator.is_placed()).then_some(self.block.addr)
+        (self.allocator.space() == AddressSpaceId::PLATFORM).then_some(self.block.addr)
     }
 
     /// The size and alignment that were asked for.
@@ -158,6 +180,7 @@ pub struct DmaBuffer {
     ptr: NonNull<u8>,
     addr: DmaAddr,
     len: u32,
+    space: AddressSpaceId,
     region: Arc<Region>,
 }
 
@@ -195,6 +218,7 @@ impl DmaBuffer {
             ptr: region.ptr(),
             addr: region.addr(),
             len,
+            space: allocator.space(),
             region: Arc::new(region),
         })
     }
@@ -236,6 +260,7 @@ impl DmaBuffer {
             ptr: unsafe { self.ptr.add(mid) },
             addr: self.addr.offset(mid),
             len: self.len - head_len,
+            space: self.space,
             region: Arc::clone(&self.region),
         };
         let head = Self {
@@ -259,6 +284,11 @@ impl DmaBuffer {
     /// The allocation that the buffer is a part of.
     pub(crate) fn region(&self) -> &Arc<Region> {
         &self.region
+    }
+
+    /// Whose address that is.
+    pub(crate) fn space(&self) -> AddressSpaceId {
+        self.space
     }
 
     /// The length in bytes, which always fits a descriptor.

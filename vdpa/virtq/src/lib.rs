@@ -49,6 +49,7 @@ extern crate std;
 mod arena;
 mod copy;
 pub mod device;
+mod device_memory;
 mod dma;
 mod doorbell;
 mod doorbell_switch;
@@ -63,7 +64,8 @@ mod statistics;
 pub mod testing;
 
 pub use arena::{Arena, ArenaError};
-pub use dma::{DmaAddr, DmaAllocator, DmaBlock, DmaBuffer, DmaError};
+pub use device_memory::DeviceMemory;
+pub use dma::{AddressSpaceId, DmaAddr, DmaAllocator, DmaBlock, DmaBuffer, DmaError};
 pub use doorbell::{Doorbell, NotifyFormat};
 pub use doorbell_switch::DoorbellSwitch;
 pub use driver::{
@@ -74,5 +76,5 @@ pub use driver::{
 pub use event::Event;
 pub use format::{RingAddresses, RingFeatures, RingState};
 pub use placed::{PlacedDma, Placement};
-pub use shared::{OutOfBounds, SharedMemory};
+pub use shared::{AccessError, SharedMemory};
 pub use statistics::{Snapshot, Statistics};

@@ -9,17 +9,21 @@ use core::mem::ManuallyDrop;
 
 use spin::Mutex;
 
-use crate::{DmaAddr, DmaAllocator, DmaBlock, DmaError, SharedMemory};
+use crate::{
+    AddressSpaceId, DeviceMemory, DmaAddr, DmaAllocator, DmaBlock, DmaError, SharedMemory,
+};
 
-/// Gives memory an address for a device, and takes it away again. Safe to implement: at worst, the device finds
-/// other memory that it was given.
-pub trait Placement: Send + Sync {
+/// Gives memory an address for a device, and takes it away again.
+///
+/// # Safety
+/// The memory is mapped only for devices that keep to what [`DeviceMemory::lent`] asks.
+pub unsafe trait Placement: Send + Sync {
     /// Lets the device find the whole of `memory` at the address that is returned, a multiple of
     /// [`SharedMemory::align`].
     ///
     /// # Errors
     /// [`DmaError::OutOfMemory`], if the device has no address for it, or no room for the mapping.
-    fn place(&self, memory: &SharedMemory) -> Result<DmaAddr, DmaError>;
+    fn place(&self, memory: &DeviceMemory) -> Result<DmaAddr, DmaError>;
 
     /// Takes back what [`place`](Placement::place) has returned for `len` bytes.
     fn withdraw(&self, addr: DmaAddr, len: u64);
@@ -29,6 +33,7 @@ pub trait Placement: Send + Sync {
 pub struct PlacedDma<P> {
     source: Arc<dyn DmaAllocator>,
     placement: P,
+    space: AddressSpaceId,
     /// What is out, by where it lies. It outlives the allocator: who has a block may still use it.
     out: Mutex<BTreeMap<usize, ManuallyDrop<SharedMemory>>>,
 }
@@ -40,6 +45,7 @@ impl<P: Placement> PlacedDma<P> {
         Arc::new(Self {
             source,
             placement,
+            space: AddressSpaceId::unique(),
             out: Mutex::new(BTreeMap::new()),
         })
     }
@@ -52,7 +58,9 @@ unsafe impl<P: Placement> DmaAllocator for PlacedDma<P> {
         let memory = SharedMemory::with_layout(&self.source, layout)?;
         let claimed = memory.claim();
         debug_assert!(claimed, "nobody else knows of the memory yet");
-        let addr = self.placement.place(&memory)?;
+        // SAFETY: the placement has promised it.
+        let lent = unsafe { DeviceMemory::lent(&memory) };
+        let addr = self.placement.place(&lent)?;
         if !fits(addr, layout) {
             self.placement.withdraw(addr, memory.len());
             return Err(DmaError::BadAddress);
@@ -63,8 +71,8 @@ unsafe impl<P: Placement> DmaAllocator for PlacedDma<P> {
         Ok(DmaBlock { ptr, addr, layout })
     }
 
-    fn is_placed(&self) -> bool {
-        true
+    fn space(&self) -> AddressSpaceId {
+        self.space
     }
 
     unsafe fn deallocate(&self, block: DmaBlock) {

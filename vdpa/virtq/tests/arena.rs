@@ -19,21 +19,23 @@ fn memory(heap: &Arc<HeapDma>, len: usize) -> SharedMemory {
     SharedMemory::new(&dma, len).unwrap()
 }
 
-fn arena() -> (SharedMemory, Arc<Arena>) {
-    let memory = memory(&HeapDma::new(), LEN);
+fn arena() -> (Arc<HeapDma>, SharedMemory, Arc<Arena>) {
+    let heap = HeapDma::new();
+    let memory = memory(&heap, LEN);
     let arena = Arena::new(memory.clone(), BASE).unwrap();
-    (memory, arena)
+    (heap, memory, arena)
 }
 
 #[test]
 fn a_buffer_lies_in_the_memory_at_the_devices_address() {
-    let (memory, arena) = arena();
+    let (heap, memory, arena) = arena();
     let dma = arena as Arc<dyn DmaAllocator>;
     let _first = DmaBuffer::new(&dma, 100).unwrap();
     let mut buffer = DmaBuffer::new(&dma, 5).unwrap();
     buffer.copy_from_slice(b"hello");
     let mut bytes = [0; 5];
-    memory.read(buffer.addr().0 - BASE.0, &mut bytes).unwrap();
+    let offset = usize::try_from(buffer.addr().0 - BASE.0).unwrap();
+    heap.read(memory.addr().offset(offset), &mut bytes).unwrap();
     assert_eq!(&bytes, b"hello");
 }
 
@@ -48,7 +50,7 @@ fn the_device_must_find_the_memory_with_the_same_alignment() {
 
 #[test]
 fn memory_is_one_arena_at_a_time() {
-    let (memory, arena) = arena();
+    let (_, memory, arena) = arena();
     let again = || Arena::new(memory.clone(), BASE).map(|_| ());
     assert_eq!(again(), Err(ArenaError::Taken));
     let dma = arena as Arc<dyn DmaAllocator>;
@@ -83,7 +85,7 @@ fn a_block_that_is_out_keeps_the_memory_from_others() {
 /// Above a page the alignments of the pointer and of the address need not meet anywhere.
 #[test]
 fn a_large_alignment_holds_for_both_or_is_refused() {
-    let (_, arena) = arena();
+    let (_, _, arena) = arena();
     for align in [0x1000, 0x2000, 0x4000, 0x8000_0000] {
         let layout = Layout::from_size_align(64, align).unwrap();
         match arena.allocate(layout) {
@@ -101,7 +103,7 @@ fn a_large_alignment_holds_for_both_or_is_refused() {
 
 #[test]
 fn a_size_of_zero_is_refused() {
-    let (_, arena) = arena();
+    let (_, _, arena) = arena();
     let empty = Layout::from_size_align(0, 1).unwrap();
     assert_eq!(arena.allocate(empty), Err(DmaError::BadSize));
 }
@@ -142,7 +144,7 @@ proptest! {
     fn every_byte_has_one_owner_and_room_is_found_where_it_is(
         steps in prop::collection::vec(step(), 1..if cfg!(miri) { 30 } else { 200 }),
     ) {
-        let (memory, arena) = arena();
+        let (heap, memory, arena) = arena();
         let mut taken = vec![false; LEN];
         let mut blocks: Vec<DmaBlock> = Vec::new();
         for step in steps {
@@ -159,9 +161,10 @@ proptest! {
                             prop_assert_eq!(block.addr, BASE.offset(start));
                             taken[start..start + size].fill(true);
                             let mut bytes = vec![1; size];
-                            memory.read(start as u64, &mut bytes).unwrap();
+                            let at = memory.addr().offset(start);
+                            heap.read(at, &mut bytes).unwrap();
                             prop_assert!(bytes.iter().all(|&byte| byte == 0), "a block is zeroed");
-                            memory.write(start as u64, &vec![0xa5; size]).unwrap();
+                            heap.write(at, &vec![0xa5; size]).unwrap();
                             blocks.push(block);
                         }
                         (Err(DmaError::OutOfMemory), None) => {}

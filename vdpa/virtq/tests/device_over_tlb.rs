@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use common_table::{Table, mapped};
+use common_table::{Table, whole};
 use virtq::device::{Broken, DeviceConfig, DeviceQueue, DeviceTlb, Fault, PopError, TransferError};
 use virtq::testing::HeapDma;
 use virtq::{
-    Arena, Chain, DeviceHold, DmaAddr, DmaAllocator, DmaBuffer, DmaError, Pending, PlacedDma,
-    Placement, Queue, QueueConfig, RingFeatures, RingState, Segment, SharedMemory,
+    Arena, Chain, DeviceHold, DeviceMemory, DmaAddr, DmaAllocator, DmaBuffer, DmaError, Pending,
+    PlacedDma, Placement, Queue, QueueConfig, RingFeatures, RingState, Segment, SharedMemory,
 };
 
 const SIZE: u16 = 8;
@@ -43,12 +43,13 @@ struct Space {
     next: AtomicU64,
 }
 
-impl Placement for Space {
-    fn place(&self, memory: &SharedMemory) -> Result<DmaAddr, DmaError> {
+// SAFETY: the table is that of one device, whose only queue is the driver's.
+unsafe impl Placement for Space {
+    fn place(&self, memory: &DeviceMemory) -> Result<DmaAddr, DmaError> {
         // A page lies between any two.
         let room = memory.len().next_multiple_of(0x1000) + 0x1000;
         let first = self.next.fetch_add(room, Ordering::Relaxed);
-        self.table.map(mapped(first, memory.clone()));
+        self.table.map(whole(first, memory.clone()));
         Ok(DmaAddr(first))
     }
 
@@ -84,7 +85,9 @@ impl Pair {
         let (heap, table) = (HeapDma::new(), Arc::new(Table::default()));
         let source = Arc::clone(&heap) as Arc<dyn DmaAllocator>;
         let memory = SharedMemory::new(&source, 0x8000).unwrap();
-        table.map(mapped(0x6000, memory.clone()));
+        // SAFETY: as for `Space`.
+        let lent = unsafe { DeviceMemory::lent(&memory) };
+        table.map(whole(0x6000, lent));
         let dma = Arena::new(memory, DmaAddr(0x6000)).unwrap();
         Self::new(heap, table, dma, features)
     }

@@ -6,10 +6,10 @@ mod common_table;
 use std::cell::Cell;
 use std::sync::Arc;
 
-use common_table::{Table, mapped};
+use common_table::{Table, mapped, whole};
 use virtq::device::{Access, DeviceTlb, Fault, Lookup, Mapped, Memory, Piece};
 use virtq::testing::HeapDma;
-use virtq::{Arena, DmaAddr, DmaAllocator, DmaBuffer, SharedMemory};
+use virtq::{Arena, DeviceMemory, DmaAddr, DmaAllocator, DmaBuffer, SharedMemory};
 
 /// Where the first mapping starts, for the device.
 const IOVA: u64 = 0x40_0000;
@@ -41,7 +41,7 @@ impl Setup {
         for page in 0..count {
             let memory = self.memory(PAGE);
             memory.write(0, &page.to_le_bytes()).unwrap();
-            self.table.map(mapped(IOVA + 2 * PAGE * page, memory));
+            self.table.map(mapped(IOVA + 2 * PAGE * page, &memory));
         }
     }
 
@@ -82,7 +82,7 @@ fn a_piece_ends_with_its_mapping() {
     let window = Mapped {
         last: DmaAddr(IOVA + 31),
         offset: PAGE,
-        ..mapped(IOVA, memory)
+        ..mapped(IOVA, &memory)
     };
     setup.table.map(window);
     for _ in 0..2 {
@@ -98,7 +98,7 @@ fn a_piece_ends_with_its_mapping() {
 fn a_mapping_may_end_with_the_last_address() {
     let setup = Setup::new();
     let first = u64::MAX - (PAGE - 1);
-    setup.table.map(mapped(first, setup.memory(PAGE)));
+    setup.table.map(mapped(first, &setup.memory(PAGE)));
     for _ in 0..2 {
         assert_eq!(setup.read(u64::MAX, 9).unwrap().len, 1);
         assert_eq!(setup.read(first, u32::MAX).unwrap().len, 4096);
@@ -110,7 +110,7 @@ fn each_access_needs_its_permission_known_or_not() {
     let setup = Setup::new();
     setup.table.map(Mapped {
         writable: false,
-        ..mapped(IOVA, setup.memory(16))
+        ..mapped(IOVA, &setup.memory(16))
     });
     let write = || setup.tlb.translate(DmaAddr(IOVA), 1, Access::Write);
     assert_eq!(write(), Err(Fault::Permission));
@@ -154,7 +154,7 @@ fn memory_that_moved_is_found_where_it_is() {
     setup.table.unmap(IOVA);
     let memory = setup.memory(PAGE);
     memory.write(0, &9u64.to_le_bytes()).unwrap();
-    setup.table.map(mapped(IOVA, memory));
+    setup.table.map(mapped(IOVA, &memory));
     assert_eq!(setup.page(0), 9);
 }
 
@@ -205,7 +205,7 @@ fn many_small_mappings_are_known_at_once_and_one_large_one_on_all_its_pages() {
     const LARGE: u64 = IOVA + (1 << 30);
     let setup = Setup::new();
     setup.map_pages(100);
-    setup.table.map(mapped(LARGE, setup.memory(64 * PAGE)));
+    setup.table.map(mapped(LARGE, &setup.memory(64 * PAGE)));
     for _ in 0..3 {
         for page in 0..64 {
             assert!(setup.read(LARGE + PAGE * page, 8).is_ok());
@@ -236,7 +236,7 @@ impl Lookup for Liar {
 #[test]
 fn a_lookup_that_lies_leads_nowhere() {
     let setup = Setup::new();
-    let honest = mapped(IOVA, setup.memory(PAGE));
+    let honest = mapped(IOVA, &setup.memory(PAGE));
     let ask = |answer: Mapped, access| {
         let generation = Cell::new(0);
         DeviceTlb::new(Liar { answer, generation }).translate(DmaAddr(IOVA + 8), 8, access)
@@ -297,7 +297,7 @@ fn a_lookup_that_lies_leads_nowhere() {
 fn a_generation_that_goes_back_frees_nothing_in_use() {
     let setup = Setup::new();
     let liar = Liar {
-        answer: mapped(IOVA, setup.memory(PAGE)),
+        answer: mapped(IOVA, &setup.memory(PAGE)),
         generation: Cell::new(7),
     };
     let tlb = DeviceTlb::new(&liar);
@@ -319,8 +319,10 @@ fn memory_inside_of_memory_is_not_mistaken_for_it() {
     let arena = Arena::new(outer.clone(), DmaAddr(0)).unwrap();
     let dma = arena as Arc<dyn DmaAllocator>;
     let inner = SharedMemory::new(&dma, PAGE as usize).unwrap();
-    setup.table.map(mapped(IOVA, inner));
-    setup.table.map(mapped(IOVA + 0x10_0000, outer));
+    setup.table.map(mapped(IOVA, &inner));
+    // SAFETY: nobody writes through the cache.
+    let outer = unsafe { DeviceMemory::lent(&outer) };
+    setup.table.map(whole(IOVA + 0x10_0000, outer));
     assert!(setup.read(IOVA, 8).is_ok());
     assert!(setup.read(IOVA + 0x10_0000, 8).is_ok());
     setup.table.unmap(IOVA);

@@ -167,6 +167,7 @@ impl Both {
                     assert!(readable.len() + writable.len() > self.driver.size().into());
                 }
                 AddReason::Full => assert!(self.driver.free() < 8),
+                AddReason::Foreign => panic!("all buffers are the queue's own"),
                 AddReason::Broken(broken) => panic!("an honest device broke the queue: {broken}"),
             },
         }

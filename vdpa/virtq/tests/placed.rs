@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex};
 
 use virtq::testing::HeapDma;
 use virtq::{
-    Arena, ArenaError, DmaAddr, DmaAllocator, DmaBuffer, DmaError, PlacedDma, Placement,
-    SharedMemory,
+    Arena, ArenaError, DeviceMemory, DmaAddr, DmaAllocator, DmaBuffer, DmaError, PlacedDma,
+    Placement,
 };
 
 /// A placement that gives the addresses it is told to, and remembers what lies there.
 #[derive(Default)]
 struct Addresses {
     next: Mutex<Vec<Result<DmaAddr, DmaError>>>,
-    placed: Mutex<Vec<(DmaAddr, SharedMemory)>>,
+    placed: Mutex<Vec<(DmaAddr, DeviceMemory)>>,
 }
 
 impl Addresses {
@@ -38,8 +38,9 @@ impl Addresses {
 /// What the allocator is given: a share of the addresses.
 struct Place(Arc<Addresses>);
 
-impl Placement for Place {
-    fn place(&self, memory: &SharedMemory) -> Result<DmaAddr, DmaError> {
+// SAFETY: no device reaches the memory.
+unsafe impl Placement for Place {
+    fn place(&self, memory: &DeviceMemory) -> Result<DmaAddr, DmaError> {
         let addr = self.0.next.lock().unwrap().pop().unwrap()?;
         self.0.placed.lock().unwrap().push((addr, memory.clone()));
         Ok(addr)
@@ -70,7 +71,7 @@ fn a_buffer_lies_where_it_was_placed_and_is_withdrawn_with_its_last_part() {
     {
         let (_, memory) = &addresses.placed.lock().unwrap()[0];
         let mut bytes = [0; 5];
-        memory.read(0, &mut bytes).unwrap();
+        heap.read(memory.addr(), &mut bytes).unwrap();
         assert_eq!(&bytes, b"hello", "both reach the same bytes");
         assert_ne!(memory.platform_addr(), Some(buffer.addr()));
     }
@@ -140,7 +141,7 @@ fn what_was_placed_is_nobody_elses_arena() {
     let buffer = DmaBuffer::new(&placed(&heap, &addresses), 4096).unwrap();
     let memory = addresses.placed.lock().unwrap()[0].1.clone();
     assert_eq!(
-        Arena::new(memory, DmaAddr(0)).unwrap_err(),
+        Arena::new((*memory).clone(), DmaAddr(0)).unwrap_err(),
         ArenaError::Taken
     );
     drop(buffer);

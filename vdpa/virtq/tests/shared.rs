@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use virtq::testing::HeapDma;
-use virtq::{Arena, DmaAddr, DmaAllocator, DmaError, OutOfBounds, SharedMemory};
+use virtq::{AccessError, Arena, DmaAddr, DmaAllocator, DmaError, SharedMemory};
 
 fn source() -> (Arc<HeapDma>, Arc<dyn DmaAllocator>) {
     let heap = HeapDma::new();
@@ -58,14 +58,20 @@ fn nothing_outside_is_copied() {
     let (_, dma) = source();
     let memory = SharedMemory::new(&dma, 16).unwrap();
     for (offset, len) in [(0, 17), (16, 1), (9, 8), (u64::MAX, 1), (u64::MAX - 1, 2)] {
-        assert_eq!(memory.write(offset, &vec![7; len]), Err(OutOfBounds));
-        assert_eq!(memory.read(offset, &mut vec![0; len]), Err(OutOfBounds));
+        assert_eq!(
+            memory.write(offset, &vec![7; len]),
+            Err(AccessError::OutOfBounds)
+        );
+        assert_eq!(
+            memory.read(offset, &mut vec![0; len]),
+            Err(AccessError::OutOfBounds)
+        );
     }
     let mut bytes = [1; 16];
     memory.read(0, &mut bytes).unwrap();
     assert_eq!(bytes, [0; 16], "a copy that fails copies nothing");
     assert_eq!(memory.read(16, &mut []), Ok(()));
-    assert_eq!(memory.read(17, &mut []), Err(OutOfBounds));
+    assert_eq!(memory.read(17, &mut []), Err(AccessError::OutOfBounds));
 }
 
 #[test]
@@ -82,8 +88,8 @@ fn bits_are_set_and_taken_byte_by_byte() {
     assert_eq!(memory.take_bits(3), Ok(0), "they are taken once");
     assert_eq!(memory.take_bits(4), Ok(0xff));
     for offset in [16, 17, u64::MAX] {
-        assert_eq!(memory.set_bits(offset, 1), Err(OutOfBounds));
-        assert_eq!(memory.take_bits(offset), Err(OutOfBounds));
+        assert_eq!(memory.set_bits(offset, 1), Err(AccessError::OutOfBounds));
+        assert_eq!(memory.take_bits(offset), Err(AccessError::OutOfBounds));
     }
 }
 

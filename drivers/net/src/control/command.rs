@@ -149,14 +149,8 @@ impl Command {
         assert!(buffer.len() == LEN, "as the slot has allocated it");
         buffer[..ACK].copy_from_slice(&bytes);
         buffer[ACK] = ACK_UNTOUCHED;
-        let command = Segment {
-            addr: buffer.addr(),
-            len: u32::try_from(len).expect("a few bytes"),
-        };
-        let ack = Segment {
-            addr: buffer.addr().offset(ACK),
-            len: 1,
-        };
+        let command = Segment::prefix(buffer, u32::try_from(len).expect("a few bytes"));
+        let ack = Segment::part(buffer, ACK as u32, 1);
         Self { loan, command, ack }
     }
 

@@ -179,7 +179,9 @@ impl Line {
             RequestReason::Stopped => self.end(),
             RequestReason::Broken(_) => ControlError::Broken,
             // A queue of one entry takes no command.
-            RequestReason::TooLong | RequestReason::Empty => ControlError::Unsupported,
+            RequestReason::TooLong | RequestReason::Empty | RequestReason::Foreign => {
+                ControlError::Unsupported
+            }
         }
     }
 }

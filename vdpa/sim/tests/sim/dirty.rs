@@ -9,7 +9,7 @@ use vdpa::dirty::{DirtyPages, LogError, PAGE_SIZE};
 use vdpa::iotlb::IovaRange;
 use vdpa::ops::{Backing, DirtyLog, OpError};
 use vdpa_sim::{SimConfig, SimNetConfig};
-use virtq::{DmaAddr, SharedMemory};
+use virtq::{DeviceMemory, DmaAddr, SharedMemory};
 
 use crate::disk::{self, IN, OUT, SECTOR, header, ram_disk, sim_blk};
 use crate::network::{self, BROADCAST, BUFFER, RX, TX};
@@ -337,7 +337,7 @@ fn a_queue_that_goes_on_elsewhere_is_logged_there() {
     let elsewhere = SharedMemory::new(&vdpa::Platform::dma(&*world.platform), 4096).unwrap();
     let range = IovaRange::new(address.device.0, 4096).unwrap();
     let backing = Backing {
-        memory: elsewhere,
+        memory: DeviceMemory::open(&elsewhere).unwrap(),
         offset: 0,
     };
     let all = vdpa::iotlb::Permission::all();

@@ -8,7 +8,7 @@ use vdpa::iotlb::{IovaRange, Permission};
 use vdpa::ops::{Backing, OpError};
 use vdpa_sim::{Faults, Flavour};
 use virtio::DeviceStatus;
-use virtq::SharedMemory;
+use virtq::{DeviceMemory, SharedMemory};
 
 use crate::disk::{IN, OK, SECTOR, all, header, ram_disk, sim_blk};
 use crate::world::{Rig, Variant, World, with_faults};
@@ -41,7 +41,7 @@ fn the_mapping_of_choice_fails_and_nothing_has_changed() {
             let last = rig.attachment.iova_range().last() - 4096 * page;
             let range = IovaRange::from_bounds(last - 4095, last).unwrap();
             let backing = Backing {
-                memory: memory.clone(),
+                memory: DeviceMemory::open(&memory).unwrap(),
                 offset: 0,
             };
             rig.attachment.map(0, range, Permission::all(), backing)

@@ -14,7 +14,7 @@ use vdpa::{Features, VdpaOps};
 use vdpa_sim::RamDisk;
 use virtio::DeviceStatus;
 use virtio::net::F;
-use virtq::{DmaAddr, Doorbell, SharedMemory};
+use virtq::{DeviceMemory, DmaAddr, Doorbell, SharedMemory};
 
 use crate::disk::{self, OK, SECTOR, ram_disk, sim_blk};
 use crate::network::{self, OWN, RX, TX, frame};
@@ -208,7 +208,7 @@ impl Hostile {
                 Permission::all()
             };
             let backing = Backing {
-                memory: memory.clone(),
+                memory: DeviceMemory::open(&memory).unwrap(),
                 offset: page * PAGE,
             };
             let range = IovaRange::new(base + page * PAGE, PAGE).unwrap();

@@ -8,7 +8,7 @@ use vdpa::iotlb::{IovaRange, Permission};
 use vdpa::ops::{Backing, OpError};
 use vdpa_sim::SimConfig;
 use virtio::DeviceStatus;
-use virtq::{DmaAddr, SharedMemory};
+use virtq::{DeviceMemory, DmaAddr, SharedMemory};
 
 use crate::disk::{IN, IOERR, OK, OUT, SECTOR, all, drive, header, ram_disk, sim_blk};
 use crate::network::{self, OTHER, OWN, RX, TX};
@@ -156,6 +156,7 @@ fn what_is_mapped_outlives_a_reset_until_it_is_taken_away() {
         let rig = drive(&world, &disk, variant);
         let memory = SharedMemory::new(&world.kernel().dma(), 4096).unwrap();
         let range = IovaRange::new(rig.attachment.iova_range().last() - 4095, 4096).unwrap();
+        let memory = DeviceMemory::open(&memory).unwrap();
         let backing = Backing { memory, offset: 0 };
         rig.attachment
             .map(0, range, Permission::all(), backing)
@@ -185,7 +186,7 @@ fn a_table_has_an_end() {
             let first = rig.attachment.iova_range().first();
             let range = IovaRange::new(first + 2 * 4096 * page, 4096).unwrap();
             let backing = Backing {
-                memory: memory.clone(),
+                memory: DeviceMemory::open(&memory).unwrap(),
                 offset: 0,
             };
             rig.attachment.map(0, range, Permission::all(), backing)

@@ -382,22 +382,15 @@ impl Parts {
 /// What a buffer holds that the device has not written.
 pub const UNTOUCHED: u8 = 0xa5;
 
-fn segment(buffer: &DmaBuffer) -> Segment {
-    Segment {
-        addr: buffer.addr(),
-        len: u32::try_from(buffer.len()).unwrap(),
-    }
-}
-
 // SAFETY: the segments are the buffers that the value owns, each whole and once.
 unsafe impl Chain for Parts {
     const MAX_SEGMENTS: u16 = 16;
 
     fn readable(&self) -> impl ExactSizeIterator<Item = Segment> {
-        self.readable.iter().map(segment)
+        self.readable.iter().map(Segment::of)
     }
 
     fn writable(&self) -> impl ExactSizeIterator<Item = Segment> {
-        self.writable.iter().map(segment)
+        self.writable.iter().map(Segment::of)
     }
 }

@@ -77,8 +77,10 @@ impl Attachment {
     /// [`LogError::NotRunning`]; [`OpError::NotOwner`].
     pub fn take_dirty_pages(&self, set: &mut DirtyPages) -> Result<(), LogError> {
         let Log { bitmap, len } = self.lease.with_holding(|holding| holding.log().cloned())?;
-        set.take(&bitmap.memory, bitmap.offset, len)
-            .map_err(|_| LogError::NotMapped)?;
+        // SAFETY: the owner has lent the bitmap to the device for as long as there is a log.
+        #[allow(unsafe_code, reason = "the owner says where its bitmap is by address")]
+        let taken = unsafe { set.take_lent(&bitmap.memory, bitmap.offset, len) };
+        taken.map_err(|_| LogError::NotMapped)?;
         // Beyond these pages there is no log.
         let end = len.saturating_mul(8).saturating_mul(PAGE_SIZE);
         let mut rings = Vec::new();
@@ -144,8 +146,9 @@ impl Log {
             if place >= self.len {
                 return;
             }
-            // It lies in the bitmap, which lies in the memory.
-            let _ = memory.set_bits(offset + place, 1 << (page % 8));
+            // SAFETY: as for `take_dirty_pages`. The byte lies in the bitmap, which lies in the memory.
+            #[allow(unsafe_code, reason = "the owner says where its bitmap is by address")]
+            let _ = unsafe { memory.set_lent_bits(offset + place, 1 << (page % 8)) };
         }
     }
 }

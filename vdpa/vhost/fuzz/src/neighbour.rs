@@ -9,8 +9,8 @@ use vdpa_sim::Flavour;
 use vhost_vdpa::{IotlbMessage, OpenOptions, VhostError, VhostHandle};
 use virtio::DeviceStatus;
 use virtq::{
-    Arena, DeviceHold, DmaAddr, DmaAllocator, DmaBuffer, Doorbell, Exchange, Queue, QueueConfig,
-    Readable, RingFeatures, Writable,
+    Arena, DeviceHold, DeviceMemory, DmaAddr, DmaAllocator, DmaBuffer, Doorbell, Exchange, Queue,
+    QueueConfig, Readable, RingFeatures, Writable,
 };
 
 use super::world::{Kind, World};
@@ -48,7 +48,8 @@ impl Neighbour {
             asid: 0,
             iova: BASE,
             size: memory.len(),
-            memory: memory.clone(),
+            // SAFETY: the handle is this client's, whose rings are its queues.
+            memory: unsafe { DeviceMemory::lent(&memory) },
             offset: 0,
             permission: Permission::READ | Permission::WRITE,
         };

@@ -7,7 +7,7 @@ use vdpa::iotlb::Permission;
 use vdpa::ops::{DirtyLog, QueueAddress, QueueState};
 use vhost_vdpa::{BackendFeatures, IotlbMessage, Request};
 use virtio::DeviceStatus;
-use virtq::{DmaAddr, Event, SharedMemory};
+use virtq::{DeviceMemory, DmaAddr, Event, SharedMemory};
 
 use super::input::Input;
 use super::neighbour::BASE;
@@ -111,7 +111,7 @@ pub fn message(input: &mut Input, memory: &SharedMemory) -> IotlbMessage {
             asid,
             iova,
             size,
-            memory: memory.clone(),
+            memory: open(memory),
             offset: match input.below(4) {
                 0 => input.u64(),
                 _ => page,
@@ -124,13 +124,17 @@ pub fn message(input: &mut Input, memory: &SharedMemory) -> IotlbMessage {
     }
 }
 
+fn open(memory: &SharedMemory) -> DeviceMemory {
+    DeviceMemory::open(memory).expect("no allocator has claimed it")
+}
+
 /// All of the client's memory at the place where its rings expect it.
 pub fn whole(memory: &SharedMemory) -> IotlbMessage {
     IotlbMessage::Update {
         asid: 0,
         iova: BASE,
         size: LEN,
-        memory: memory.clone(),
+        memory: open(memory),
         offset: 0,
         permission: Permission::READ | Permission::WRITE,
     }

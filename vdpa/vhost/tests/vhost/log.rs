@@ -95,7 +95,7 @@ fn each_reason_against_a_log_is_told() {
         asid: 0,
         iova: FIRST + 0x10_0000,
         size: 0x1000,
-        memory: memory.clone(),
+        memory: virtq::DeviceMemory::open(&memory).unwrap(),
         offset: 0,
         permission: Permission::READ,
     };

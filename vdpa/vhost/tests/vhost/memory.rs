@@ -5,6 +5,7 @@ use vdpa::iotlb::{IovaRange, Permission};
 use vdpa::ops::{Abilities, OpError};
 use vdpa::testing::{Traits, Translation};
 use vhost_vdpa::{IotlbMessage, OpenOptions, VhostError, VhostHandle};
+use virtq::DeviceMemory;
 
 use crate::world::{
     FIRST, LAST, NO_FEATURES, World, agree, invalidate, reset, translating, update, update_in,
@@ -38,7 +39,7 @@ fn an_update_maps_with_its_permission_and_an_invalidate_takes_it_away() {
             asid: 1,
             iova: FIRST,
             size: PAGE,
-            memory,
+            memory: DeviceMemory::open(&memory).unwrap(),
             offset: 2 * PAGE,
             permission: Permission::READ,
         };
@@ -84,7 +85,7 @@ fn addresses_that_make_no_range_are_refused() {
             asid: 0,
             iova,
             size,
-            memory: memory.clone(),
+            memory: DeviceMemory::open(&memory).unwrap(),
             offset,
             permission,
         })

@@ -7,7 +7,7 @@ use vdpa::iotlb::{IovaRange, Permission};
 use vdpa::ops::OpError;
 use vdpa::testing::Translation;
 use vhost_vdpa::{IotlbMessage, OpenOptions, VhostError};
-use virtq::SharedMemory;
+use virtq::{DeviceMemory, SharedMemory};
 
 use crate::world::{FIRST, World, translating};
 
@@ -161,7 +161,7 @@ fn message(step: &Step, memory: &SharedMemory) -> Option<IotlbMessage> {
             asid,
             iova: FIRST + page * PAGE,
             size: pages * PAGE,
-            memory: memory.clone(),
+            memory: DeviceMemory::open(memory).unwrap(),
             offset: 0,
             permission: Permission::from_bits_retain(permission),
         },

@@ -12,7 +12,7 @@ use vhost_vdpa::{
     BackendFeatures, IotlbMessage, OpenOptions, VhostError, VhostHandle, VhostRegistry, VhostVdpa,
 };
 use virtio::DeviceStatus;
-use virtq::{DmaAddr, DmaAllocator, SharedMemory};
+use virtq::{DeviceMemory, DmaAddr, DmaAllocator, SharedMemory};
 
 /// A network device.
 pub const NET: u32 = 1;
@@ -145,7 +145,7 @@ pub fn update_in(asid: u16, memory: &SharedMemory, iova: u64) -> IotlbMessage {
         asid,
         iova,
         size: memory.len(),
-        memory: memory.clone(),
+        memory: DeviceMemory::open(memory).unwrap(),
         offset: 0,
         permission: Permission::READ | Permission::WRITE,
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use virtq::device::{Access, Fault, Lookup, Mapped};
-use virtq::{Arena, DmaAddr, DmaAllocator, SharedMemory};
+use virtq::{Arena, DeviceMemory, DmaAddr, DmaAllocator, SharedMemory};
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use super::guest_ram::GuestRam;
@@ -30,6 +30,11 @@ pub(super) fn allocator() -> Arc<dyn DmaAllocator> {
     Arc::clone(&ARENA) as Arc<dyn DmaAllocator>
 }
 
+fn lent() -> DeviceMemory {
+    // SAFETY: the only device works on the queues of the driver side.
+    unsafe { DeviceMemory::lent(&SHARED) }
+}
+
 /// One mapping of everything.
 pub(super) struct Everything;
 
@@ -41,7 +46,7 @@ impl Lookup for Everything {
             last: DmaAddr(last),
             readable: true,
             writable: true,
-            memory: SHARED.clone(),
+            memory: lent(),
             offset: 0,
         })
     }

@@ -73,10 +73,8 @@ pub fn is_impossible(config: &DeviceConfig) -> bool {
 
 /// The parts of the ring that a device writes.
 pub fn written_parts(config: &DeviceConfig) -> Vec<Segment> {
-    let [descriptor, _, device] = parts(config).map(|(addr, len, _)| Segment {
-        addr: DmaAddr(addr),
-        len,
-    });
+    let [descriptor, _, device] =
+        parts(config).map(|(addr, len, _)| Segment::described(DmaAddr(addr), len));
     if config.features.packed {
         vec![descriptor, device]
     } else {

@@ -30,7 +30,10 @@ pub fn most_pieces(chain: &Chain, len: usize) -> usize {
 pub fn addresses(segments: &[Segment], offset: u64, len: usize) -> Vec<u64> {
     let mut skip = offset;
     let mut addresses = Vec::new();
-    for &Segment { addr, len: held } in segments {
+    for &Segment {
+        addr, len: held, ..
+    } in segments
+    {
         let held = u64::from(held);
         let from = skip.min(held);
         skip -= from;

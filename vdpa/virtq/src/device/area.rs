@@ -4,13 +4,14 @@
 //! scattered over several mappings, the pointer moves from one to the other as they are needed.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 use super::config::NewError;
 use super::dirty::DirtyLog;
 use super::error::Broken;
 use super::memory::{Access, Fault, Memory, Piece};
 use crate::DmaAddr;
+use crate::copy::{copy_in, copy_out};
 
 /// The driver's memory and the log of what is written to it.
 pub(super) struct Host<M, L> {
@@ -77,6 +78,9 @@ impl Area {
         ordering: Ordering,
     ) -> Result<u16, Broken> {
         let cell = self.cell::<M, 2>(memory, offset)?;
+        if let Some(bytes) = load_bytes(memory, cell) {
+            return Ok(u16::from_le_bytes(bytes));
+        }
         // SAFETY: `cell` gives memory of this width, aligned to it and valid; both sides access it atomically.
         let cell = unsafe { AtomicU16::from_ptr(cell.as_ptr().cast()) };
         Ok(u16::from_le(cell.load(ordering)))
@@ -85,6 +89,9 @@ impl Area {
     #[inline]
     pub(super) fn load32<M: Memory>(&mut self, memory: &M, offset: u32) -> Result<u32, Broken> {
         let cell = self.cell::<M, 4>(memory, offset)?;
+        if let Some(bytes) = load_bytes(memory, cell) {
+            return Ok(u32::from_le_bytes(bytes));
+        }
         // SAFETY: as for `load16`.
         let cell = unsafe { AtomicU32::from_ptr(cell.as_ptr().cast()) };
         Ok(u32::from_le(cell.load(Ordering::Relaxed)))
@@ -93,6 +100,9 @@ impl Area {
     #[inline]
     pub(super) fn load64<M: Memory>(&mut self, memory: &M, offset: u32) -> Result<u64, Broken> {
         let cell = self.cell::<M, 8>(memory, offset)?;
+        if let Some(bytes) = load_bytes(memory, cell) {
+            return Ok(u64::from_le_bytes(bytes));
+        }
         // SAFETY: as for `load16`.
         let cell = unsafe { AtomicU64::from_ptr(cell.as_ptr().cast()) };
         Ok(u64::from_le(cell.load(Ordering::Relaxed)))
@@ -107,9 +117,11 @@ impl Area {
         ordering: Ordering,
     ) -> Result<(), Broken> {
         let cell = self.cell::<M, 2>(&host.memory, offset)?;
-        // SAFETY: as for `load16`, and the area was translated for writing.
-        let cell = unsafe { AtomicU16::from_ptr(cell.as_ptr().cast()) };
-        cell.store(value.to_le(), ordering);
+        if !store_bytes(&host.memory, cell, value.to_le_bytes()) {
+            // SAFETY: as for `load16`, and the area was translated for writing.
+            let cell = unsafe { AtomicU16::from_ptr(cell.as_ptr().cast()) };
+            cell.store(value.to_le(), ordering);
+        }
         host.log.written(self.at(offset), 2);
         Ok(())
     }
@@ -122,9 +134,11 @@ impl Area {
         value: u32,
     ) -> Result<(), Broken> {
         let cell = self.cell::<M, 4>(&host.memory, offset)?;
-        // SAFETY: as for `store16`.
-        let cell = unsafe { AtomicU32::from_ptr(cell.as_ptr().cast()) };
-        cell.store(value.to_le(), Ordering::Relaxed);
+        if !store_bytes(&host.memory, cell, value.to_le_bytes()) {
+            // SAFETY: as for `store16`.
+            let cell = unsafe { AtomicU32::from_ptr(cell.as_ptr().cast()) };
+            cell.store(value.to_le(), Ordering::Relaxed);
+        }
         host.log.written(self.at(offset), 4);
         Ok(())
     }
@@ -181,6 +195,31 @@ impl Area {
         // Does not wrap: the whole area was checked when it was made.
         DmaAddr(self.addr.0.wrapping_add(u64::from(offset)))
     }
+}
+
+/// A cell as bytes, where others access it so and that makes a difference.
+#[inline]
+fn load_bytes<M: Memory, const N: usize>(memory: &M, cell: NonNull<u8>) -> Option<[u8; N]> {
+    if !(cfg!(miri) && memory.is_bytewise()) {
+        return None;
+    }
+    let mut bytes = [0; N];
+    // SAFETY: a cell of this width is valid, and accessed atomically.
+    unsafe { copy_out(cell, &mut bytes) };
+    fence(Ordering::Acquire);
+    Some(bytes)
+}
+
+/// The same for a store; false where it makes no difference.
+#[inline]
+fn store_bytes<M: Memory, const N: usize>(memory: &M, cell: NonNull<u8>, bytes: [u8; N]) -> bool {
+    if !(cfg!(miri) && memory.is_bytewise()) {
+        return false;
+    }
+    fence(Ordering::Release);
+    // SAFETY: as for `load_bytes`, and the area was translated for writing.
+    unsafe { copy_in(cell, &bytes) };
+    true
 }
 
 /// Whether a cell of any width that is aligned for the driver is aligned on the host.

@@ -76,10 +76,7 @@ impl Chain {
 
     /// A chain for a pool, with scratch for so many segments.
     pub(super) fn with_room(segments: u16, owner: u32) -> Self {
-        let blank = Segment {
-            addr: DmaAddr(0),
-            len: 0,
-        };
+        let blank = Segment::described(DmaAddr(0), 0);
         Self {
             body: Box::new(Body {
                 segments: vec![blank; usize::from(segments)].into(),
@@ -167,10 +164,7 @@ impl Filling<'_> {
             return Err(Broken::AddressWrap);
         }
         let slot = self.body.segments.get_mut(usize::from(self.count));
-        *slot.ok_or(Broken::TooLong)? = Segment {
-            addr: DmaAddr(addr),
-            len,
-        };
+        *slot.ok_or(Broken::TooLong)? = Segment::described(DmaAddr(addr), len);
         self.count += 1;
         if writable {
             self.writable_len += u64::from(len);

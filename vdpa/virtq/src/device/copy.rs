@@ -100,7 +100,7 @@ fn whole<M: Memory>(
     access: Access,
 ) -> Option<Piece> {
     let mut skip = offset;
-    for &Segment { addr, len } in segments {
+    for &Segment { addr, len, .. } in segments {
         let len = u64::from(len);
         if skip < len {
             let wanted = u32::try_from(wanted).ok()?;
@@ -200,7 +200,7 @@ impl<M: Memory> Iterator for Pieces<'_, M> {
             return None;
         }
         if self.len == 0 {
-            let Segment { addr, len } = *self.segments.next()?;
+            let Segment { addr, len, .. } = *self.segments.next()?;
             (self.addr, self.len) = (addr, len);
         }
         let len = u32::try_from(self.wanted).unwrap_or(u32::MAX).min(self.len);

@@ -123,7 +123,7 @@ impl<'a, M: Memory> Table<'a, M> {
             return Ok(unsafe { words(piece.ptr) });
         }
         // The entry lies across mappings.
-        let segment = Segment { addr, len: SIZE };
+        let segment = Segment::described(addr, SIZE);
         let mut bytes = [0; DESCRIPTOR];
         Pieces::new(self.memory, &[segment], 0, DESCRIPTOR, Access::Read)
             .read(&mut bytes)

@@ -64,6 +64,14 @@ pub unsafe trait Memory {
     fn generation(&self) -> u64 {
         0
     }
+
+    /// Whether programs may access the memory byte by byte while a queue works on it, as those with
+    /// a [`SharedMemory`](crate::SharedMemory) do. It matters to Miri alone: to a processor, accesses
+    /// of different sizes are no race.
+    #[inline]
+    fn is_bytewise(&self) -> bool {
+        false
+    }
 }
 
 // SAFETY: whatever the memory behind the reference promises holds for the reference.
@@ -77,6 +85,11 @@ unsafe impl<M: Memory + ?Sized> Memory for &M {
     fn generation(&self) -> u64 {
         (**self).generation()
     }
+
+    #[inline]
+    fn is_bytewise(&self) -> bool {
+        (**self).is_bytewise()
+    }
 }
 
 // SAFETY: whatever the shared memory promises holds for each share of it.
@@ -89,5 +102,10 @@ unsafe impl<M: Memory + ?Sized> Memory for Arc<M> {
     #[inline]
     fn generation(&self) -> u64 {
         (**self).generation()
+    }
+
+    #[inline]
+    fn is_bytewise(&self) -> bool {
+        (**self).is_bytewise()
     }
 }

@@ -14,7 +14,7 @@ use core::fmt;
 use core::ptr::NonNull;
 
 use super::memory::{Access, Fault, Memory, Piece};
-use crate::{DmaAddr, SharedMemory};
+use crate::{DeviceMemory, DmaAddr};
 
 /// How many pages are found at once: a power of two.
 const LINES: usize = 256;
@@ -37,7 +37,7 @@ pub struct Mapped {
     /// Whether the device may write there.
     pub writable: bool,
     /// The memory behind it.
-    pub memory: SharedMemory,
+    pub memory: DeviceMemory,
     /// Where in that memory `first` lies, in bytes.
     pub offset: u64,
 }
@@ -100,7 +100,7 @@ pub struct DeviceTlb<L> {
     recent: [Cell<Line>; RECENT],
     oldest: Cell<usize>,
     /// All memory that a line leads to or a piece may be out of, by its id.
-    kept: RefCell<BTreeMap<usize, SharedMemory>>,
+    kept: RefCell<BTreeMap<usize, DeviceMemory>>,
 }
 
 /// A mapping that has been checked: `first` and the `rest` bytes after it lie inside the memory at `ptr`.
@@ -180,7 +180,7 @@ impl<L: Lookup> DeviceTlb<L> {
     }
 
     /// Keeps memory alive until another generation starts, which is soon if it is too much.
-    fn keep(&self, memory: SharedMemory) {
+    fn keep(&self, memory: DeviceMemory) {
         let mut kept = self.kept.borrow_mut();
         kept.insert(memory.id(), memory);
         if kept.len() > KEPT_MAX {
@@ -236,6 +236,11 @@ unsafe impl<L: Lookup> Memory for DeviceTlb<L> {
             return self.generation.get();
         }
         self.flush(now)
+    }
+
+    #[inline]
+    fn is_bytewise(&self) -> bool {
+        true
     }
 }
 

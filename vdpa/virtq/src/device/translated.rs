@@ -76,4 +76,9 @@ unsafe impl<T: Translate, M: Memory> Memory for Translated<T, M> {
             .generation()
             .wrapping_add(self.memory.generation())
     }
+
+    #[inline]
+    fn is_bytewise(&self) -> bool {
+        self.memory.is_bytewise()
+    }
 }

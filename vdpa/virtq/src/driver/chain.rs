@@ -1,6 +1,6 @@
 //! What a driver puts into a queue: owned buffers, first those the device reads, then those it writes.
 
-use crate::{DmaAddr, DmaBuffer};
+use crate::{AddressSpaceId, DmaAddr, DmaBuffer};
 
 /// One contiguous piece of a chain, as one descriptor names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub struct Segment {
     pub addr: DmaAddr,
     /// Its length in bytes, not zero.
     pub len: u32,
+    /// Whose address it is; a queue checks it.
+    pub(crate) space: AddressSpaceId,
 }
 
 impl Segment {
@@ -18,6 +20,19 @@ impl Segment {
         Self {
             addr: buffer.addr(),
             len: buffer.len_u32(),
+            space: buffer.space(),
+        }
+    }
+
+    /// `len` bytes of a buffer from `offset` on, which lie inside it.
+    #[must_use]
+    #[inline]
+    pub fn part(buffer: &DmaBuffer, offset: u32, len: u32) -> Self {
+        debug_assert!(u64::from(offset) + u64::from(len) <= u64::from(buffer.len_u32()));
+        Self {
+            addr: buffer.addr().offset(offset as usize),
+            len,
+            space: buffer.space(),
         }
     }
 
@@ -27,6 +42,17 @@ impl Segment {
         Self {
             addr: buffer.addr(),
             len: len.min(buffer.len_u32()),
+            space: buffer.space(),
+        }
+    }
+
+    /// What a descriptor says to a device, at an address of the platform.
+    #[must_use]
+    pub const fn described(addr: DmaAddr, len: u32) -> Self {
+        Self {
+            addr,
+            len,
+            space: AddressSpaceId::PLATFORM,
         }
     }
 }

@@ -58,6 +58,9 @@ pub enum AddReason {
     /// More segments than the queue has entries or the chain's type has promised, or more than 4 GiB.
     #[error("the chain is too long")]
     TooLong,
+    /// A buffer has its address from the allocator of another device.
+    #[error("a buffer is another device's")]
+    Foreign,
     /// The queue is broken.
     #[error(transparent)]
     Broken(Broken),

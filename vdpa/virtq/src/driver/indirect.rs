@@ -57,9 +57,6 @@ impl IndirectTables {
             offset += DESCRIPTOR;
             next += 1;
         });
-        Segment {
-            addr: self.memory.addr(start),
-            len: u32::from(segments) * 16,
-        }
+        Segment::described(self.memory.addr(start), u32::from(segments) * 16)
     }
 }

@@ -314,7 +314,4 @@ fn used_in(wrap: bool) -> u16 {
     if wrap { F_AVAIL | F_USED } else { 0 }
 }
 
-const NOWHERE: Segment = Segment {
-    addr: crate::DmaAddr(0),
-    len: 0,
-};
+const NOWHERE: Segment = Segment::described(crate::DmaAddr(0), 0);

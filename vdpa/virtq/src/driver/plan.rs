@@ -2,10 +2,13 @@
 
 use super::error::AddReason;
 use super::{Chain, Segment};
+use crate::AddressSpaceId;
 use crate::format::{F_NEXT, F_WRITE};
 
 /// What a queue has for a chain.
 pub(super) struct Room {
+    /// Whose addresses the device uses.
+    pub(super) space: AddressSpaceId,
     /// Entries of the ring.
     pub(super) size: u16,
     /// How many of them are free.
@@ -45,8 +48,8 @@ impl Plan {
             Ok(segments) if segments <= limit => segments,
             _ => return Err(AddReason::TooLong),
         };
-        let readable = total(chain.readable())?;
-        let writable = total(chain.writable())?;
+        let readable = total(chain.readable(), room.space)?;
+        let writable = total(chain.writable(), room.space)?;
         // VIRTIO 1.2, 2.7.5: no chain is longer than 2^32 bytes.
         if readable + writable > u64::from(u32::MAX) {
             return Err(AddReason::TooLong);
@@ -116,14 +119,17 @@ pub(super) fn describe<T: Chain>(chain: &T, segments: u16, mut write: impl FnMut
 
 /// The length of some segments together.
 #[inline]
-fn total(segments: impl Iterator<Item = Segment>) -> Result<u64, AddReason> {
-    let (mut sum, mut empty) = (0, false);
+fn total(segments: impl Iterator<Item = Segment>, space: AddressSpaceId) -> Result<u64, AddReason> {
+    let (mut sum, mut empty, mut foreign) = (0, false, false);
     segments.for_each(|segment| {
         sum += u64::from(segment.len);
         empty |= segment.len == 0;
+        foreign |= segment.space != space;
     });
     if empty {
         Err(AddReason::Empty)
+    } else if foreign {
+        Err(AddReason::Foreign)
     } else {
         Ok(sum)
     }

@@ -23,7 +23,7 @@ use super::ring::{Ring, RingConfig};
 use super::vocabulary::{Notify, Pending, QueueConfig, Token, Used};
 use super::{Chain, DeviceHold, UsedWatch};
 use crate::format::{RingAddresses, RingState, SIZE_MAX};
-use crate::{DmaAllocator, Statistics};
+use crate::{AddressSpaceId, DmaAllocator, DmaError, Statistics};
 
 use self::order::{Line, Order};
 
@@ -42,6 +42,8 @@ struct Slot<T> {
 /// The driver side of a virtqueue, split or packed.
 pub struct Queue<T: Chain> {
     ring: Ring,
+    /// Whose addresses the device uses.
+    space: AddressSpaceId,
     size: u16,
     table_len: u16,
     slots: Box<[Slot<T>]>,
@@ -103,6 +105,9 @@ impl<T: Chain> Queue<T> {
             segments if features.indirect && segments > 1 => segments,
             _ => 0,
         };
+        if dma.space() == AddressSpaceId::NONE {
+            return Err(CreateError::Memory(DmaError::BadAddress));
+        }
         let ring = Ring::new(
             &RingConfig {
                 size,
@@ -127,6 +132,7 @@ impl<T: Chain> Queue<T> {
         };
         Ok(Self {
             ring,
+            space: dma.space(),
             size,
             table_len,
             slots: slots.collect(),
@@ -315,6 +321,7 @@ impl<T: Chain> Queue<T> {
             return Err(AddReason::Broken(broken));
         }
         let room = Room {
+            space: self.space,
             size: self.size,
             free: self.free,
             table_len: self.table_len,

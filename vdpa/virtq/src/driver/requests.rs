@@ -41,6 +41,9 @@ pub enum RequestReason {
     /// The chain is longer than the queue allows.
     #[error("the request is too long for the queue")]
     TooLong,
+    /// A buffer has its address from the allocator of another device.
+    #[error("a buffer of the request is another device's")]
+    Foreign,
     /// The device has broken the queue.
     #[error(transparent)]
     Broken(Broken),

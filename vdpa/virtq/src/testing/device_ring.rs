@@ -165,7 +165,7 @@ impl DeviceRing {
                 index = 0;
                 continue;
             }
-            request.push(Segment { addr, len }, flags);
+            request.push(Segment::described(addr, len), flags);
             if flags & 1 == 0 {
                 return request;
             }

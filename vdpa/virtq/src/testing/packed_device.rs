@@ -83,10 +83,7 @@ impl PackedDevice {
                 self.walk_table(DmaAddr(self.u64(at)), self.u32(at + 8), &mut request);
             } else {
                 request.push(
-                    Segment {
-                        addr: DmaAddr(self.u64(at)),
-                        len: self.u32(at + 8),
-                    },
+                    Segment::described(DmaAddr(self.u64(at)), self.u32(at + 8)),
                     flags,
                 );
             }
@@ -194,10 +191,7 @@ impl PackedDevice {
             let flags = u16::from_le_bytes([m, n]);
             assert_eq!(flags & !2, 0, "a table's descriptors have no other flag");
             request.push(
-                Segment {
-                    addr,
-                    len: u32::from_le_bytes([i, j, k, l]),
-                },
+                Segment::described(addr, u32::from_le_bytes([i, j, k, l])),
                 flags,
             );
         }

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use virtq::device::{Access, Fault, Lookup, Mapped};
-use virtq::{DmaAddr, SharedMemory};
+use virtq::{DeviceMemory, DmaAddr, SharedMemory};
 
 /// Mappings that a test may change, as an IOTLB has them.
 #[derive(Default)]
@@ -64,8 +64,13 @@ impl Lookup for Table {
     }
 }
 
+/// The whole of a memory that nobody has claimed, for all access.
+pub fn mapped(first: u64, memory: &SharedMemory) -> Mapped {
+    whole(first, DeviceMemory::open(memory).unwrap())
+}
+
 /// The whole of a memory, for all access.
-pub fn mapped(first: u64, memory: SharedMemory) -> Mapped {
+pub fn whole(first: u64, memory: DeviceMemory) -> Mapped {
     Mapped {
         first: DmaAddr(first),
         last: DmaAddr(first + (memory.len() - 1)),

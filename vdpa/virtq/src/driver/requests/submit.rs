@@ -70,6 +70,7 @@ impl<T: Chain> Submit<'_, T> {
                 }
                 Err(AddReason::Empty) => Err(RequestReason::Empty),
                 Err(AddReason::TooLong) => Err(RequestReason::TooLong),
+                Err(AddReason::Foreign) => Err(RequestReason::Foreign),
                 Err(AddReason::Broken(broken)) => Err(RequestReason::Broken(broken)),
             },
         };
