@@ -115,7 +115,9 @@ impl Clients {
         let options = OpenOptions {
             trust: match self.without_iommu {
                 WithoutIommu::Refused => Trust::Isolated,
-                WithoutIommu::Unsafe => Trust::UnsafeNoIommu,
+                // SAFETY: the client is this kernel's, whose rings are those of its queues; the
+                // operator has asked for it by name.
+                WithoutIommu::Unsafe => unsafe { Trust::unsafe_no_iommu() },
             },
             ..OpenOptions::default()
         };

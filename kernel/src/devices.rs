@@ -129,7 +129,8 @@ impl Devices {
                 segment: region.segment,
                 buses: region.first_bus..=region.last_bus,
             };
-            let access = Ecam::new(Arc::clone(&self.platform), region);
+            // SAFETY: firmware says where configuration space lies.
+            let access = unsafe { Ecam::new(Arc::clone(&self.platform), region) };
             self.enumerate(Arc::new(access), windows.clone(), acpi)
                 .await;
         }

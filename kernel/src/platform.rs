@@ -29,12 +29,13 @@ impl KernelPlatform {
     }
 }
 
-impl Platform for KernelPlatform {
+// SAFETY: memory is the heap's, registers are never memory, and a vector is taken once.
+unsafe impl Platform for KernelPlatform {
     fn dma(&self) -> Arc<dyn DmaAllocator> {
         Arc::<HeapDma>::clone(&self.dma)
     }
 
-    fn map_mmio(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Mmio>, MapError> {
+    unsafe fn map_mmio(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Mmio>, MapError> {
         Ok(Arc::new(Registers::map(base, len)?))
     }
 

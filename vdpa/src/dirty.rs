@@ -18,6 +18,9 @@ use crate::ops::{DirtyLog, OpError};
 /// How many bytes one bit of a log stands for.
 pub const PAGE_SIZE: u64 = 4096;
 
+/// Copies bytes of a bitmap from an offset on.
+type ReadBytes<'a> = dyn Fn(u64, &mut [u8]) -> Result<(), AccessError> + 'a;
+
 /// How many bytes of a bitmap are looked at together.
 const STRETCH: usize = 512;
 
@@ -97,10 +100,6 @@ impl DirtyPages {
     ///
     /// # Safety
     /// The bitmap lies in no buffer that a program has.
-    #[allow(
-        unsafe_code,
-        reason = "where the device writes its log is given by address"
-    )]
     pub(crate) unsafe fn take_lent(
         &mut self,
         memory: &SharedMemory,
@@ -119,7 +118,7 @@ impl DirtyPages {
         memory_len: u64,
         offset: u64,
         len: u64,
-        read: &dyn Fn(u64, &mut [u8]) -> Result<(), AccessError>,
+        read: &ReadBytes<'_>,
         take: &dyn Fn(u64) -> Result<u8, AccessError>,
     ) -> Result<(), AccessError> {
         let end = offset.checked_add(len).ok_or(AccessError::OutOfBounds)?;

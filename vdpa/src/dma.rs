@@ -47,7 +47,27 @@ pub enum Trust {
     /// It may not.
     Isolated,
     /// It may, and could read and overwrite all memory through the device.
-    UnsafeNoIommu,
+    NoIommu(Vouched),
+}
+
+/// Somebody answers for what a client does with a device that reaches all memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vouched(());
+
+impl Trust {
+    /// A client may own a device that nothing isolates.
+    ///
+    /// ```compile_fail,E0133
+    /// let attack = vdpa::dma::Trust::unsafe_no_iommu();
+    /// ```
+    ///
+    /// # Safety
+    /// The client gives such a device no address, in rings or in descriptors, but that of memory
+    /// which it has to itself for as long as the device may use it.
+    #[must_use]
+    pub const unsafe fn unsafe_no_iommu() -> Self {
+        Self::NoIommu(Vouched(()))
+    }
 }
 
 /// Which addresses a device uses.
@@ -62,7 +82,22 @@ pub enum Addressing {
 /// An address space that memory can be mapped in: of a device, or of a client's device.
 ///
 /// Calls come from where memory is allocated, so they do not wait.
-pub trait MapTarget: Send + Sync {
+///
+/// ```compile_fail,E0200
+/// # use vdpa::{dma::*, iotlb::*, ops::*};
+/// struct Attack;
+/// impl MapTarget for Attack {
+///     fn addressing(&self) -> Addressing { Addressing::Translated }
+///     fn iova_range(&self) -> IovaRange { IovaRange::ALL }
+///     fn map(&self, _: IovaRange, _: Permission, _: Backing) -> Result<(), OpError> { Ok(()) }
+///     fn unmap(&self, _: IovaRange) -> Result<(), OpError> { Ok(()) }
+/// }
+/// ```
+///
+/// # Safety
+/// What is mapped is mapped for a device alone whose rings are vouched for, by
+/// [`VdpaDevice::set_queue_address`](crate::device::VdpaDevice::set_queue_address).
+pub unsafe trait MapTarget: Send + Sync {
     /// Which addresses it takes.
     fn addressing(&self) -> Addressing;
 

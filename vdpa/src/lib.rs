@@ -11,7 +11,6 @@
 //! The crate knows no PCI and no kernel. What it needs from one comes through [`Platform`].
 
 #![no_std]
-#![deny(unsafe_code)]
 
 extern crate alloc;
 #[cfg(test)]

@@ -217,7 +217,12 @@ bitflags! {
 pub type VendorCounter = (&'static str, u64);
 
 /// The operations of one vDPA device.
-pub trait VdpaOps: Send + Sync {
+///
+/// # Safety
+/// The device touches no memory but that of its rings, what they lead it to and its log, by the
+/// addresses that it has been told; none before it is told to start, and none after a reset has
+/// succeeded. What is mapped for it serves nothing else.
+pub unsafe trait VdpaOps: Send + Sync {
     /// The virtio device type (VIRTIO 1.2, section 5); 0 is invalid.
     fn device_id(&self) -> u32;
 
@@ -308,7 +313,10 @@ pub trait VdpaOps: Send + Sync {
     ///
     /// # Errors
     /// [`OpError::Unsupported`]; [`OpError::Invalid`], if the device cannot reach the bitmap: nothing is logged.
-    fn start_dirty_log(&self, _log: DirtyLog) -> Result<(), OpError> {
+    ///
+    /// # Safety
+    /// No buffer that a program has lies in the bitmap.
+    unsafe fn start_dirty_log(&self, _log: DirtyLog) -> Result<(), OpError> {
         Err(OpError::Unsupported)
     }
 
@@ -380,7 +388,10 @@ pub trait VdpaOps: Send + Sync {
     ///
     /// # Errors
     /// [`OpError::Invalid`], if the device cannot reach the addresses.
-    fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError>;
+    ///
+    /// # Safety
+    /// As for [`VdpaDevice::set_queue_address`](crate::device::VdpaDevice::set_queue_address).
+    unsafe fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError>;
 
     /// Sets where the queue starts, before it is made ready, or where it goes on, while the device is suspended.
     ///

@@ -90,7 +90,16 @@ impl Debug for Callback {
 pub struct PhysAddr(pub u64);
 
 /// The services of a kernel.
-pub trait Platform: Debug + Send + Sync {
+///
+/// ```compile_fail,E0133
+/// fn attack(platform: &dyn vdpa::Platform) {
+///     let _ = platform.map_mmio(vdpa::platform::PhysAddr(0x1000), 0x1000);
+/// }
+/// ```
+///
+/// # Safety
+/// Memory, registers and vectors are what the methods say, and those of nobody else.
+pub unsafe trait Platform: Debug + Send + Sync {
     /// Memory that devices behind this platform can reach.
     fn dma(&self) -> Arc<dyn DmaAllocator>;
 
@@ -104,7 +113,10 @@ pub trait Platform: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`MapError`], if the range is not one of device registers.
-    fn map_mmio(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Mmio>, MapError>;
+    ///
+    /// # Safety
+    /// The range is one of device registers that the caller owns.
+    unsafe fn map_mmio(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Mmio>, MapError>;
 
     /// Takes a free interrupt vector and calls `handler` whenever its message arrives.
     ///
@@ -124,7 +136,10 @@ pub trait Platform: Debug + Send + Sync {
 
 /// An address space of an isolation unit, kept by an IOMMU. Once entered it is the only memory that the unit
 /// reaches; afterwards the unit is as it was before.
-pub trait IommuDomain: Send + Sync {
+///
+/// # Safety
+/// An entered unit reaches what is mapped, where it is mapped, and nothing else.
+pub unsafe trait IommuDomain: Send + Sync {
     /// The addresses that the IOMMU translates.
     fn iova_range(&self) -> IovaRange;
 
@@ -153,7 +168,20 @@ pub trait IommuDomain: Send + Sync {
 /// A mapped range of device registers. Offsets are in bytes and must be aligned to the access.
 ///
 /// An access outside the range reads all ones and writes nothing, as a removed device does.
-pub trait Mmio: Debug + Send + Sync {
+///
+/// Whoever writes a register makes the device do what it stands for, and that may be to overwrite
+/// memory; so safe code writes none:
+///
+/// ```compile_fail,E0133
+/// fn attack(registers: &dyn vdpa::platform::Mmio) {
+///     registers.write32(0x20, 0x1000);
+/// }
+/// ```
+///
+/// # Safety
+/// No access reaches anything but registers in the range, and a [doorbell](Self::doorbell) keeps
+/// them mapped.
+pub unsafe trait Mmio: Debug + Send + Sync {
     /// The size of the range in bytes.
     fn len(&self) -> u64;
 
@@ -169,20 +197,35 @@ pub trait Mmio: Debug + Send + Sync {
     /// Reads four bytes, little-endian.
     fn read32(&self, offset: u64) -> u32;
     /// Writes one byte.
-    fn write8(&self, offset: u64, value: u8);
+    ///
+    /// # Safety
+    /// What the device does for it touches no memory but what is lent to the device.
+    unsafe fn write8(&self, offset: u64, value: u8);
     /// Writes two bytes, little-endian.
-    fn write16(&self, offset: u64, value: u16);
+    ///
+    /// # Safety
+    /// As for [`write8`](Self::write8).
+    unsafe fn write16(&self, offset: u64, value: u16);
     /// Writes four bytes, little-endian.
-    fn write32(&self, offset: u64, value: u32);
+    ///
+    /// # Safety
+    /// As for [`write8`](Self::write8).
+    unsafe fn write32(&self, offset: u64, value: u32);
 
     /// The notification register at `offset` for the queue of this index.
     /// `None`, if it does not lie inside the range or is not aligned.
-    fn doorbell(&self, offset: u64, index: u16, format: NotifyFormat) -> Option<Doorbell>;
+    ///
+    /// # Safety
+    /// As for [`write8`](Self::write8), whatever is written there.
+    unsafe fn doorbell(&self, offset: u64, index: u16, format: NotifyFormat) -> Option<Doorbell>;
 }
 
 /// An interrupt vector that this value owns. Once the value has been dropped the vector is free, and its handler
 /// does not run any more: dropping waits for one that runs on another processor. A handler drops no vector.
-pub trait InterruptVector: Debug + Send + Sync {
+///
+/// # Safety
+/// The message raises the vector and does nothing else, as long as the value lives and after it.
+pub unsafe trait InterruptVector: Debug + Send + Sync {
     /// What a device must write to raise it.
     fn message(&self) -> InterruptMessage;
 }

@@ -122,7 +122,7 @@ impl ConfigSpace {
     }
 
     /// Writes the word that contains `offset`; does nothing beyond the end.
-    pub fn write32(&self, offset: u16, value: u32) {
+    pub(crate) fn write32(&self, offset: u16, value: u32) {
         let offset = offset & !3;
         if !self.reaches(offset) {
             return;
@@ -132,9 +132,18 @@ impl ConfigSpace {
         unsafe { self.0.access.write(self.0.address, offset, value) }
     }
 
+    /// Writes the half word at an even `offset`, whatever it does.
+    ///
+    /// # Safety
+    /// What the function does for it touches no memory but what is lent to it: no BAR moves, and its
+    /// interrupts go where they went.
+    pub unsafe fn write16(&self, offset: u16, value: u16) {
+        self.set16(offset, value);
+    }
+
     /// Writes the half word at an even `offset` alone: its neighbour may have bits that a write of what was read
     /// would clear. Does nothing beyond the end.
-    pub fn write16(&self, offset: u16, value: u16) {
+    pub(crate) fn set16(&self, offset: u16, value: u16) {
         let offset = offset & !1;
         if !self.reaches(offset) {
             return;
@@ -149,8 +158,14 @@ impl ConfigSpace {
         CommandRegister::from_bits_retain(self.read16(COMMAND))
     }
 
+    /// Ends what the function does on its own, interrupts by message included.
+    pub fn stop_bus_master(&self) {
+        let master = CommandRegister::BUS_MASTER_ENABLE;
+        self.update_command(|command| command.difference(master));
+    }
+
     /// Changes the command register and returns what it was before.
-    pub fn update_command(
+    pub(crate) fn update_command(
         &self,
         change: impl FnOnce(CommandRegister) -> CommandRegister,
     ) -> CommandRegister {

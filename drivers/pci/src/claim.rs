@@ -115,7 +115,8 @@ impl Claim {
         if let Some(registers) = slot {
             return Ok(registers.clone());
         }
-        let mmio = self.platform.map_mmio(base, bar.size)?;
+        // SAFETY: the BAR says so, and the function is claimed.
+        let mmio = unsafe { self.platform.map_mmio(base, bar.size) }?;
         let registers = Registers {
             mmio,
             token: Arc::clone(&self.token),

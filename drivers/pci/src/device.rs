@@ -9,7 +9,7 @@ use core::fmt;
 use core::future::ready;
 use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
-use pci_types::{CommandRegister, HeaderType, PciAddress};
+use pci_types::{HeaderType, PciAddress};
 use spin::Mutex;
 use vdpa::Node;
 use vdpa::bus::{Bus, BusDevice, Exactness};
@@ -213,10 +213,7 @@ impl BusDevice for PciDevice {
     /// Ends all access of the function to memory, interrupts included. What a bridge passes on is not its own.
     fn quiesce(&self) -> BoxFuture<'_, ()> {
         if self.function.kind != HeaderType::PciPciBridge {
-            let master = CommandRegister::BUS_MASTER_ENABLE;
-            self.function
-                .config
-                .update_command(|command| command.difference(master));
+            self.function.config.stop_bus_master();
         }
         Box::pin(ready(()))
     }

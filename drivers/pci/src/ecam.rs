@@ -40,8 +40,11 @@ pub struct Ecam {
 
 impl Ecam {
     /// Access to the functions of `region`.
+    ///
+    /// # Safety
+    /// The region is configuration space, and nobody else reaches it.
     #[must_use]
-    pub fn new(platform: Arc<dyn Platform>, region: EcamRegion) -> Self {
+    pub unsafe fn new(platform: Arc<dyn Platform>, region: EcamRegion) -> Self {
         Self {
             platform,
             region,
@@ -63,7 +66,8 @@ impl Ecam {
 
     fn map(&self, bus: u8) -> Option<Arc<dyn Mmio>> {
         let base = self.region.base.0.checked_add(u64::from(bus) * BUS_SIZE)?;
-        let window = self.platform.map_mmio(PhysAddr(base), BUS_SIZE);
+        // SAFETY: the region is configuration space, as the creator has promised.
+        let window = unsafe { self.platform.map_mmio(PhysAddr(base), BUS_SIZE) };
         window
             .inspect_err(|error| log::warn!("pci: bus {bus:02x} at {base:#x}: {error}"))
             .ok()
@@ -85,7 +89,9 @@ impl ConfigAccess for Ecam {
 
     unsafe fn write16(&self, address: PciAddress, offset: u16, value: u16) {
         if let Some(bus) = self.window(address.bus()) {
-            bus.write16(position(address, offset) | u64::from(offset & 2), value);
+            let at = position(address, offset) | u64::from(offset & 2);
+            // SAFETY: the caller vouches for what the function does for it.
+            unsafe { bus.write16(at, value) };
         }
     }
 }
@@ -98,7 +104,8 @@ impl ConfigRegionAccess for Ecam {
 
     unsafe fn write(&self, address: PciAddress, offset: u16, value: u32) {
         if let Some(bus) = self.window(address.bus()) {
-            bus.write32(position(address, offset), value);
+            // SAFETY: the caller vouches for what the function does for it.
+            unsafe { bus.write32(position(address, offset), value) };
         }
     }
 }

@@ -231,8 +231,9 @@ impl Table {
         ];
         self.mask_entry(index);
         for (word, value) in words {
-            self.registers
-                .write32(at + word, u32::try_from(value).expect("cut to 32 bits"));
+            let value = u32::try_from(value).expect("cut to 32 bits");
+            // SAFETY: the entry is masked, and gets a message that raises a vector.
+            unsafe { self.registers.write32(at + word, value) };
         }
         if words
             .iter()
@@ -241,14 +242,16 @@ impl Table {
             return Err(MsixError::Refused);
         }
         let control = self.registers.read32(at + CONTROL);
-        self.registers.write32(at + CONTROL, control & !ENTRY_MASK);
+        // SAFETY: the entry has a message that raises a vector.
+        unsafe { self.registers.write32(at + CONTROL, control & !ENTRY_MASK) };
         Ok(())
     }
 
     fn mask_entry(&self, index: usize) {
         let at = self.entry(index) + CONTROL;
         let control = self.registers.read32(at);
-        self.registers.write32(at, control | ENTRY_MASK);
+        // SAFETY: a masked entry sends nothing.
+        unsafe { self.registers.write32(at, control | ENTRY_MASK) };
         // Reading waits until the write has arrived, and with it any interrupt already on its way.
         let _ = self.registers.read32(at);
     }

@@ -114,7 +114,7 @@ impl Slot {
     pub(super) fn clear(&self, events: Status) {
         let events = events & Status::EVENTS;
         if !events.is_empty() {
-            self.config.write16(self.at + STATUS, events.bits());
+            self.config.set16(self.at + STATUS, events.bits());
         }
     }
 
@@ -144,7 +144,7 @@ impl Slot {
     pub(super) async fn command(&self, platform: &dyn Platform, fields: Command, to: Command) {
         let control = (self.control() & !fields.bits()) | to.bits();
         self.clear(Status::COMMAND_COMPLETED);
-        self.config.write16(self.at + CONTROL, control);
+        self.config.set16(self.at + CONTROL, control);
         if self.has.contains(Capabilities::NO_COMMAND_COMPLETED) {
             return;
         }

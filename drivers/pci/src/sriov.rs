@@ -182,7 +182,7 @@ impl SrIov {
         let port = self.port();
         let hierarchy = self.enable_ari(port.as_deref());
         self.set_control(hierarchy);
-        config.write16(self.at + COUNT, count);
+        config.set16(self.at + COUNT, count);
         // The number of functions and the kind of hierarchy decide about offset and stride (9.3.3.9).
         if !self.are_reachable(count, port.as_deref(), hierarchy) {
             return Err(SrIovError::Unreachable);
@@ -220,7 +220,7 @@ impl SrIov {
                 return None;
             }
             let control = port.read16(at + PORT_CONTROL);
-            port.write16(at + PORT_CONTROL, control | ARI_FORWARDING);
+            port.set16(at + PORT_CONTROL, control | ARI_FORWARDING);
             Some(ARI_HIERARCHY)
         };
         possible().unwrap_or(0)
@@ -315,7 +315,7 @@ impl SrIov {
             self.set_control(0);
             self.physical.root().platform().sleep(GOING).await;
         }
-        self.physical.config().write16(self.at + COUNT, 0);
+        self.physical.config().set16(self.at + COUNT, 0);
         self.physical.root().release(&self.physical);
     }
 
@@ -324,7 +324,7 @@ impl SrIov {
     }
 
     fn set_control(&self, control: u16) {
-        self.physical.config().write16(self.at + CONTROL, control);
+        self.physical.config().set16(self.at + CONTROL, control);
     }
 }
 

@@ -6,7 +6,6 @@ use alloc::string::String;
 use alloc::sync::Arc;
 
 use pci::{Identity, PciDevice};
-use pci_types::CommandRegister;
 use vdpa::bus::{Bound, BusDevice, ProbeError};
 use vdpa::device::{DeviceKind, Removal, VdpaBus, VdpaDevice, VdpaDeviceConfig};
 use vdpa::dma::IsolationUnit;
@@ -132,10 +131,7 @@ impl Bound for BoundFunction {
     /// The consumers above have stopped; now the function can reach no memory any more.
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            let master = CommandRegister::BUS_MASTER_ENABLE;
-            self.function
-                .config()
-                .update_command(|command| command.difference(master));
+            self.function.config().stop_bus_master();
         })
     }
 }

@@ -43,7 +43,11 @@ impl VirtioFunction {
     ///
     /// # Errors
     /// [`OpenError`], if it is no modern virtio function or a malformed one.
-    pub fn open(claim: &Claim, bars: &[u8]) -> Result<Self, OpenError> {
+    ///
+    /// # Safety
+    /// Whatever is written to the registers, the device finds in memory only what is lent to it, as
+    /// [`VdpaOps`](vdpa::VdpaOps) says.
+    pub unsafe fn open(claim: &Claim, bars: &[u8]) -> Result<Self, OpenError> {
         let layout = Layout::read(claim, bars)?;
         let window = |place| Window::map(claim, place);
         let bar = claim.memory_bar(layout.notify.bar)?;
@@ -284,18 +288,22 @@ impl Window {
     }
 
     pub(super) fn write8(&self, offset: u64, value: u8) {
-        self.registers.write8(self.start + offset, value);
+        // SAFETY: whoever opened the function vouches for what it is told.
+        unsafe { self.registers.write8(self.start + offset, value) };
     }
 
     pub(crate) fn write16(&self, offset: u64, value: u16) {
-        self.registers.write16(self.start + offset, value);
+        // SAFETY: as for `write8`.
+        unsafe { self.registers.write16(self.start + offset, value) };
     }
 
     pub(crate) fn write32(&self, offset: u64, value: u32) {
-        self.registers.write32(self.start + offset, value);
+        // SAFETY: as for `write8`.
+        unsafe { self.registers.write32(self.start + offset, value) };
     }
 
     fn doorbell(&self, offset: u64, index: u16, format: NotifyFormat) -> Option<Doorbell> {
-        self.registers.doorbell(self.start + offset, index, format)
+        // SAFETY: a notification has the device look into rings that somebody vouches for.
+        unsafe { self.registers.doorbell(self.start + offset, index, format) }
     }
 }

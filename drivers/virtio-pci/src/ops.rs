@@ -81,7 +81,8 @@ impl Parent {
     }
 }
 
-impl VdpaOps for Parent {
+// SAFETY: the function is a virtio device (VIRTIO 1.2, 2.1 and 4.1), and keeps to its rings.
+unsafe impl VdpaOps for Parent {
     fn device_id(&self) -> u32 {
         self.device_type
     }
@@ -166,7 +167,7 @@ impl VdpaOps for Parent {
         Box::pin(async { self.unless_gone(self.resume_device().await) })
     }
 
-    fn start_dirty_log(&self, log: DirtyLog) -> Result<(), OpError> {
+    unsafe fn start_dirty_log(&self, log: DirtyLog) -> Result<(), OpError> {
         let states = self.states.as_ref().ok_or(OpError::Unsupported)?;
         self.unless_gone(states.start_log(log))
     }
@@ -206,7 +207,7 @@ impl VdpaOps for Parent {
 
     /// The registers of a queue that is enabled cannot be written, even while the device is suspended
     /// (VIRTIO 1.2, 4.1.4.3.2).
-    fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError> {
+    unsafe fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError> {
         if self.is_enabled(queue)? {
             return Err(OpError::Unsupported);
         }

@@ -111,7 +111,9 @@ impl Parent {
             log::warn!("pci {address}: {error}");
             ProbeError::Unsuitable("the function cannot be claimed")
         })?;
-        let virtio = VirtioFunction::open(&claim, demands.bars).map_err(|error| {
+        // SAFETY: the registers are written as the operations of the vDPA device say.
+        let opened = unsafe { VirtioFunction::open(&claim, demands.bars) };
+        let virtio = opened.map_err(|error| {
             log::debug!("pci {address}: {error}");
             unsuitable(error)
         })?;

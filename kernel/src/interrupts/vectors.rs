@@ -45,7 +45,8 @@ impl DeviceVector {
     }
 }
 
-impl InterruptVector for DeviceVector {
+// SAFETY: the message is a store to the local APIC, with a vector that only devices have.
+unsafe impl InterruptVector for DeviceVector {
     fn message(&self) -> InterruptMessage {
         apic::message(self.0)
     }

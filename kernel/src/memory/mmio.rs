@@ -99,7 +99,8 @@ impl Registers {
     }
 }
 
-impl Mmio for Registers {
+// SAFETY: the registers are mapped for ever, and accesses stay inside of the range.
+unsafe impl Mmio for Registers {
     fn len(&self) -> u64 {
         self.length
     }
@@ -116,19 +117,19 @@ impl Mmio for Registers {
         self.read(offset, u32::MAX)
     }
 
-    fn write8(&self, offset: u64, value: u8) {
+    unsafe fn write8(&self, offset: u64, value: u8) {
         self.write(offset, value);
     }
 
-    fn write16(&self, offset: u64, value: u16) {
+    unsafe fn write16(&self, offset: u64, value: u16) {
         self.write(offset, value);
     }
 
-    fn write32(&self, offset: u64, value: u32) {
+    unsafe fn write32(&self, offset: u64, value: u32) {
         self.write(offset, value);
     }
 
-    fn doorbell(&self, offset: u64, index: u16, format: NotifyFormat) -> Option<Doorbell> {
+    unsafe fn doorbell(&self, offset: u64, index: u16, format: NotifyFormat) -> Option<Doorbell> {
         Some(match format {
             NotifyFormat::Index => {
                 let register = self.register::<u16>(offset)?.as_raw_ptr();

@@ -136,7 +136,8 @@ impl Bench {
             .map(|node| node.name().to_string());
         let name: String = name.ok_or_else(|| Failure::from("vhost does not take the device"))?;
         let options = OpenOptions {
-            trust: Trust::UnsafeNoIommu,
+            // SAFETY: the client's rings are of memory of its own.
+            trust: unsafe { Trust::unsafe_no_iommu() },
             ..OpenOptions::default()
         };
         Ok(self.system.vhost().open(&name, options).await?)

@@ -10,7 +10,6 @@
 //! Source: VIRTIO 1.2, 5.1 and 5.2; the role of Linux' `vdpa_sim`.
 
 #![no_std]
-#![forbid(unsafe_code)]
 
 extern crate alloc;
 #[cfg(test)]

@@ -28,7 +28,8 @@ impl<M: Model> Drop for Ops<M> {
     }
 }
 
-impl<M: Model> VdpaOps for Ops<M> {
+// SAFETY: queues reach memory through the address spaces alone, and end with the worker's reset.
+unsafe impl<M: Model> VdpaOps for Ops<M> {
     fn device_id(&self) -> u32 {
         self.0.shape.device_id
     }
@@ -103,7 +104,7 @@ impl<M: Model> VdpaOps for Ops<M> {
         })
     }
 
-    fn start_dirty_log(&self, log: DirtyLog) -> Result<(), OpError> {
+    unsafe fn start_dirty_log(&self, log: DirtyLog) -> Result<(), OpError> {
         self.0.set_log(Some(log));
         Ok(())
     }
@@ -170,7 +171,7 @@ impl<M: Model> VdpaOps for Ops<M> {
             .with(|engine| engine.set_up(queue, spaces, faults, |setup| setup.size = size))
     }
 
-    fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError> {
+    unsafe fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError> {
         let Device { spaces, faults, .. } = &*self.0;
         self.0.with(|engine| {
             engine.set_up(queue, spaces, faults, |setup| {

@@ -81,7 +81,6 @@ impl PageLog {
         } = self.space.lookup(addr, Access::Write)?;
         let offset = offset.wrapping_add(addr.0.wrapping_sub(first.0));
         // SAFETY: the owner has lent the bitmap to the device for as long as there is a log.
-        #[allow(unsafe_code, reason = "the owner says where its bitmap is by address")]
         let set = unsafe { memory.set_lent_bits(offset, 1 << (page % 8)) };
         set.map_err(|_| Fault::NoMapping)
     }

@@ -10,7 +10,7 @@ use virtq::{DmaAddr, RingState};
 use crate::Features;
 use crate::device::{DeviceKind, Removal, Removed, VdpaBus, VdpaDevice, VdpaDeviceConfig};
 use crate::features::ring_features;
-use crate::ops::QueueAddress;
+use crate::ops::{OpError, QueueAddress};
 use crate::platform::Platform;
 use crate::tree::Node;
 
@@ -170,13 +170,15 @@ impl<'s> Bench<'s> {
     }
 }
 
-/// An address that means nothing, for queues that never run.
-pub(super) fn nowhere() -> QueueAddress {
-    QueueAddress {
+/// Gives the first queue, which never runs then, addresses that mean nothing.
+pub(super) fn place_nowhere(device: &VdpaDevice) -> Result<(), OpError> {
+    let address = QueueAddress {
         descriptor: DmaAddr(0x1_0000),
         driver: DmaAddr(0x2_0000),
         device: DmaAddr(0x3_0000),
-    }
+    };
+    // SAFETY: the queue never runs.
+    unsafe { device.set_queue_address(0, address) }
 }
 
 pub(super) fn driver() -> DeviceStatus {

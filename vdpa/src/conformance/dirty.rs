@@ -63,7 +63,8 @@ impl Bitmap {
     }
 
     async fn start(&self, rig: &Rig) -> Verdict {
-        let started = rig.attachment.start_dirty_log(self.log).await;
+        // SAFETY: the bitmap is memory of its own.
+        let started = unsafe { rig.attachment.start_dirty_log(self.log) }.await;
         started.or_fail("the log starts")
     }
 
@@ -146,7 +147,8 @@ async fn unable(bench: &Bench<'_>) -> Verdict {
     }
     let rig = Rig::start(bench, Format::Split).await?;
     let bitmap = Bitmap::new(&rig, PAGE_SIZE)?;
-    let answer = rig.attachment.start_dirty_log(bitmap.log).await;
+    // SAFETY: as for `Bitmap::start`.
+    let answer = unsafe { rig.attachment.start_dirty_log(bitmap.log) }.await;
     let unsupported = Err(LogError::Device(OpError::Unsupported));
     equal("the start of a log", &answer, &unsupported)?;
     drop(bitmap);

@@ -172,7 +172,6 @@ async fn taken_away(bench: &Bench<'_>) -> Verdict {
     bench.device.reset().await.or_fail("reset")?;
     let mut bytes = [0; 64];
     // SAFETY: the buffer is with the queue.
-    #[allow(unsafe_code, reason = "memory that was lent is looked at, too")]
     let read = unsafe { victim.memory.read_lent(victim.offset, &mut bytes) };
     read.or_fail("the memory taken away")?;
     ensure(

@@ -8,7 +8,7 @@ use crate::device::{AttachError, Removed};
 use crate::dma::{Owner, Trust};
 use crate::ops::{OpError, QueueState};
 
-use super::bench::{Bench, Format, nowhere};
+use super::bench::{Bench, Format, place_nowhere};
 use super::rig::Rig;
 use super::verdict::{Verdict, checks, equal};
 
@@ -53,7 +53,7 @@ async fn gone(bench: &Bench<'_>) -> Verdict {
         ("queue_size_limits", device.queue_size_limits(0).map(drop)),
         ("queue_size", device.queue_size(0).map(drop)),
         ("set_queue_size", device.set_queue_size(0, 2)),
-        ("set_queue_address", device.set_queue_address(0, nowhere())),
+        ("set_queue_address", place_nowhere(device)),
         ("set_queue_state", device.set_queue_state(0, start)),
         ("queue_state", device.queue_state(0).map(drop)),
         ("set_queue_callback", device.set_queue_callback(0, None)),

@@ -200,8 +200,8 @@ impl Line {
             driver: addresses.driver,
             device: addresses.device,
         };
-        device
-            .set_queue_address(index, address)
+        // SAFETY: the ring is that of a `Queue` of the rig's memory, held until a reset.
+        unsafe { device.set_queue_address(index, address) }
             .or_fail(format!("the place of queue {index}"))?;
         if let Some(state) = state {
             device

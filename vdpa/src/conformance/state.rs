@@ -7,7 +7,7 @@ use virtq::RingState;
 use crate::Features;
 use crate::ops::{Abilities, OpError, QueueState};
 
-use super::bench::{Bench, Format, nowhere};
+use super::bench::{Bench, Format, place_nowhere};
 use super::rig::Rig;
 use super::traffic::{Told, Traffic};
 use super::verdict::{OrFail, Stop, Verdict, checks, ensure, equal, skip_unless};
@@ -116,11 +116,7 @@ async fn running(bench: &Bench<'_>) -> Verdict {
         &device.set_queue_state(0, start),
         &Err(wrong),
     )?;
-    equal(
-        "a new place",
-        &device.set_queue_address(0, nowhere()),
-        &Err(wrong),
-    )?;
+    equal("a new place", &place_nowhere(device), &Err(wrong))?;
     rig.stop(bench).await
 }
 

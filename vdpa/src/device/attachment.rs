@@ -284,7 +284,8 @@ impl Drop for Attachment {
 }
 
 /// The first address space, where a kernel driver has all its memory.
-impl MapTarget for Attachment {
+// SAFETY: each call is one of the device's.
+unsafe impl MapTarget for Attachment {
     fn addressing(&self) -> Addressing {
         self.addressing()
     }

@@ -67,11 +67,32 @@ impl VdpaDevice {
     /// # Errors
     /// [`OpError::WrongState`], if this is not the time to set up the queue and the device is not
     /// suspended; whatever the device answers.
-    pub fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError> {
+    ///
+    /// Safe code does not get a device to write to an address of its choice:
+    ///
+    /// ```compile_fail,E0133
+    /// # use vdpa::{device::VdpaDevice, ops::{OpError, QueueAddress}};
+    /// fn attack(device: &VdpaDevice, rings: QueueAddress) -> Result<(), OpError> {
+    ///     device.set_queue_address(0, rings)
+    /// }
+    /// ```
+    ///
+    /// # Safety
+    /// A device reads and writes memory as the rings say that it finds there. The addresses are those of
+    /// a [`Queue`](virtq::Queue), of the size, the state and the features that the device has when it
+    /// uses the queue, and all of the queue's memory is the device's until the next reset. Or every
+    /// address that the device reaches is mapped for it, as an [`Attachment`](crate::dma::Attachment)
+    /// of a client has it.
+    pub unsafe fn set_queue_address(
+        &self,
+        queue: u16,
+        address: QueueAddress,
+    ) -> Result<(), OpError> {
         self.present()?;
         let mut session = self.session.lock();
         session.check_move(queue)?;
-        self.ops.set_queue_address(queue, address)?;
+        // SAFETY: the caller vouches for the rings.
+        unsafe { self.ops.set_queue_address(queue, address) }?;
         session.set_address(queue, address);
         Ok(())
     }

@@ -214,7 +214,6 @@ impl fmt::Debug for DmaSpace {
 /// Places what is allocated in the space.
 struct Placer(Arc<DmaSpace>);
 
-#[allow(unsafe_code, reason = "a driver's memory is mapped for its device")]
 // SAFETY: a device that is attached to works on the queues of the driver that the space is of, which
 // is what setting the address of a queue asks for.
 unsafe impl Placement for Placer {

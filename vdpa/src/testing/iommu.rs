@@ -104,7 +104,8 @@ struct Domain {
     table: Table,
 }
 
-impl IommuDomain for Domain {
+// SAFETY: what the fake says is what the fake's devices look up.
+unsafe impl IommuDomain for Domain {
     fn iova_range(&self) -> IovaRange {
         let (first, last) = RANGE;
         IovaRange::from_bounds(first, last).expect("in order")

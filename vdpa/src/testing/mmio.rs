@@ -32,7 +32,8 @@ impl Window {
     }
 }
 
-impl Mmio for Window {
+// SAFETY: every access goes to the registers, inside of them.
+unsafe impl Mmio for Window {
     fn len(&self) -> u64 {
         self.len
     }
@@ -52,26 +53,30 @@ impl Mmio for Window {
             .map_or(u32::MAX, |offset| self.registers.read32(offset))
     }
 
-    fn write8(&self, offset: u64, value: u8) {
+    unsafe fn write8(&self, offset: u64, value: u8) {
         if let Some(offset) = self.place(offset, 1) {
-            self.registers.write8(offset, value);
+            // SAFETY: the caller vouches for it.
+            unsafe { self.registers.write8(offset, value) };
         }
     }
 
-    fn write16(&self, offset: u64, value: u16) {
+    unsafe fn write16(&self, offset: u64, value: u16) {
         if let Some(offset) = self.place(offset, 2) {
-            self.registers.write16(offset, value);
+            // SAFETY: the caller vouches for it.
+            unsafe { self.registers.write16(offset, value) };
         }
     }
 
-    fn write32(&self, offset: u64, value: u32) {
+    unsafe fn write32(&self, offset: u64, value: u32) {
         if let Some(offset) = self.place(offset, 4) {
-            self.registers.write32(offset, value);
+            // SAFETY: the caller vouches for it.
+            unsafe { self.registers.write32(offset, value) };
         }
     }
 
-    fn doorbell(&self, offset: u64, index: u16, format: NotifyFormat) -> Option<Doorbell> {
-        self.registers
-            .doorbell(self.place(offset, 2)?, index, format)
+    unsafe fn doorbell(&self, offset: u64, index: u16, format: NotifyFormat) -> Option<Doorbell> {
+        let place = self.place(offset, 2)?;
+        // SAFETY: the caller vouches for it.
+        unsafe { self.registers.doorbell(place, index, format) }
     }
 }

@@ -211,7 +211,8 @@ impl FakePlatform {
     }
 }
 
-impl Platform for FakePlatform {
+// SAFETY: everything it gives is a fake of its own.
+unsafe impl Platform for FakePlatform {
     fn dma(&self) -> Arc<dyn DmaAllocator> {
         Arc::clone(&self.heap) as Arc<dyn DmaAllocator>
     }
@@ -220,7 +221,7 @@ impl Platform for FakePlatform {
         self.iommu.as_ref()?.domain(unit)
     }
 
-    fn map_mmio(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Mmio>, MapError> {
+    unsafe fn map_mmio(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Mmio>, MapError> {
         let ranges = self.mmio.lock();
         let window = ranges.iter().find_map(|(start, registers)| {
             Window::new(registers, base.0.checked_sub(start.0)?, len)
@@ -294,7 +295,8 @@ struct Vector {
     vectors: Arc<Vectors>,
 }
 
-impl InterruptVector for Vector {
+// SAFETY: the message is a number that only the fake understands.
+unsafe impl InterruptVector for Vector {
     fn message(&self) -> InterruptMessage {
         InterruptMessage {
             address: 0xfee0_0000,

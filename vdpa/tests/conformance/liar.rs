@@ -139,7 +139,8 @@ impl Ops {
     }
 }
 
-impl VdpaOps for Ops {
+// SAFETY: it lies about what it does, and touches what the device within does.
+unsafe impl VdpaOps for Ops {
     fn device_id(&self) -> u32 {
         let truth = self.inner.device_id();
         if self.lie == Lie::Type { 19 } else { truth }
@@ -171,10 +172,10 @@ impl VdpaOps for Ops {
         self.inner.resume()
     }
 
-    fn start_dirty_log(&self, log: DirtyLog) -> Result<(), OpError> {
+    unsafe fn start_dirty_log(&self, log: DirtyLog) -> Result<(), OpError> {
         let DirtyLog { base, len } = log;
         *self.log.lock().unwrap() = Some(log);
-        self.inner.start_dirty_log(match self.lie {
+        let log = match self.lie {
             Lie::LogNothing => return Ok(()),
             Lie::LogElsewhere => DirtyLog {
                 base: base.offset(1),
@@ -190,7 +191,9 @@ impl VdpaOps for Ops {
                 log
             }
             _ => log,
-        })
+        };
+        // SAFETY: the caller vouches for the bitmap; the lie stays in the heap's memory.
+        unsafe { self.inner.start_dirty_log(log) }
     }
 
     fn stop_dirty_log(&self) -> Result<(), OpError> {
@@ -237,7 +240,8 @@ impl VdpaOps for Ops {
         Box::pin(async move {
             self.inner.reset().await?;
             match log.filter(|_| self.lie == Lie::LogOver) {
-                Some(log) => self.inner.start_dirty_log(log),
+                // SAFETY: the bitmap is memory of its own.
+                Some(log) => unsafe { self.inner.start_dirty_log(log) },
                 None => Ok(()),
             }
         })
@@ -272,8 +276,9 @@ impl VdpaOps for Ops {
         self.inner.set_queue_size(queue, size)
     }
 
-    fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError> {
-        self.inner.set_queue_address(queue, address)
+    unsafe fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError> {
+        // SAFETY: the caller vouches for the rings.
+        unsafe { self.inner.set_queue_address(queue, address) }
     }
 
     fn set_queue_state(&self, queue: u16, state: QueueState) -> Result<(), OpError> {

@@ -15,7 +15,8 @@ pub struct DoorbellPages {
     pub latest: Arc<Mutex<Option<Arc<FakeParent>>>>,
 }
 
-impl Mmio for DoorbellPages {
+// SAFETY: there are no registers.
+unsafe impl Mmio for DoorbellPages {
     fn len(&self) -> u64 {
         u64::from(self.queues) * PAGE
     }
@@ -32,10 +33,10 @@ impl Mmio for DoorbellPages {
         0
     }
 
-    fn write8(&self, _offset: u64, _value: u8) {}
+    unsafe fn write8(&self, _offset: u64, _value: u8) {}
 
     /// The index of its queue, at the start of a page, rings.
-    fn write16(&self, offset: u64, value: u16) {
+    unsafe fn write16(&self, offset: u64, value: u16) {
         if offset == u64::from(value) * PAGE
             && let Some(device) = &*self.latest.lock().unwrap()
         {
@@ -43,9 +44,14 @@ impl Mmio for DoorbellPages {
         }
     }
 
-    fn write32(&self, _offset: u64, _value: u32) {}
+    unsafe fn write32(&self, _offset: u64, _value: u32) {}
 
-    fn doorbell(&self, _offset: u64, _index: u16, _format: NotifyFormat) -> Option<Doorbell> {
+    unsafe fn doorbell(
+        &self,
+        _offset: u64,
+        _index: u16,
+        _format: NotifyFormat,
+    ) -> Option<Doorbell> {
         None
     }
 }

@@ -8,7 +8,7 @@ use virtio::DeviceStatus;
 use vdpa::device::VdpaDevice;
 use vdpa::ops::OpError;
 
-use crate::world::{World, agreed, negotiate, somewhere, start};
+use crate::world::{World, agreed, negotiate, place_somewhere, start};
 
 /// Begins something that the device takes its time for.
 fn begin<F: Future>(future: F) -> impl Future<Output = F::Output> {
@@ -31,7 +31,7 @@ fn no_queue_is_set_up_while_the_device_starts() {
     let starting = begin(device.set_status(running()));
     let refused = Err(OpError::WrongState);
     assert_eq!(device.set_queue_size(0, 16), refused);
-    assert_eq!(device.set_queue_address(0, somewhere()), refused);
+    assert_eq!(place_somewhere(&device, 0), refused);
     assert_eq!(device.set_group_space(0, 0), refused);
     // Even if nobody waits for the end: the device may have started.
     drop(starting);
@@ -66,7 +66,7 @@ fn a_device_that_is_stopping_is_not_suspended_yet() {
     // It can be told again, either way.
     w.platform.block_on(device.suspend()).unwrap();
     assert_eq!(device.is_suspended(), Ok(true));
-    assert_eq!(device.set_queue_address(0, somewhere()), Ok(()));
+    assert_eq!(place_somewhere(&device, 0), Ok(()));
     drop(begin(device.resume()));
     assert_still_running(&device);
     w.platform.block_on(device.resume()).unwrap();
@@ -76,6 +76,6 @@ fn a_device_that_is_stopping_is_not_suspended_yet() {
 fn assert_still_running(device: &VdpaDevice) {
     let refused = Err(OpError::WrongState);
     assert_eq!(device.is_suspended(), Ok(false));
-    assert_eq!(device.set_queue_address(0, somewhere()), refused);
+    assert_eq!(place_somewhere(device, 0), refused);
     assert_eq!(device.queue_state(0).map(drop), refused);
 }

@@ -5,7 +5,7 @@ use virtio::DeviceStatus;
 use vdpa::Features;
 use vdpa::ops::{OpError, QueueState};
 
-use crate::world::{World, agreed, negotiate, somewhere, start};
+use crate::world::{World, agreed, negotiate, place_somewhere, start};
 
 #[test]
 fn indices_of_queues_are_checked_before_the_parent_sees_them() {
@@ -18,7 +18,7 @@ fn indices_of_queues_are_checked_before_the_parent_sees_them() {
             let no_queue = Err(OpError::OutOfRange);
             assert_eq!(device.queue_size_limits(queue).map(|_| ()), no_queue);
             assert_eq!(device.set_queue_size(queue, 64), no_queue);
-            assert_eq!(device.set_queue_address(queue, somewhere()), no_queue);
+            assert_eq!(place_somewhere(&device, queue), no_queue);
             assert_eq!(device.set_queue_callback(queue, None), no_queue);
             let start = QueueState::Split { avail_index: 0 };
             assert_eq!(device.set_queue_state(queue, start), no_queue);
@@ -144,7 +144,7 @@ fn queues_are_set_up_by_several_tasks_at_once() {
         let device = std::sync::Arc::clone(&device);
         let set_up = async move {
             device.set_queue_size(queue, 16).unwrap();
-            device.set_queue_address(queue, somewhere()).unwrap();
+            place_somewhere(&device, queue).unwrap();
             device.start_queue(queue).await.unwrap();
         };
         vdpa::Platform::spawn(w.platform.as_ref(), "set up", Box::pin(set_up));

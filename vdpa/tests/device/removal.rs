@@ -11,7 +11,7 @@ use vdpa::device::{Removal, Removed, VdpaDevice, VdpaId};
 use vdpa::ops::OpError;
 use vdpa::testing::Resets;
 
-use crate::world::{Consumer, World, somewhere, start};
+use crate::world::{Consumer, World, place_somewhere, start};
 
 #[test]
 fn a_removal_goes_from_the_consumer_down_to_the_workers() {
@@ -155,7 +155,7 @@ async fn assert_gone(device: &VdpaDevice) {
     assert_eq!(device.set_driver_features(Features::EMPTY), gone);
     assert_eq!(device.queue_size_limits(0).map(|_| ()), gone);
     assert_eq!(device.set_queue_size(0, 64), gone);
-    assert_eq!(device.set_queue_address(0, somewhere()), gone);
+    assert_eq!(place_somewhere(device, 0), gone);
     assert_eq!(device.set_queue_callback(0, None), gone);
     assert_eq!(device.start_queue(0).await, gone);
     assert_eq!(device.queue_ready(0).map(|_| ()), gone);

@@ -14,7 +14,7 @@ use crate::model::{
     ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, GROUPS, Model, Motion, OFFERED, Op, SIZE_MAX,
     SPACES, VERSION_1, packed,
 };
-use crate::world::{NET, World, somewhere};
+use crate::world::{NET, World, place_somewhere};
 
 fn op() -> impl Strategy<Value = Op> {
     let queue = || prop_oneof![8 => 0..2u16, 1 => 2..4u16];
@@ -89,7 +89,7 @@ async fn apply(device: &VdpaDevice, op: &Op) -> Result<Option<QueueState>, OpErr
         }
         Op::SetFeatures(bits) => device.set_driver_features(Features::from_bits(bits)),
         Op::SetSize(queue, size) => device.set_queue_size(queue, size),
-        Op::SetAddress(queue) => device.set_queue_address(queue, somewhere()),
+        Op::SetAddress(queue) => place_somewhere(device, queue),
         Op::SetState(queue, state) => device.set_queue_state(queue, state),
         Op::SetCallback(queue) => device.set_queue_callback(queue, None),
         Op::Start(queue) => device.start_queue(queue).await,

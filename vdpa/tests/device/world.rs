@@ -78,7 +78,7 @@ pub async fn start(device: &VdpaDevice) -> Result<(), OpError> {
     negotiate(device).await?;
     device.set_queue_callback(0, Some(Callback::new(|| ())))?;
     device.set_queue_size(0, 64)?;
-    device.set_queue_address(0, somewhere())?;
+    place_somewhere(device, 0)?;
     device.start_queue(0).await?;
     device.set_config_callback(Some(Callback::new(|| ())))?;
     device.set_status(agreed() | DeviceStatus::DRIVER_OK).await
@@ -88,7 +88,13 @@ pub fn agreed() -> DeviceStatus {
     DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER | DeviceStatus::FEATURES_OK
 }
 
-pub fn somewhere() -> QueueAddress {
+/// Gives a queue addresses that mean nothing.
+pub fn place_somewhere(device: &VdpaDevice, queue: u16) -> Result<(), OpError> {
+    // SAFETY: the fake has no memory to find there.
+    unsafe { device.set_queue_address(queue, somewhere()) }
+}
+
+fn somewhere() -> QueueAddress {
     QueueAddress {
         descriptor: DmaAddr(0x1000),
         driver: DmaAddr(0x2000),

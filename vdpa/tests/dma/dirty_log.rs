@@ -64,7 +64,8 @@ impl Logging {
         let device = &self.world.device;
         self.world.platform.block_on(async {
             device.set_queue_size(0, 64).unwrap();
-            device.set_queue_address(0, rings).unwrap();
+            // SAFETY: the fake has no memory to find there.
+            unsafe { device.set_queue_address(0, rings) }.unwrap();
             device.start_queue(0).await.unwrap();
             let status = agreed() | DeviceStatus::DRIVER_OK;
             device.set_status(status).await.unwrap();
@@ -77,7 +78,8 @@ impl Logging {
 
     fn start_at(&self, base: u64, len: u64) -> Result<(), LogError> {
         let base = DmaAddr(base);
-        let started = self.attachment.start_dirty_log(DirtyLog { base, len });
+        // SAFETY: the bitmap is memory of its own.
+        let started = unsafe { self.attachment.start_dirty_log(DirtyLog { base, len }) };
         self.world.platform.block_on(started)
     }
 

@@ -4,7 +4,7 @@ use vdpa::device::{AttachError, Removal};
 use vdpa::dma::{Addressing, Isolation, Owner, Trust};
 use vdpa::ops::OpError;
 
-use crate::world::{Model, PAGE, RW, World, backing};
+use crate::world::{Model, PAGE, RW, World, backing, no_iommu};
 
 #[test]
 fn a_client_without_isolation_is_refused_unless_that_is_asked_for_by_name() {
@@ -14,10 +14,7 @@ fn a_client_without_isolation_is_refused_unless_that_is_asked_for_by_name() {
         Some(AttachError::NoIsolation)
     );
     assert_eq!((world.unit.owner(), world.device.owner()), (None, None));
-    let attachment = world
-        .device
-        .attach(Owner::Client, Trust::UnsafeNoIommu)
-        .unwrap();
+    let attachment = world.device.attach(Owner::Client, no_iommu()).unwrap();
     assert_eq!(attachment.addressing(), Addressing::Platform);
     assert_eq!(world.unit.owner(), Some(Owner::Client));
 }
@@ -29,7 +26,7 @@ fn a_device_has_one_owner_at_a_time() {
         let attachment = world.attach().unwrap();
         for owner in [Owner::Kernel, Owner::Client] {
             assert_eq!(
-                world.device.attach(owner, Trust::UnsafeNoIommu).err(),
+                world.device.attach(owner, no_iommu()).err(),
                 Some(AttachError::Taken(Owner::Client)),
                 "{model:?}"
             );
@@ -99,7 +96,7 @@ fn devices_of_one_unit_have_one_owner_unless_they_translate_themselves() {
         let world = World::new(model);
         let sibling = world.sibling();
         let kernel = world.device.attach(Owner::Kernel, Trust::Isolated).unwrap();
-        let client = sibling.attach(Owner::Client, Trust::UnsafeNoIommu);
+        let client = sibling.attach(Owner::Client, no_iommu());
         if world.device.isolation() == Isolation::OnChip {
             assert!(client.is_ok());
             assert_eq!(world.unit.owner(), None, "nobody needs the unit");
@@ -115,7 +112,7 @@ fn devices_of_one_unit_have_one_owner_unless_they_translate_themselves() {
         // Two clients are two owners.
         let client = world.attach().unwrap();
         assert_eq!(
-            sibling.attach(Owner::Client, Trust::UnsafeNoIommu).err(),
+            sibling.attach(Owner::Client, no_iommu()).err(),
             Some(AttachError::Taken(Owner::Client))
         );
         assert_eq!(

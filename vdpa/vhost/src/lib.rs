@@ -22,7 +22,6 @@
 //! ```
 
 #![no_std]
-#![forbid(unsafe_code)]
 
 extern crate alloc;
 #[cfg(test)]

@@ -166,7 +166,6 @@ impl Client {
         attached.map_err(CreateError::from)?;
         let block = SharedMemory::new(&platform.dma(), options.arena)?;
         // SAFETY: the handle is this client's alone, and its rings are those of a driver's queues.
-        #[allow(unsafe_code, reason = "a driver's memory is mapped for its device")]
         let lent = unsafe { DeviceMemory::lent(&block) };
         let base = space.place(&lent)?;
         let memory = Memory {
@@ -174,7 +173,8 @@ impl Client {
             space: Arc::clone(&space),
         };
         let transport = Arc::clone(transport) as Arc<dyn Transport>;
-        let created = VirtioDevice::create(bus, transport, memory).await;
+        // SAFETY: all of the arena is mapped at its addresses.
+        let created = unsafe { VirtioDevice::create(bus, transport, memory) }.await;
         if created.is_err() {
             space.detach();
         }

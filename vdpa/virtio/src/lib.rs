@@ -7,7 +7,6 @@
 //! Source: VIRTIO 1.2, sections 2.1, 2.2 and 3.
 
 #![no_std]
-#![forbid(unsafe_code)]
 
 extern crate alloc;
 #[cfg(test)]
@@ -153,7 +152,10 @@ impl VirtioDevice {
     ///
     /// # Errors
     /// [`CreateError`]: there is no device. The transport and the memory are as they were.
-    pub async fn create(
+    ///
+    /// # Safety
+    /// What the memory's allocator hands out, the device finds at the addresses that it says.
+    pub async unsafe fn create(
         bus: &Arc<VirtioBus>,
         transport: Arc<dyn Transport>,
         memory: Memory,

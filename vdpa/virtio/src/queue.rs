@@ -73,7 +73,8 @@ impl QueueEntry {
         };
         transport.set_queue_event(self.index, event)?;
         transport.set_queue_size(self.index, self.size)?;
-        transport.set_queue_address(self.index, self.address)?;
+        // SAFETY: the ring is that of a `Queue` of the device's memory, held until a reset.
+        unsafe { transport.set_queue_address(self.index, self.address) }?;
         transport.set_queue_state(self.index, state)?;
         transport.start_queue(self.index).await
     }

@@ -18,7 +18,10 @@ use virtq::{Doorbell, Event};
 /// The way from a virtio device to what carries its requests out.
 ///
 /// Every operation may answer [`OpError::Gone`]; an error without a word here is whatever the device answers.
-pub trait Transport: Debug + Send + Sync {
+///
+/// # Safety
+/// A device that has been reset touches no memory, and the target for maps is the device's.
+pub unsafe trait Transport: Debug + Send + Sync {
     /// Below whom the virtio device hangs in the device tree.
     fn node(&self) -> &Arc<Node>;
 
@@ -116,7 +119,10 @@ pub trait Transport: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`OpError::Invalid`].
-    fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError>;
+    ///
+    /// # Safety
+    /// As for [`VdpaDevice::set_queue_address`](crate::device::VdpaDevice::set_queue_address).
+    unsafe fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError>;
 
     /// Sets where the queue starts.
     ///

@@ -127,7 +127,9 @@ impl Driver<VdpaDevice> for VirtioVdpa {
                 allocator: space.allocator(),
                 space: Arc::clone(&space),
             };
-            let created = VirtioDevice::create(&self.bus, transport.clone(), memory).await;
+            // SAFETY: the allocator's space is attached to the device.
+            let created =
+                unsafe { VirtioDevice::create(&self.bus, transport.clone(), memory) }.await;
             match created {
                 Ok(device) => Ok(Box::new(Binding { device }) as Box<dyn Bound>),
                 Err(error) => {

@@ -46,7 +46,7 @@ mod bytes {
     pub(super) unsafe fn load(from: *mut u8, to: &mut [u8]) {
         for (at, byte) in to.iter_mut().enumerate() {
             // SAFETY: the caller vouches for the byte.
-            *byte = unsafe { AtomicU8::from_ptr(from.add(at)) }.load(Ordering::Relaxed);
+            *byte = unsafe { AtomicU8::from_ptr(from.wrapping_add(at)) }.load(Ordering::Relaxed);
         }
     }
 
@@ -55,7 +55,7 @@ mod bytes {
     pub(super) unsafe fn store(to: *mut u8, from: &[u8]) {
         for (at, byte) in from.iter().enumerate() {
             // SAFETY: the caller vouches for the byte.
-            unsafe { AtomicU8::from_ptr(to.add(at)) }.store(*byte, Ordering::Relaxed);
+            unsafe { AtomicU8::from_ptr(to.wrapping_add(at)) }.store(*byte, Ordering::Relaxed);
         }
     }
 }
@@ -84,7 +84,7 @@ mod x86_64 {
             let value: u64;
             // SAFETY: the caller vouches for the source.
             unsafe {
-                asm!("mov {}, [{}]", out(reg) value, in(reg) from.add(at),
+                asm!("mov {}, [{}]", out(reg) value, in(reg) from.wrapping_add(at),
                     options(nostack, preserves_flags, readonly));
             }
             *word = value.to_ne_bytes();
@@ -95,7 +95,7 @@ mod x86_64 {
             let value: u32;
             // SAFETY: as above.
             unsafe {
-                asm!("mov {:e}, [{}]", out(reg) value, in(reg) from.add(at),
+                asm!("mov {:e}, [{}]", out(reg) value, in(reg) from.wrapping_add(at),
                     options(nostack, preserves_flags, readonly));
             }
             *word = value.to_ne_bytes();
@@ -104,7 +104,7 @@ mod x86_64 {
         for byte in rest {
             // SAFETY: as above.
             unsafe {
-                asm!("mov {}, [{}]", out(reg_byte) *byte, in(reg) from.add(at),
+                asm!("mov {}, [{}]", out(reg_byte) *byte, in(reg) from.wrapping_add(at),
                     options(nostack, preserves_flags, readonly));
             }
             at += 1;
@@ -124,7 +124,7 @@ mod x86_64 {
         for word in words {
             // SAFETY: the caller vouches for the target.
             unsafe {
-                asm!("mov [{}], {}", in(reg) to.add(at), in(reg) u64::from_ne_bytes(*word),
+                asm!("mov [{}], {}", in(reg) to.wrapping_add(at), in(reg) u64::from_ne_bytes(*word),
                     options(nostack, preserves_flags));
             }
             at += 8;
@@ -133,7 +133,7 @@ mod x86_64 {
         for word in words {
             // SAFETY: as above.
             unsafe {
-                asm!("mov [{}], {:e}", in(reg) to.add(at), in(reg) u32::from_ne_bytes(*word),
+                asm!("mov [{}], {:e}", in(reg) to.wrapping_add(at), in(reg) u32::from_ne_bytes(*word),
                     options(nostack, preserves_flags));
             }
             at += 4;
@@ -141,7 +141,7 @@ mod x86_64 {
         for byte in rest {
             // SAFETY: as above.
             unsafe {
-                asm!("mov [{}], {}", in(reg) to.add(at), in(reg_byte) *byte,
+                asm!("mov [{}], {}", in(reg) to.wrapping_add(at), in(reg_byte) *byte,
                     options(nostack, preserves_flags));
             }
             at += 1;

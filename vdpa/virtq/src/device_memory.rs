@@ -38,6 +38,12 @@ impl DeviceMemory {
 
     /// Memory of which an allocator hands out parts.
     ///
+    /// ```compile_fail,E0133
+    /// fn attack(memory: &virtq::SharedMemory) -> virtq::DeviceMemory {
+    ///     virtq::DeviceMemory::lent(memory)
+    /// }
+    /// ```
+    ///
     /// # Safety
     /// Each device that the value or a clone of it is mapped for touches a buffer in the memory only
     /// while a driver has lent it through a [`Queue`](crate::Queue) of the device, and a ring only

@@ -320,6 +320,7 @@ fn memory_inside_of_memory_is_not_mistaken_for_it() {
     let dma = arena as Arc<dyn DmaAllocator>;
     let inner = SharedMemory::new(&dma, PAGE as usize).unwrap();
     setup.table.map(mapped(IOVA, &inner));
+    drop(inner);
     // SAFETY: nobody writes through the cache.
     let outer = unsafe { DeviceMemory::lent(&outer) };
     setup.table.map(whole(IOVA + 0x10_0000, outer));

@@ -44,13 +44,15 @@ impl TakingTurns {
     }
 }
 
-impl Platform for TakingTurns {
+// SAFETY: everything is the fake's within.
+unsafe impl Platform for TakingTurns {
     fn dma(&self) -> Arc<dyn DmaAllocator> {
         self.platform.dma()
     }
 
-    fn map_mmio(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Mmio>, MapError> {
-        self.platform.map_mmio(base, len)
+    unsafe fn map_mmio(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Mmio>, MapError> {
+        // SAFETY: the caller vouches for the range.
+        unsafe { self.platform.map_mmio(base, len) }
     }
 
     fn allocate_vector(&self, handler: Callback) -> Result<Box<dyn InterruptVector>, NoVector> {

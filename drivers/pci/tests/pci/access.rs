@@ -56,7 +56,8 @@ fn ports_name_bus_device_function_and_register() {
     let access: Arc<dyn ConfigAccess> = Arc::new(PortConfig::new(ports));
     let config = config(&access, (0x12, 0x1f, 7));
     assert_eq!(config.read32(0x34), 0x8012_ff34);
-    config.write32(0x10, 0xdead_beef);
+    // SAFETY: there is no function.
+    unsafe { access.write(config.address(), 0x10, 0xdead_beef) };
     assert_eq!(*written.lock(), [(0x8012_ff10, 0xdead_beef)]);
 }
 
@@ -87,7 +88,8 @@ fn index_and_data_of_two_tasks_do_not_mix() {
 #[derive(Debug)]
 struct EchoMemory;
 
-impl Mmio for EchoMemory {
+// SAFETY: there are no registers.
+unsafe impl Mmio for EchoMemory {
     fn len(&self) -> u64 {
         4 << 20
     }
@@ -104,13 +106,13 @@ impl Mmio for EchoMemory {
         u32::try_from(offset).expect("small")
     }
 
-    fn write8(&self, _: u64, _: u8) {}
+    unsafe fn write8(&self, _: u64, _: u8) {}
 
-    fn write16(&self, _: u64, _: u16) {}
+    unsafe fn write16(&self, _: u64, _: u16) {}
 
-    fn write32(&self, _: u64, _: u32) {}
+    unsafe fn write32(&self, _: u64, _: u32) {}
 
-    fn doorbell(&self, _: u64, _: u16, _: NotifyFormat) -> Option<Doorbell> {
+    unsafe fn doorbell(&self, _: u64, _: u16, _: NotifyFormat) -> Option<Doorbell> {
         None
     }
 }
@@ -124,7 +126,8 @@ fn ecam() -> Arc<dyn ConfigAccess> {
         segment: 2,
         buses: 1..=8,
     };
-    Arc::new(Ecam::new(platform, region))
+    // SAFETY: the platform is a fake.
+    Arc::new(unsafe { Ecam::new(platform, region) })
 }
 
 #[test]

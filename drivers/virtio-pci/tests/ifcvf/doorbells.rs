@@ -53,9 +53,11 @@ fn a_store_into_the_page_wakes_the_queue() {
     let rig = Rig::start(bench.platform(), &device, must());
     for queue in 0..device.queue_count() {
         let area = device.notification_area(queue).unwrap().unwrap();
-        let page = bench.platform().map_mmio(area.base, area.len).unwrap();
+        // SAFETY: the page is the queue's.
+        let page = unsafe { bench.platform().map_mmio(area.base, area.len) }.unwrap();
         let before = bench.card().kicks(queue);
-        page.write16(0, queue);
+        // SAFETY: the queue is empty.
+        unsafe { page.write16(0, queue) };
         assert_eq!(bench.card().kicks(queue), before + 1);
     }
     bench.assert_lawful();

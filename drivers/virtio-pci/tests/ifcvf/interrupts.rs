@@ -99,7 +99,8 @@ fn a_vector_for_everything_tells_of_the_configuration_too() {
     assert_eq!(rig.config.count(), 1);
     // The ISR status has been read, which clears it.
     let base = bench.card().bar_address(0).unwrap();
-    let isr = bench.platform().map_mmio(PhysAddr(base + 0x40), 1).unwrap();
+    // SAFETY: this is a register of the card's model.
+    let isr = unsafe { bench.platform().map_mmio(PhysAddr(base + 0x40), 1) }.unwrap();
     assert_eq!(isr.read8(0), 0);
     bench.assert_lawful();
     rig.stop();

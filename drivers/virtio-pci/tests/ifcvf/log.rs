@@ -45,7 +45,8 @@ impl Logged {
     }
 
     fn start(&self, bench: &Bench) {
-        let started = self.attachment.start_dirty_log(self.log());
+        // SAFETY: the bitmap is memory of its own.
+        let started = unsafe { self.attachment.start_dirty_log(self.log()) };
         bench.run(started).unwrap();
     }
 

@@ -246,7 +246,8 @@ impl Line {
             driver: addresses.driver,
             device: addresses.device,
         };
-        device.set_queue_address(index, address)?;
+        // SAFETY: the ring is that of a `Queue` of the rig, held until a reset.
+        unsafe { device.set_queue_address(index, address) }?;
         if let Some(state) = state {
             device.set_queue_state(index, state)?;
         }

@@ -159,10 +159,12 @@ fn a_queue_has_no_vector_while_it_is_stopped() {
     let (bench, device) = Bench::one(Plan::new(Product::N3000Net));
     let rig = Rig::start(bench.platform(), &device, must());
     let base = bench.card().bar_address(0).unwrap();
-    let common = bench.platform().map_mmio(PhysAddr(base), 0x38).unwrap();
+    // SAFETY: these are registers of the card's model.
+    let common = unsafe { bench.platform().map_mmio(PhysAddr(base), 0x38) }.unwrap();
     let vectors = || {
         [0, 1, 2].map(|queue| {
-            common.write16(0x16, queue);
+            // SAFETY: the register only says which queue the others show.
+            unsafe { common.write16(0x16, queue) };
             common.read16(0x1a)
         })
     };

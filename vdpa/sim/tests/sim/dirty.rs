@@ -73,7 +73,8 @@ impl Logged {
     }
 
     fn start(&mut self) {
-        let started = self.rig.attachment.start_dirty_log(self.log);
+        // SAFETY: the bitmap is memory of its own.
+        let started = unsafe { self.rig.attachment.start_dirty_log(self.log) };
         let expected = if self.running {
             Err(LogError::Running)
         } else {
@@ -322,7 +323,10 @@ fn a_queue_that_goes_on_elsewhere_is_logged_there() {
         ..
     } = &logged;
     world.platform.block_on(async {
-        rig.attachment.start_dirty_log(*log).await.unwrap();
+        // SAFETY: the bitmap is memory of its own.
+        unsafe { rig.attachment.start_dirty_log(*log) }
+            .await
+            .unwrap();
         rig.device.suspend().await.unwrap();
     });
     let mut taken = DirtyPages::new();
@@ -342,7 +346,8 @@ fn a_queue_that_goes_on_elsewhere_is_logged_there() {
     };
     let all = vdpa::iotlb::Permission::all();
     rig.attachment.map(0, range, all, backing).unwrap();
-    rig.device.set_queue_address(0, address).unwrap();
+    // SAFETY: no chain is in flight, and the memory is open.
+    unsafe { rig.device.set_queue_address(0, address) }.unwrap();
     world.platform.block_on(async {
         rig.device.resume().await.unwrap();
         rig.device.suspend().await.unwrap();
@@ -376,7 +381,8 @@ fn a_log_can_be_had_in_every_state_of_a_device_that_has_agreed() {
     logged.running = false;
     logged.expected.extend(rings(&logged.rig));
     logged.check();
-    let again = logged.rig.attachment.start_dirty_log(logged.log);
+    // SAFETY: the bitmap is memory of its own.
+    let again = unsafe { logged.rig.attachment.start_dirty_log(logged.log) };
     let again = logged.world.platform.block_on(again);
     assert_eq!(again, Err(LogError::Device(OpError::WrongState)));
 }

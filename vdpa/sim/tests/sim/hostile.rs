@@ -224,7 +224,8 @@ impl Hostile {
                 driver: at(1),
                 device: at(2),
             };
-            device.set_queue_address(queue, address).unwrap();
+            // SAFETY: everything that the device reaches is open memory that is mapped for it.
+            unsafe { device.set_queue_address(queue, address) }.unwrap();
             device
                 .set_queue_callback(queue, Some(Callback::new(|| ())))
                 .unwrap();

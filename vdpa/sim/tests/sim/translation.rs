@@ -8,7 +8,7 @@ use vdpa::iotlb::{IovaRange, Permission};
 use vdpa::ops::{Backing, OpError};
 use vdpa_sim::SimConfig;
 use virtio::DeviceStatus;
-use virtq::{DeviceMemory, DmaAddr, SharedMemory};
+use virtq::{AddReason, DeviceMemory, DmaAddr, SharedMemory};
 
 use crate::disk::{IN, IOERR, OK, OUT, SECTOR, all, drive, header, ram_disk, sim_blk};
 use crate::network::{self, OTHER, OWN, RX, TX};
@@ -82,6 +82,10 @@ fn an_address_of_the_platform_means_nothing() {
         let (world, disk) = (World::new(), ram_disk());
         let mut rig = drive(&world, &disk, variant);
         let parts = Parts::new(&world.kernel().dma(), &[&header(IN, 0)], &[SECTOR, 1]);
+        let refused = rig.lines[0].ring.add(parts).unwrap_err();
+        assert_eq!(refused.reason, AddReason::Foreign, "a queue knows better");
+        let mut parts = Parts::new(&rig.dma, &[&header(IN, 0)], &[SECTOR, 1]);
+        parts.elsewhere = Some(Box::new(refused.chain));
         rig.lines[0].ring.add(parts).unwrap();
         rig.kick(0);
         world.run();
@@ -202,7 +206,8 @@ fn a_table_has_an_end() {
 /// Another address space than the first.
 struct Space(Arc<Attachment>, u16);
 
-impl MapTarget for Space {
+// SAFETY: as for the attachment.
+unsafe impl MapTarget for Space {
     fn addressing(&self) -> Addressing {
         self.0.addressing()
     }

@@ -252,7 +252,8 @@ impl Rig {
                 driver: addresses.driver,
                 device: addresses.device,
             };
-            device.set_queue_address(line.index, address)?;
+            // SAFETY: the ring is that of a `Queue` of the rig, held until a reset.
+            unsafe { device.set_queue_address(line.index, address) }?;
             if let Some(state) = states.get(place) {
                 device.set_queue_state(line.index, *state)?;
             }
@@ -358,6 +359,8 @@ pub fn with_faults(variant: Variant, faults: &Arc<Faults>) -> SimConfig {
 pub struct Parts {
     pub readable: Vec<DmaBuffer>,
     pub writable: Vec<DmaBuffer>,
+    /// Where the device is led instead, which it must not reach.
+    pub elsewhere: Option<Box<Self>>,
 }
 
 impl Parts {
@@ -375,7 +378,16 @@ impl Parts {
         Self {
             readable: readable.collect(),
             writable: writable.collect(),
+            elsewhere: None,
         }
+    }
+
+    fn segment(own: &DmaBuffer, elsewhere: Option<&DmaBuffer>) -> Segment {
+        let mut segment = Segment::of(own);
+        if let Some(buffer) = elsewhere {
+            segment.addr = buffer.addr();
+        }
+        segment
     }
 }
 
@@ -387,10 +399,14 @@ unsafe impl Chain for Parts {
     const MAX_SEGMENTS: u16 = 16;
 
     fn readable(&self) -> impl ExactSizeIterator<Item = Segment> {
-        self.readable.iter().map(Segment::of)
+        let elsewhere = |at| self.elsewhere.as_ref().map(|parts| &parts.readable[at]);
+        let own = self.readable.iter().enumerate();
+        own.map(move |(at, buffer)| Self::segment(buffer, elsewhere(at)))
     }
 
     fn writable(&self) -> impl ExactSizeIterator<Item = Segment> {
-        self.writable.iter().map(Segment::of)
+        let elsewhere = |at| self.elsewhere.as_ref().map(|parts| &parts.writable[at]);
+        let own = self.writable.iter().enumerate();
+        own.map(move |(at, buffer)| Self::segment(buffer, elsewhere(at)))
     }
 }

@@ -34,7 +34,10 @@ impl Attachment {
     ///
     /// # Errors
     /// [`LogError`].
-    pub async fn start_dirty_log(&self, log: DirtyLog) -> Result<(), LogError> {
+    ///
+    /// # Safety
+    /// No buffer that a program has lies in the bitmap, until the log has ended.
+    pub async unsafe fn start_dirty_log(&self, log: DirtyLog) -> Result<(), LogError> {
         let _turn = self.device.turn.take().await;
         self.check_log()?;
         self.device.session.lock().check_log()?;
@@ -46,7 +49,8 @@ impl Attachment {
                 return Err(LogError::Running);
             }
             let started = Log::find(log, space.table())?;
-            self.device.ops.start_dirty_log(log)?;
+            // SAFETY: the caller vouches for the bitmap.
+            unsafe { self.device.ops.start_dirty_log(log) }?;
             holding.log = Some(started);
             Ok(())
         })
@@ -78,7 +82,6 @@ impl Attachment {
     pub fn take_dirty_pages(&self, set: &mut DirtyPages) -> Result<(), LogError> {
         let Log { bitmap, len } = self.lease.with_holding(|holding| holding.log().cloned())?;
         // SAFETY: the owner has lent the bitmap to the device for as long as there is a log.
-        #[allow(unsafe_code, reason = "the owner says where its bitmap is by address")]
         let taken = unsafe { set.take_lent(&bitmap.memory, bitmap.offset, len) };
         taken.map_err(|_| LogError::NotMapped)?;
         // Beyond these pages there is no log.
@@ -147,7 +150,6 @@ impl Log {
                 return;
             }
             // SAFETY: as for `take_dirty_pages`. The byte lies in the bitmap, which lies in the memory.
-            #[allow(unsafe_code, reason = "the owner says where its bitmap is by address")]
             let _ = unsafe { memory.set_lent_bits(offset + place, 1 << (page % 8)) };
         }
     }

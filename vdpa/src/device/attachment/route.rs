@@ -58,7 +58,7 @@ impl Route {
                 domain.enter().map_err(AttachError::Device)?;
                 Ok(Self::Domain(domain))
             }
-            (None, Trust::UnsafeNoIommu) => Ok(Self::Identity),
+            (None, Trust::NoIommu(_)) => Ok(Self::Identity),
             (None, Trust::Isolated) => Err(AttachError::NoIsolation),
         }
     }

@@ -77,7 +77,8 @@ impl WholeMap for Ops {
     }
 }
 
-impl VdpaOps for Ops {
+// SAFETY: it touches what it is told to, and no other memory.
+unsafe impl VdpaOps for Ops {
     fn device_id(&self) -> u32 {
         self.0.device_type
     }
@@ -177,7 +178,7 @@ impl VdpaOps for Ops {
         })
     }
 
-    fn start_dirty_log(&self, log: DirtyLog) -> Result<(), OpError> {
+    unsafe fn start_dirty_log(&self, log: DirtyLog) -> Result<(), OpError> {
         let DirtyLog { base, len } = log;
         self.0.step(format!("start_dirty_log({base:#x}, {len})"))?;
         self.0.state.lock().dirty_log = Some(log);
@@ -265,7 +266,7 @@ impl VdpaOps for Ops {
         Ok(())
     }
 
-    fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError> {
+    unsafe fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError> {
         self.0.step(format!("set_queue_address({queue})"))?;
         let mut fake = self.0.state.lock();
         let setup = &mut fake.queues[usize::from(queue)];

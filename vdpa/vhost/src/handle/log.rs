@@ -24,7 +24,9 @@ impl VhostHandle {
     /// not start with a page or reaches beyond the last address; [`VhostError::NotReachable`], if it is not mapped like
     /// that; whatever the device answers.
     pub async fn start_log(&self, log: DirtyLog) -> Result<(), VhostError> {
-        Ok(self.attachment()?.start_dirty_log(log).await?)
+        let attachment = self.attachment()?;
+        // SAFETY: the client has mapped the bitmap: memory that is open, or that it vouches for.
+        Ok(unsafe { attachment.start_dirty_log(log) }.await?)
     }
 
     /// Ends the log. Afterwards the device writes the bitmap no more.

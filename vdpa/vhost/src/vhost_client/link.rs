@@ -49,7 +49,8 @@ impl Link {
     }
 }
 
-impl MapTarget for Link {
+// SAFETY: each call is a request about the device that the handle leads to.
+unsafe impl MapTarget for Link {
     fn addressing(&self) -> Addressing {
         self.addressing
     }

@@ -90,7 +90,8 @@ fn abilities(handle: &VhostHandle, backend: BackendFeatures) -> Abilities {
     abilities
 }
 
-impl Transport for ClientTransport {
+// SAFETY: each call is a request, which the other side carries out.
+unsafe impl Transport for ClientTransport {
     fn node(&self) -> &Arc<Node> {
         &self.node
     }
@@ -187,7 +188,7 @@ impl Transport for ClientTransport {
         Ok(self.handle()?.set_vring_num(queue, size)?)
     }
 
-    fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError> {
+    unsafe fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError> {
         Ok(self.handle()?.set_vring_addr(queue, address)?)
     }
 

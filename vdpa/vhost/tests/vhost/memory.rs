@@ -339,7 +339,8 @@ fn settling_waits_for_the_device() {
 fn where_nobody_translates_memory_is_mapped_where_it_lies() {
     let world = World::with(Traits::default());
     let handle = world.owner_with(OpenOptions {
-        trust: Trust::UnsafeNoIommu,
+        // SAFETY: the client's rings are of memory of its own.
+        trust: unsafe { Trust::unsafe_no_iommu() },
         ..OpenOptions::default()
     });
     let memory = world.memory(4096);

@@ -108,7 +108,8 @@ fn a_device_that_nothing_isolates_is_refused_unless_asked_for_by_name() {
     let refused = world.open_with(OpenOptions::default());
     assert_eq!(refused.unwrap_err(), VhostError::NotIsolated);
     let options = OpenOptions {
-        trust: Trust::UnsafeNoIommu,
+        // SAFETY: the client's rings are of memory of its own.
+        trust: unsafe { Trust::unsafe_no_iommu() },
         ..OpenOptions::default()
     };
     drop(world.open_with(options).unwrap());

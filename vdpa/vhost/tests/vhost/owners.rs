@@ -8,10 +8,12 @@ use vdpa::dma::{Isolation, Owner, Trust};
 use vdpa::iotlb::{IovaRange, Permission};
 use vdpa::ops::{QueueAddress, QueueState};
 use vdpa::testing::{FakeIommu, FakePlatform, Traits, Translation};
-use vhost_vdpa::{OpenOptions, VhostError, VhostHandle, VhostVdpa};
+use vhost_vdpa::{IotlbMessage, OpenOptions, VhostError, VhostHandle, VhostVdpa};
 use virtio_bus::VirtioBus;
 use virtio_bus::virtio_vdpa::VirtioVdpa;
-use virtq::{Arena, DeviceHold, DmaAddr, DmaAllocator, DmaBuffer, Queue, QueueConfig};
+use virtq::{
+    Arena, DeviceHold, DeviceMemory, DmaAddr, DmaAllocator, DmaBuffer, Queue, QueueConfig,
+};
 use virtq::{Event, Notify, RingFeatures, Writable};
 
 use crate::world::{
@@ -175,13 +177,23 @@ async fn run_queue<T: virtq::Chain>(
 fn a_queue_goes_on_where_it_stood_and_nothing_is_lost_or_doubled() {
     let world = World::with(Traits::default());
     let handle = world.owner_with(OpenOptions {
-        trust: Trust::UnsafeNoIommu,
+        // SAFETY: the client has a queue of its own, and nothing else.
+        trust: unsafe { Trust::unsafe_no_iommu() },
         ..OpenOptions::default()
     });
     // Nobody translates, so the arena is mapped where it lies.
     let memory = world.memory(16 * 4096);
     let address = memory.platform_addr().unwrap();
-    handle.message(update(&memory, address.0)).unwrap();
+    let mapping = IotlbMessage::Update {
+        asid: 0,
+        iova: address.0,
+        size: memory.len(),
+        // SAFETY: the device works on the queue below.
+        memory: unsafe { DeviceMemory::lent(&memory) },
+        offset: 0,
+        permission: Permission::all(),
+    };
+    handle.message(mapping).unwrap();
     let arena: Arc<dyn DmaAllocator> = Arena::new(memory, DmaAddr(address.0)).unwrap();
     let config = QueueConfig {
         size: 8,

@@ -183,7 +183,8 @@ fn what_the_platform_translates_survives_a_reset() {
         ..Traits::default()
     });
     let options = vhost_vdpa::OpenOptions {
-        trust: vdpa::dma::Trust::UnsafeNoIommu,
+        // SAFETY: the client's rings are of memory of its own.
+        trust: unsafe { vdpa::dma::Trust::unsafe_no_iommu() },
         ..Default::default()
     };
     let handle = world.open_with(options).unwrap();

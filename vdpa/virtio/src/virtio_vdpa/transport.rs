@@ -25,7 +25,7 @@ impl VdpaTransport {
     pub(super) async fn open(device: &Arc<VdpaDevice>) -> Result<Arc<Self>, OpError> {
         device.reset().await?;
         // The kernel trusts its drivers, whatever stands between the device and the memory.
-        let attachment = device.attach(Owner::Kernel, Trust::UnsafeNoIommu);
+        let attachment = device.attach(Owner::Kernel, Trust::Isolated);
         let attachment = attachment.map_err(|error| {
             log::warn!("{}: {error}", device.node().path());
             match error {
@@ -40,7 +40,8 @@ impl VdpaTransport {
     }
 }
 
-impl Transport for VdpaTransport {
+// SAFETY: each call is the device's.
+unsafe impl Transport for VdpaTransport {
     fn node(&self) -> &Arc<Node> {
         self.device.node()
     }
@@ -135,8 +136,9 @@ impl Transport for VdpaTransport {
         self.device.set_queue_size(queue, size)
     }
 
-    fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError> {
-        self.device.set_queue_address(queue, address)
+    unsafe fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError> {
+        // SAFETY: the caller vouches for the rings, and the device is this transport's.
+        unsafe { self.device.set_queue_address(queue, address) }
     }
 
     fn set_queue_state(&self, queue: u16, state: QueueState) -> Result<(), OpError> {

@@ -332,7 +332,8 @@ fn a_fake_without_queue_states_works_over_vhost() {
         let refused = w.vhost.open("vhost-vdpa-0", OpenOptions::default()).await;
         assert!(refused.is_err(), "nothing isolates the device");
         let options = OpenOptions {
-            trust: vdpa::dma::Trust::UnsafeNoIommu,
+            // SAFETY: the client's rings are of memory of its own.
+            trust: unsafe { vdpa::dma::Trust::unsafe_no_iommu() },
             ..OpenOptions::default()
         };
         let handle = w.vhost.open("vhost-vdpa-0", options).await.unwrap();

@@ -220,7 +220,8 @@ impl FakeMemory {
     }
 }
 
-impl Mmio for FakeMemory {
+// SAFETY: accesses go to fakes.
+unsafe impl Mmio for FakeMemory {
     fn len(&self) -> u64 {
         1 << 48
     }
@@ -238,19 +239,19 @@ impl Mmio for FakeMemory {
         self.read(offset, 4)
     }
 
-    fn write8(&self, offset: u64, value: u8) {
+    unsafe fn write8(&self, offset: u64, value: u8) {
         self.write(offset, 1, u32::from(value));
     }
 
-    fn write16(&self, offset: u64, value: u16) {
+    unsafe fn write16(&self, offset: u64, value: u16) {
         self.write(offset, 2, u32::from(value));
     }
 
-    fn write32(&self, offset: u64, value: u32) {
+    unsafe fn write32(&self, offset: u64, value: u32) {
         self.write(offset, 4, value);
     }
 
-    fn doorbell(&self, offset: u64, index: u16, _: NotifyFormat) -> Option<Doorbell> {
+    unsafe fn doorbell(&self, offset: u64, index: u16, _: NotifyFormat) -> Option<Doorbell> {
         let (function, bar, offset) = self.0.resolve(offset)?;
         function.model()?.doorbell(bar, offset, index)
     }
