@@ -25,13 +25,9 @@ use crate::acpi::Acpi;
 use crate::address_space;
 use crate::clients::Clients;
 use crate::data_paths::{DataPaths, QemuParent};
-use crate::memory::heap;
 
 /// How long the devices may take to come to rest when the machine ends.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
-
-/// What part of all memory simulated disks may have together, as its denominator.
-const SIMULATED_DISKS_PART: u64 = 4;
 
 /// The buses with their drivers, and the devices that are ready for use.
 #[derive(Debug)]
@@ -89,9 +85,8 @@ impl Devices {
 
     /// Lets users of management make simulated devices.
     async fn offer_simulators(&self) {
-        let disks = heap::figures().total / SIMULATED_DISKS_PART;
         let nets = SimNets::new(&self.root, &self.platform);
-        let disks = SimBlks::new(&self.root, &self.platform, disks);
+        let disks = SimBlks::new(&self.root, &self.platform);
         let simulators: [Arc<dyn ManagementDevice>; 2] = [nets, disks];
         for simulator in simulators {
             if let Err(error) = self.management.register(simulator).await {

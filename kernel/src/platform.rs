@@ -11,6 +11,7 @@ use virtq::DmaAllocator;
 
 use crate::interrupts::vectors::DeviceVector;
 use crate::memory::dma::HeapDma;
+use crate::memory::heap;
 use crate::memory::mmio::Registers;
 use crate::task;
 use crate::time::clock;
@@ -41,6 +42,10 @@ unsafe impl Platform for KernelPlatform {
 
     fn allocate_vector(&self, handler: Callback) -> Result<Box<dyn InterruptVector>, NoVector> {
         Ok(Box::new(DeviceVector::allocate(handler)?))
+    }
+
+    fn memory_left(&self) -> u64 {
+        heap::figures().left_for_simulators()
     }
 
     fn now(&self) -> Duration {

@@ -124,6 +124,12 @@ pub unsafe trait Platform: Debug + Send + Sync {
     /// [`NoVector`], if none is free.
     fn allocate_vector(&self, handler: Callback) -> Result<Box<dyn InterruptVector>, NoVector>;
 
+    /// How many bytes simulated devices may still take: the budget that all of them draw on. The rest of what is
+    /// free is for those who cannot do without.
+    fn memory_left(&self) -> u64 {
+        u64::MAX
+    }
+
     /// The time since some fixed moment; it never goes back.
     fn now(&self) -> Duration;
 

@@ -1,6 +1,8 @@
 //! An answer before it is sent: status, headers and where its bytes come from.
 
+use alloc::boxed::Box;
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Display;
@@ -9,8 +11,9 @@ use web::http::refusal::Refusal;
 use web::listing;
 
 use crate::download::Download;
+use crate::files::Files;
 
-const HTML: &str = "text/html; charset=utf-8";
+pub(crate) const HTML: &str = "text/html; charset=utf-8";
 pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 
 /// An answer.
@@ -32,15 +35,19 @@ pub(crate) enum Payload {
     Text(String),
     /// From the disk.
     Download(Download),
-    /// From nowhere: only the length is told, as for `HEAD`.
-    Length(u64),
+    /// Made while it is sent.
+    Listing(Box<listing::Page>, Rc<Files>),
+    /// From nowhere: only the length is told, if it is known, as for `HEAD`.
+    Length(Option<u64>),
 }
 
 impl Payload {
-    pub(crate) fn length(&self) -> u64 {
+    /// The number of bytes, if it is known.
+    pub(crate) fn length(&self) -> Option<u64> {
         match self {
-            Self::Text(text) => u64::try_from(text.len()).unwrap_or(u64::MAX),
-            Self::Download(download) => download.length(),
+            Self::Text(text) => u64::try_from(text.len()).ok(),
+            Self::Download(download) => Some(download.length()),
+            Self::Listing(..) => None,
             Self::Length(length) => *length,
         }
     }
@@ -74,6 +81,14 @@ impl Answer {
     /// A request that was not read to its end.
     pub(crate) fn refused(refusal: Refusal) -> Self {
         Self::text(refusal.status(), TEXT, format!("{refusal}\n")).uncached()
+    }
+
+    /// Others have the memory that the answer needs.
+    pub(crate) fn busy() -> Self {
+        let text = "there is not enough memory for the answer at the moment\n";
+        Self::text(503, TEXT, text.to_string())
+            .uncached()
+            .with_header("Retry-After", "1")
     }
 
     /// The client's copy is good.

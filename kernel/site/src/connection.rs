@@ -2,14 +2,14 @@
 //!
 //! Each task has one socket, so the number of tasks is the number of connections that can be open at
 //! once; further ones are refused until one ends. Nobody keeps a connection without using it: every
-//! step has its time limit.
+//! step has its time limit. The buffers are taken at the start, as many as there is memory for.
 
-use alloc::vec;
+use alloc::vec::Vec;
 
 use embassy_net::tcp::{self, TcpSocket};
 use embassy_time::{Duration, Instant, TimeoutError, with_deadline, with_timeout};
-use log::debug;
-use web::http::head::{Head, Persistence};
+use log::{debug, warn};
+use web::http::head::{Head, Persistence, Version};
 use web::http::reader::{self, Body, Reader};
 use web::http::refusal::Refusal;
 use web::http::response;
@@ -18,14 +18,14 @@ use crate::answer::Answer;
 use crate::sending;
 use crate::site::Site;
 
-/// How many connections can be open at once. The stack needs some sockets itself.
+/// How many connections can be open at once, if there is memory for them. The stack needs some sockets itself.
 pub(crate) const CONNECTIONS: usize = kernel::SOCKETS - 8;
-
-/// With more connections open than this, each is closed after its answer.
-const KEPT_ALIVE: usize = CONNECTIONS / 2;
 
 const RECEIVE_BYTES: usize = 4 * 1024;
 const SEND_BYTES: usize = 32 * 1024;
+/// What a connection takes from the start, with its task.
+pub(crate) const CONNECTION_BYTES: usize =
+    RECEIVE_BYTES + SEND_BYTES + reader::BUFFER_BYTES + 8 * 1024;
 
 /// How long a client may be silent before its first request and between two.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -62,9 +62,14 @@ enum Awaited {
 
 /// Accepts one connection after the other and answers their requests.
 pub(crate) async fn serve(site: &'static Site, port: u16) {
-    let mut receive = vec![0; RECEIVE_BYTES];
-    let mut send = vec![0; SEND_BYTES];
-    let mut requests = vec![0; reader::BUFFER_BYTES];
+    let (Some(mut receive), Some(mut send), Some(mut requests)) = (
+        buffer(RECEIVE_BYTES),
+        buffer(SEND_BYTES),
+        buffer(reader::BUFFER_BYTES),
+    ) else {
+        warn!("site: no memory for one of the connections");
+        return;
+    };
     loop {
         let mut socket = TcpSocket::new(site.stack, &mut receive, &mut send);
         if let Err(error) = socket.accept(port).await {
@@ -87,6 +92,13 @@ pub(crate) async fn serve(site: &'static Site, port: u16) {
         // What is still to be sent, the end of the connection with it.
         let _ = with_timeout(LINGER, socket.flush()).await;
     }
+}
+
+fn buffer(length: usize) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(length).ok()?;
+    bytes.resize(length, 0);
+    Some(bytes)
 }
 
 /// Answers the requests of one connection.
@@ -113,13 +125,15 @@ async fn converse(
             Err(refusal) => return refuse(site, socket, refusal).await,
         };
         let answer = site.answer(&head, bytes).await;
-        let persistence = if bytes.is_some() && site.counters.open.get() <= KEPT_ALIVE {
+        // With more than half of all connections open, each is closed after its answer.
+        let kept = site.counters.open.get() <= site.shares.connections.div_ceil(2);
+        let persistence = if bytes.is_some() && kept {
             head.persistence()
         } else {
             Persistence::Close
         };
-        sending::send(site, socket, answer, persistence).await?;
-        if persistence == Persistence::Close {
+        let sent = sending::send(site, socket, answer, head.version, persistence);
+        if sent.await? == Persistence::Close {
             return Ok(());
         }
         reader.next();
@@ -179,7 +193,9 @@ async fn await_body(
 /// The one answer to a request that is not read to its end.
 async fn refuse(site: &Site, socket: &mut TcpSocket<'_>, refusal: Refusal) -> Result<(), Broken> {
     debug!("site: refused: {refusal}");
-    sending::send(site, socket, Answer::refused(refusal), Persistence::Close).await
+    let answer = Answer::refused(refusal);
+    sending::send(site, socket, answer, Version::Http10, Persistence::Close).await?;
+    Ok(())
 }
 
 /// Ends the connection on this side, and reads until the other side ends it, so that its last answer is not lost

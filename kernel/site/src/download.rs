@@ -17,9 +17,6 @@ use crate::connection::Broken;
 use crate::files::Files;
 use crate::sending;
 
-/// How much is read at once. Two such buffers are in use per download.
-const PIECE_BYTES: usize = 64 * 1024;
-
 /// Why a file could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ReadError {
@@ -49,6 +46,7 @@ impl Download {
         files: Rc<Files>,
         file: File,
         range: Range<u64>,
+        piece: usize,
     ) -> Result<Self, ReadError> {
         let length = range.end.saturating_sub(range.start);
         files.volume.check(&file).await?;
@@ -57,6 +55,7 @@ impl Download {
             file,
             range,
             extents: Vec::new(),
+            piece,
             spare: None,
         };
         let first = reader.next().await?;
@@ -109,6 +108,8 @@ struct Reader {
     range: Range<u64>,
     /// Where the bytes at its start lie, and some that follow.
     extents: Vec<Extent>,
+    /// How much is read at once, in bytes. Two such buffers are in use.
+    piece: usize,
     /// A buffer that is not in use.
     spare: Option<DmaBuffer>,
 }
@@ -146,7 +147,7 @@ impl Reader {
 
     fn known_piece(&self) -> Option<Piece> {
         let disk = &self.files.disk;
-        let (block, limit) = (disk.block_size(), PIECE_BYTES.min(disk.max_transfer()));
+        let (block, limit) = (disk.block_size(), self.piece.min(disk.max_transfer()));
         self.extents
             .iter()
             .find_map(|extent| first_piece(extent, &self.range, block, limit))

@@ -22,7 +22,7 @@ pub(crate) async fn status(site: &Site) -> Status {
                 reason: reason.to_string(),
             },
         },
-        http: site.counters.http(),
+        http: site.counters.http(site.shares.connections),
         vdpa: vdpa(site).await,
         devices: site
             .system
@@ -39,6 +39,7 @@ fn memory(site: &Site) -> Memory {
     Memory {
         used: figures.used,
         total: figures.total,
+        left: figures.left_for_simulators(),
     }
 }
 

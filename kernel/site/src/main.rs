@@ -26,7 +26,6 @@ use alloc::format;
 use kernel::System;
 use log::{info, warn};
 
-use crate::connection::CONNECTIONS;
 use crate::files::Files;
 use crate::site::Site;
 
@@ -41,7 +40,7 @@ async fn main(system: System) -> Result<(), kernel::NetworkError> {
     let port = port(&system);
     // The site lives as long as the machine: every connection's task refers to it.
     let site: &'static Site = Box::leak(Box::new(Site::new(system.clone(), stack, files)));
-    for number in 0..CONNECTIONS {
+    for number in 0..site.shares.connections {
         system.spawn(&format!("http{number}"), connection::serve(site, port));
     }
     stack.wait_config_up().await;

@@ -1,8 +1,10 @@
 //! Sends an answer over a connection.
 
+use alloc::format;
+
 use embassy_net::tcp::TcpSocket;
 use embassy_time::{Duration, with_timeout};
-use web::http::head::Persistence;
+use web::http::head::{Persistence, Version};
 use web::http::response::{self, Extent};
 
 use crate::answer::{Answer, Content, Payload};
@@ -14,13 +16,29 @@ const SLOWEST_BYTES_PER_SECOND: usize = 1024;
 /// How long it may stand still besides.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Sends an answer.
+/// A text that is longer counts in the memory that all of them share.
+const LONG_TEXT: usize = 12 * 1024;
+
+/// Sends an answer to a client of this version, and returns what becomes of the connection.
 pub(crate) async fn send(
     site: &Site,
     socket: &mut TcpSocket<'_>,
-    answer: Answer,
-    persistence: Persistence,
-) -> Result<(), Broken> {
+    mut answer: Answer,
+    version: Version,
+    mut persistence: Persistence,
+) -> Result<Persistence, Broken> {
+    let mut part = None;
+    if let Some(Content {
+        payload: Payload::Text(text),
+        ..
+    }) = &answer.content
+        && text.len() > LONG_TEXT
+    {
+        part = site.pages.take(text.capacity());
+        if part.is_none() {
+            answer = Answer::busy();
+        }
+    }
     let Answer {
         status,
         headers,
@@ -31,9 +49,17 @@ pub(crate) async fn send(
         .as_ref()
         .map(|content| ("Content-Type", content.media_type));
     let extent = match &content {
-        Some(content) => Extent::Length(content.payload.length()),
         None => Extent::Nowhere,
+        Some(content) => match (content.payload.length(), &content.payload) {
+            (Some(length), _) => Extent::Length(length),
+            (None, Payload::Length(_)) => Extent::Head,
+            (None, _) if version >= Version::Http11 => Extent::Chunks,
+            (None, _) => Extent::Connection,
+        },
     };
+    if extent == Extent::Connection {
+        persistence = Persistence::Close;
+    }
     let head = response::head(
         status,
         media_type.into_iter().chain(fields),
@@ -43,15 +69,17 @@ pub(crate) async fn send(
     write_all(socket, head.as_bytes()).await?;
     drop(head);
     if let Some(Content { payload, .. }) = content {
-        send_body(site, socket, payload).await?;
+        send_body(site, socket, payload, extent).await?;
     }
-    Ok(())
+    drop(part);
+    Ok(persistence)
 }
 
 async fn send_body(
     site: &Site,
     socket: &mut TcpSocket<'_>,
     payload: Payload,
+    extent: Extent,
 ) -> Result<(), Broken> {
     match payload {
         Payload::Text(text) => {
@@ -63,6 +91,23 @@ async fn send_body(
             download
                 .send(socket, |bytes| site.counters.count_sent(bytes))
                 .await
+        }
+        Payload::Listing(mut page, files) => {
+            while let Some(piece) = page.next(&files.volume).await {
+                if extent == Extent::Chunks {
+                    let size = format!("{:x}\r\n", piece.len());
+                    write_all(socket, size.as_bytes()).await?;
+                }
+                write_all(socket, piece.as_bytes()).await?;
+                site.counters.count_sent(piece.len());
+                if extent == Extent::Chunks {
+                    write_all(socket, b"\r\n").await?;
+                }
+            }
+            match extent {
+                Extent::Chunks => write_all(socket, response::LAST_CHUNK.as_bytes()).await,
+                _ => Ok(()),
+            }
         }
         Payload::Length(_) => Ok(()),
     }

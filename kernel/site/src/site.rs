@@ -1,10 +1,12 @@
 //! What every connection shares: the files, the network, the counters, and which request gets what.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use core::cell::{Cell, RefCell};
 
+use drivers::blk::BlkError;
 use embassy_net::Stack;
 use kernel::System;
 use log::{info, warn};
@@ -17,11 +19,12 @@ use web::listing;
 use web::page;
 use web::path::{PathError, Target};
 use web::range::Selection;
+use web::shares::{Pool, Shares};
 use web::status::Http;
 use web::volume::{Directory, File, Found, VolumeError};
 
-use crate::answer::{Answer, Payload};
-use crate::connection::CONNECTIONS;
+use crate::answer::{Answer, HTML, Payload};
+use crate::connection::{CONNECTION_BYTES, CONNECTIONS};
 use crate::download::{Download, ReadError};
 use crate::files::{Files, NoFiles};
 use crate::{inventory, management};
@@ -42,6 +45,10 @@ pub(crate) struct Site {
     pub(crate) stack: Stack<'static>,
     files: RefCell<Result<Rc<Files>, NoFiles>>,
     pub(crate) counters: Counters,
+    /// How memory is divided.
+    pub(crate) shares: Shares,
+    /// What long pages may take together.
+    pub(crate) pages: Rc<Pool>,
 }
 
 /// What the server counts. All connections run on one processor.
@@ -58,11 +65,11 @@ impl Counters {
         self.sent.update(|sent| sent.saturating_add(bytes));
     }
 
-    pub(crate) fn http(&self) -> Http {
+    pub(crate) fn http(&self, limit: usize) -> Http {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         Http {
             open: count(self.open.get()),
-            limit: count(CONNECTIONS),
+            limit: count(limit),
             requests: self.requests.get(),
             sent: self.sent.get(),
         }
@@ -75,7 +82,11 @@ impl Site {
         stack: Stack<'static>,
         files: Result<Files, NoFiles>,
     ) -> Self {
+        let free = system.memory().free();
+        let shares = Shares::of(free, CONNECTIONS, CONNECTION_BYTES);
         Self {
+            pages: Pool::new(shares.pages),
+            shares,
             system,
             stack,
             files: RefCell::new(files.map(Rc::new)),
@@ -115,6 +126,9 @@ impl Site {
             target::Target::Tunnel => return not_allowed(),
         };
         if let Some(path) = management::path(path) {
+            if matches!(request.method, "GET" | "HEAD") && !self.has_room_for_devices() {
+                return Answer::busy();
+            }
             return management::answer(self, request, path, body).await;
         }
         if body.is_none() {
@@ -130,6 +144,7 @@ impl Site {
 
     async fn get(&self, request: &Head<'_>, path: &str, query: &str) -> Answer {
         match path {
+            "/" | "/api/status" if !self.has_room_for_devices() => Answer::busy(),
             "/" => Answer::html(200, page::front(&inventory::status(self).await)).uncached(),
             "/api/status" => self.status_json().await,
             FILES => Answer::redirect(&format!("{FILES}/")),
@@ -141,6 +156,15 @@ impl Site {
                 None => Answer::message(404, "Not found", &format!("There is nothing at {path}")),
             },
         }
+    }
+
+    /// Whether there is memory to say something about all devices at once. It is never held while somebody waits.
+    pub(crate) fn has_room_for_devices(&self) -> bool {
+        const DEVICE_BYTES: u64 = 16 * 1024;
+        const BESIDES: u64 = 128 * 1024;
+        let devices = self.system.vdpa().devices().len() + self.system.pci().devices().len();
+        let devices = u64::try_from(devices).unwrap_or(u64::MAX);
+        devices.saturating_mul(DEVICE_BYTES).saturating_add(BESIDES) < self.system.memory().free()
     }
 
     async fn status_json(&self) -> Answer {
@@ -175,66 +199,78 @@ impl Site {
                 Answer::redirect(&format!("{FILES}{target}/{query}"))
             }
             Found::Directory(directory) => {
-                list(&files, &target, directory, query, conditions).await
+                self.list(&files, target, directory, query, conditions)
+                    .await
             }
             Found::File(_) if target.trailing_slash => missing(path),
             Found::File(file) => {
                 let name = target.names.last().map_or("", String::as_str);
-                send(&files, name, file, conditions).await
+                self.send(&files, name, file, conditions).await
             }
         }
     }
-}
 
-async fn list(
-    files: &Rc<Files>,
-    target: &Target,
-    directory: Directory,
-    query: &str,
-    conditions: &Conditions<'_>,
-) -> Answer {
-    if query != LIST {
-        match files.volume.find_entry(directory, INDEX).await {
-            Ok(Found::File(file)) => return send(files, INDEX, file, conditions).await,
-            Ok(Found::Directory(_)) | Err(VolumeError::NotFound) => {}
-            Err(error) => return failed(INDEX, &error.into()),
+    async fn list(
+        &self,
+        files: &Rc<Files>,
+        target: Target,
+        directory: Directory,
+        query: &str,
+        conditions: &Conditions<'_>,
+    ) -> Answer {
+        if query != LIST {
+            match files.volume.find_entry(directory, INDEX).await {
+                Ok(Found::File(file)) => return self.send(files, INDEX, file, conditions).await,
+                Ok(Found::Directory(_)) | Err(VolumeError::NotFound) => {}
+                Err(error) => return failed(INDEX, &error.into()),
+            }
         }
+        let page = match files.volume.list(directory, self.shares.listing).await {
+            Ok(Some(listing)) => listing::Page::sorted(FILES, target, listing),
+            Ok(None) => listing::Page::unsorted(FILES, target, directory),
+            Err(error) => return failed("the directory", &error.into()),
+        };
+        let payload = Payload::Listing(Box::new(page), Rc::clone(files));
+        Answer::new(200, HTML, payload).uncached()
     }
-    match files.volume.list(directory).await {
-        Ok(listing) => Answer::html(200, listing::directory(FILES, target, &listing)).uncached(),
-        Err(error) => failed("the directory", &error.into()),
-    }
-}
 
-/// A file, or the part of it that was asked for (RFC 9110, 13 and 14).
-async fn send(files: &Rc<Files>, name: &str, file: File, conditions: &Conditions<'_>) -> Answer {
-    let length = file.length;
-    let version = Version::new(length, file.modified);
-    let (status, range) = match conditions.apply(&version, length) {
-        Verdict::NotModified => return versioned(Answer::not_modified(), &version),
-        Verdict::Send(Selection::Whole) => (200, 0..length),
-        Verdict::Send(Selection::Part(range)) => (206, range),
-        Verdict::Send(Selection::Unsatisfiable) => {
-            let sentence = format!("The file has {length} bytes");
-            return Answer::message(416, "Range not satisfiable", &sentence)
-                .with_header("Content-Range", &format!("bytes */{length}"));
+    /// A file, or the part of it that was asked for (RFC 9110, 13 and 14).
+    async fn send(
+        &self,
+        files: &Rc<Files>,
+        name: &str,
+        file: File,
+        conditions: &Conditions<'_>,
+    ) -> Answer {
+        let length = file.length;
+        let version = Version::new(length, file.modified);
+        let (status, range) = match conditions.apply(&version, length) {
+            Verdict::NotModified => return versioned(Answer::not_modified(), &version),
+            Verdict::Send(Selection::Whole) => (200, 0..length),
+            Verdict::Send(Selection::Part(range)) => (206, range),
+            Verdict::Send(Selection::Unsatisfiable) => {
+                let sentence = format!("The file has {length} bytes");
+                return Answer::message(416, "Range not satisfiable", &sentence)
+                    .with_header("Content-Range", &format!("bytes */{length}"));
+            }
+        };
+        let part = format!(
+            "bytes {}-{}/{length}",
+            range.start,
+            range.end.saturating_sub(1)
+        );
+        let download = match Download::start(Rc::clone(files), file, range, self.shares.piece).await
+        {
+            Ok(download) => download,
+            Err(error) => return failed(name, &error),
+        };
+        let answer = Answer::new(status, content_type::of(name), Payload::Download(download));
+        let answer = versioned(answer, &version).with_header("Accept-Ranges", "bytes");
+        if status == 206 {
+            answer.with_header("Content-Range", &part)
+        } else {
+            answer
         }
-    };
-    let part = format!(
-        "bytes {}-{}/{length}",
-        range.start,
-        range.end.saturating_sub(1)
-    );
-    let download = match Download::start(Rc::clone(files), file, range).await {
-        Ok(download) => download,
-        Err(error) => return failed(name, &error),
-    };
-    let answer = Answer::new(status, content_type::of(name), Payload::Download(download));
-    let answer = versioned(answer, &version).with_header("Accept-Ranges", "bytes");
-    if status == 206 {
-        answer.with_header("Content-Range", &part)
-    } else {
-        answer
     }
 }
 
@@ -260,6 +296,7 @@ fn missing(path: &str) -> Answer {
 /// What is damaged is told to the client alone, which can ask for it as often as it likes.
 fn failed(what: &str, error: &ReadError) -> Answer {
     match error {
+        ReadError::Disk(BlkError::OutOfMemory) => Answer::busy(),
         ReadError::Disk(_) | ReadError::Volume(VolumeError::Disk) => {
             warn!("site: {what}: {error}");
             Answer::message(503, "The disk does not answer", error)

@@ -7,7 +7,9 @@ use core::ptr::NonNull;
 
 use virtq::{DmaAddr, DmaAllocator, DmaBlock, DmaError};
 
-/// The heap, for devices.
+use super::heap;
+
+/// The heap, for devices, as far as it can spare the memory.
 #[derive(Debug)]
 pub(crate) struct HeapDma;
 
@@ -17,6 +19,9 @@ unsafe impl DmaAllocator for HeapDma {
     fn allocate(&self, layout: Layout) -> Result<DmaBlock, DmaError> {
         if layout.size() == 0 {
             return Err(DmaError::BadSize);
+        }
+        if layout.size() as u64 > heap::figures().left_for_devices() {
+            return Err(DmaError::OutOfMemory);
         }
         // SAFETY: the layout is not empty.
         let block = unsafe { alloc_zeroed(layout) };

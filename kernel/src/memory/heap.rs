@@ -1,4 +1,8 @@
 //! The heap, on all free memory. It is also where page tables and memory for devices come from.
+//!
+//! What runs out of memory in the middle of something ends the machine, so a part of it is kept for those that cannot
+//! do without. Whoever can be refused is refused before: devices, and simulated ones earlier than those that the
+//! machine has.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ops::Range;
@@ -35,6 +39,29 @@ pub struct MemoryFigures {
     pub total: u64,
     /// What is in use, with the losses to alignment.
     pub used: u64,
+}
+
+/// The part that is kept from devices, as its denominator. It is kept from simulated devices twice.
+const KEPT_PART: u64 = 8;
+
+impl MemoryFigures {
+    /// What is free.
+    #[must_use]
+    pub fn free(&self) -> u64 {
+        self.total.saturating_sub(self.used)
+    }
+
+    /// What devices can still have.
+    #[must_use]
+    pub fn left_for_devices(&self) -> u64 {
+        self.free().saturating_sub(self.total / KEPT_PART)
+    }
+
+    /// What simulated devices can still have.
+    #[must_use]
+    pub fn left_for_simulators(&self) -> u64 {
+        self.free().saturating_sub(2 * (self.total / KEPT_PART))
+    }
 }
 
 /// Adds memory to the heap. Of the regions the last one is used up first.

@@ -81,8 +81,11 @@ pub trait Settings: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
     /// There is not enough memory for it.
-    #[error("there is not enough memory for the device")]
-    OutOfMemory,
+    #[error("there is not enough memory for the device, {} KiB are left", left / 1024)]
+    OutOfMemory {
+        /// How many bytes devices can still have.
+        left: u64,
+    },
     /// There are as many devices as it can have.
     #[error("the management device has no room for another device")]
     TooMany,
@@ -96,10 +99,11 @@ pub enum CreateError {
 }
 
 #[cfg(feature = "sim")]
-impl From<vdpa_sim::CreateError> for CreateError {
-    fn from(error: vdpa_sim::CreateError) -> Self {
+impl CreateError {
+    /// The simulator's error, when devices can still have `left` bytes.
+    pub(super) fn of_simulator(error: vdpa_sim::CreateError, left: u64) -> Self {
         match error {
-            vdpa_sim::CreateError::OutOfMemory => Self::OutOfMemory,
+            vdpa_sim::CreateError::OutOfMemory => Self::OutOfMemory { left },
             other => Self::Simulator(other),
         }
     }

@@ -23,34 +23,33 @@ const CAPACITY: u64 = 4 << 20;
 /// The block size of a disk whose user does not say, in bytes.
 const BLOCK_SIZE: u32 = 512;
 
-/// The management device of simulated disks. Each has memory of its own, which is taken when it is written.
+/// The management device of simulated disks. Each has memory of its own, which is taken when it is written. What
+/// disks may still write is no other disk's.
 pub struct SimBlks {
     handle: Handle,
     place: Place,
-    /// How many bytes all disks together may have.
-    budget: u64,
     disks: Mutex<Vec<Weak<RamDisk>>>,
 }
 
 impl SimBlks {
-    /// Disks that hang below `root` and together have at most `budget` bytes.
+    /// Disks that hang below `root`.
     #[must_use]
-    pub fn new(root: &Arc<Node>, platform: &Arc<dyn Platform>, budget: u64) -> Arc<Self> {
+    pub fn new(root: &Arc<Node>, platform: &Arc<dyn Platform>) -> Arc<Self> {
         Arc::new(Self {
             handle: Handle::named(NAME),
             place: Place::new(NAME, root, platform),
-            budget,
             disks: Mutex::default(),
         })
     }
 
     fn make(&self, attributes: &Attributes) -> Result<Product, CreateError> {
         let wanted = attributes.capacity.unwrap_or(CAPACITY / SECTOR_LEN);
-        let disk = self.disk(wanted.saturating_mul(SECTOR_LEN))?;
+        let queues = attributes.queues.unwrap_or(1);
+        let disk = self.disk(wanted.saturating_mul(SECTOR_LEN), queues)?;
         let config = SimBlkConfig {
             disk,
             block_size: attributes.block_size.unwrap_or(BLOCK_SIZE),
-            queues: attributes.queues.unwrap_or(1),
+            queues,
             access: Access::ReadWrite,
             sim: SimConfig {
                 features: attributes.device_features,
@@ -58,27 +57,33 @@ impl SimBlks {
             },
         };
         Ok(Product {
-            ops: SimBlk::new(&config, self.place.platform())?,
+            ops: SimBlk::new(&config, self.place.platform())
+                .map_err(|error| self.refused(error))?,
             config: self.place.config(),
             settings: None,
         })
     }
 
     /// Memory for a disk of so many bytes.
-    fn disk(&self, capacity: u64) -> Result<Arc<RamDisk>, CreateError> {
+    fn disk(&self, capacity: u64, queues: u16) -> Result<Arc<RamDisk>, CreateError> {
         let mut disks = self.disks.lock();
         disks.retain(|disk| disk.strong_count() > 0);
         if disks.len() >= DEVICES_MAX {
             return Err(CreateError::TooMany);
         }
         let living = disks.iter().filter_map(Weak::upgrade);
-        let taken: u64 = living.map(|disk| disk.capacity()).sum();
-        if capacity > self.budget.saturating_sub(taken) {
-            return Err(CreateError::OutOfMemory);
-        }
-        let disk = RamDisk::new(capacity, Storage::Sparse)?;
+        let promised: u64 = living.map(|disk| disk.promised()).sum();
+        self.place
+            .check_memory(queues, capacity.saturating_add(promised))?;
+        let platform = Some(Arc::clone(self.place.platform()));
+        let disk = RamDisk::within(platform, capacity, Storage::Sparse);
+        let disk = disk.map_err(|error| self.refused(error))?;
         disks.push(Arc::downgrade(&disk));
         Ok(disk)
+    }
+
+    fn refused(&self, error: vdpa_sim::CreateError) -> CreateError {
+        CreateError::of_simulator(error, self.place.platform().memory_left())
     }
 }
 
@@ -114,8 +119,6 @@ impl ManagementDevice for SimBlks {
 
 impl fmt::Debug for SimBlks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SimBlks")
-            .field("budget", &self.budget)
-            .finish_non_exhaustive()
+        f.debug_struct("SimBlks").finish_non_exhaustive()
     }
 }

@@ -59,7 +59,10 @@ impl SimNets {
             Some(peer) => Some(self.card(peer).ok_or(CreateError::NoPeer)?),
             None => None,
         };
+        let usual = SimNetConfig::default();
+        let queue_pairs = attributes.max_queue_pairs.unwrap_or(usual.queue_pairs);
         self.count()?;
+        self.place.check_memory(queue_pairs.saturating_mul(2), 0)?;
         let (wiring, far_end) = match peer {
             Some(peer) => {
                 let (near, far) = Cable::new();
@@ -67,11 +70,10 @@ impl SimNets {
             }
             None => (Wiring::Loopback, None),
         };
-        let usual = SimNetConfig::default();
         let config = SimNetConfig {
             mac: attributes.mac.unwrap_or_else(|| self.next_mac()),
             mtu: attributes.mtu.unwrap_or(usual.mtu),
-            queue_pairs: attributes.max_queue_pairs.unwrap_or(usual.queue_pairs),
+            queue_pairs,
             wiring,
             sim: SimConfig {
                 features: attributes.device_features,
@@ -79,7 +81,9 @@ impl SimNets {
             },
             ..usual
         };
-        let (card, ops) = SimNet::new(config, self.place.platform())?;
+        let platform = self.place.platform();
+        let (card, ops) = SimNet::new(config, platform)
+            .map_err(|error| CreateError::of_simulator(error, platform.memory_left()))?;
         let wires = Arc::new(Wires(card));
         self.cards.lock().push(Card {
             name: name.to_owned(),

@@ -27,7 +27,7 @@ impl Machine {
         platform.block_on(async {
             let nets = SimNets::new(&root, &shared);
             management.register(nets).await.unwrap();
-            let disks = SimBlks::new(&root, &shared, 64 << 20);
+            let disks = SimBlks::new(&root, &shared);
             management.register(disks).await.unwrap();
         });
         Self {

@@ -259,7 +259,7 @@ fn every_refusal_says_what_to_type() {
         MgmtError::TooManyQueues(3),
         MgmtError::Unsupported,
         MgmtError::Again,
-        MgmtError::Create(CreateError::OutOfMemory),
+        MgmtError::Create(CreateError::OutOfMemory { left: 0 }),
         MgmtError::Device(OpError::Timeout),
     ] {
         let subject = String::from("foo");

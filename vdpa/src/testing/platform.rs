@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::future::poll_fn;
 use core::pin::pin;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 
@@ -36,6 +36,7 @@ pub struct FakePlatform {
     vectors: Arc<Vectors>,
     clock: Arc<Mutex<Clock>>,
     tasks: Mutex<Vec<Task>>,
+    memory_left: AtomicU64,
 }
 
 #[derive(Default)]
@@ -99,6 +100,7 @@ impl FakePlatform {
             }),
             clock: Arc::default(),
             tasks: Mutex::default(),
+            memory_left: AtomicU64::new(u64::MAX),
         })
     }
 
@@ -111,6 +113,11 @@ impl FakePlatform {
     /// Puts device registers at an address.
     pub fn add_mmio(&self, base: PhysAddr, registers: Arc<dyn Mmio>) {
         self.mmio.lock().push((base, registers));
+    }
+
+    /// From now on simulated devices can have so many bytes.
+    pub fn leave_memory(&self, bytes: u64) {
+        self.memory_left.store(bytes, Ordering::Release);
     }
 
     /// From now on at most `limit` vectors can be taken at once.
@@ -244,6 +251,10 @@ unsafe impl Platform for FakePlatform {
             number,
             vectors: Arc::clone(&self.vectors),
         }))
+    }
+
+    fn memory_left(&self) -> u64 {
+        self.memory_left.load(Ordering::Acquire)
     }
 
     fn now(&self) -> Duration {

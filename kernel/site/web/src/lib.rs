@@ -23,5 +23,6 @@ pub mod page;
 pub mod path;
 pub mod pieces;
 pub mod range;
+pub mod shares;
 pub mod status;
 pub mod volume;

@@ -95,7 +95,7 @@ impl From<ToolError> for Refusal {
             ToolError::Refused(refused) => match refused.error {
                 MgmtError::NoDevice | MgmtError::NoManager | MgmtError::NoQueue { .. } => 404,
                 MgmtError::Exists | MgmtError::NotCreated | MgmtError::Again => 409,
-                MgmtError::Create(CreateError::OutOfMemory | CreateError::TooMany) => 507,
+                MgmtError::Create(CreateError::OutOfMemory { .. } | CreateError::TooMany) => 507,
                 MgmtError::Register(_) | MgmtError::Device(_) => 500,
                 _ => 400,
             },

@@ -229,7 +229,7 @@ fn what_management_refuses_has_a_status_of_its_own() {
         (MgmtError::NoDevice, 404),
         (MgmtError::Exists, 409),
         (MgmtError::MtuTooSmall, 400),
-        (MgmtError::Create(CreateError::OutOfMemory), 507),
+        (MgmtError::Create(CreateError::OutOfMemory { left: 0 }), 507),
     ] {
         let subject = String::from("foo");
         let refusal = Refusal::from(ToolError::from(Refused { subject, error }));

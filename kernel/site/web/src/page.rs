@@ -44,17 +44,25 @@ pub fn front(status: &Status) -> String {
 /// A whole HTML document around `body`.
 pub(crate) fn document(title: &str, body: impl FnOnce(&mut String) -> fmt::Result) -> String {
     written(|page| {
-        write!(
-            page,
-            "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+        begin(page, title)?;
+        body(page)?;
+        page.write_str(END)
+    })
+}
+
+/// What ends a document.
+pub(crate) const END: &str = "</body></html>\n";
+
+/// Begins a document.
+pub(crate) fn begin(page: &mut String, title: &str) -> fmt::Result {
+    write!(
+        page,
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
              <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
              <meta name=\"color-scheme\" content=\"light dark\">\
              <title>{}</title><link rel=\"icon\" href=\"{ICON}\"><style>{STYLE}</style></head><body>",
-            Html(title)
-        )?;
-        body(page)?;
-        page.write_str("</body></html>\n")
-    })
+        Html(title)
+    )
 }
 
 /// What `write` wrote.

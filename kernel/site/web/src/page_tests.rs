@@ -103,6 +103,7 @@ fn status() -> Status {
         memory: Memory {
             used: 9 << 20,
             total: 256 << 20,
+            left: 64 << 20,
         },
         network: Some(Network {
             address: "10.0.2.15/24".into(),

@@ -48,6 +48,8 @@ pub struct Memory {
     pub used: u64,
     /// All there is.
     pub total: u64,
+    /// What simulated devices can still have.
+    pub left: u64,
 }
 
 /// The address of this machine.

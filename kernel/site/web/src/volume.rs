@@ -291,20 +291,28 @@ impl<D: BlockDevice> Volume<D> {
         Ok(None)
     }
 
-    /// The entries of a directory, directories first, each kind by name.
+    /// The entries of a directory, directories first, each kind by name. `None`, if they take more than `memory`
+    /// bytes: then [`next_entry`](Self::next_entry) has one after the other.
     ///
     /// # Errors
-    /// [`VolumeError`], if none can be read, or there are more than a page can show.
-    pub async fn list(&self, directory: Directory) -> Result<Listing, VolumeError> {
-        const MOST_ENTRIES: usize = 10_000;
+    /// [`VolumeError`], if none can be read.
+    pub async fn list(
+        &self,
+        directory: Directory,
+        memory: usize,
+    ) -> Result<Option<Listing>, VolumeError> {
         let mut entries = Vec::new();
+        let mut left = memory;
         let mut cursor = Cursor::new(directory);
         let cut = loop {
             match self.next_entry(&mut cursor).await {
-                Ok(Some(_)) if entries.len() == MOST_ENTRIES => {
-                    return Err(VolumeError::Unsupported);
+                Ok(Some(entry)) => {
+                    match left.checked_sub(entry.memory()) {
+                        Some(rest) => left = rest,
+                        None => return Ok(None),
+                    }
+                    entries.push(entry);
                 }
-                Ok(Some(entry)) => entries.push(entry),
                 Ok(None) => break None,
                 Err(error) if entries.is_empty() => return Err(error),
                 Err(error) => break Some(error),
@@ -313,11 +321,11 @@ impl<D: BlockDevice> Volume<D> {
         entries.sort_by_cached_key(Entry::order);
         // Before a loop of the directory's chain is noticed, it may have been read more than once.
         entries.dedup();
-        Ok(Listing {
+        Ok(Some(Listing {
             entries,
             skipped: cursor.skipped(),
             cut,
-        })
+        }))
     }
 
     /// Counts the files of the whole volume, until there are more than `limit`, or so many directories were
@@ -496,6 +504,11 @@ impl<D: BlockDevice> fmt::Debug for Volume<D> {
 }
 
 impl Entry {
+    /// How much memory it takes in a list that grows, and while the list is sorted.
+    fn memory(&self) -> usize {
+        2 * size_of::<Self>() + size_of::<(bool, String, usize)>() + 3 * self.name.len()
+    }
+
     fn order(&self) -> (bool, String) {
         (self.kind != EntryKind::Directory, self.name.to_lowercase())
     }

@@ -14,6 +14,8 @@ use hadris_storage::{BlockSize, MemDevice};
 use std::io::Write;
 
 const FAT32_BYTES: u64 = 40 << 20;
+/// Enough for every directory here.
+const MEMORY: usize = 1 << 24;
 
 fn sample(length: usize) -> Vec<u8> {
     (0..length)
@@ -104,7 +106,7 @@ fn a_directory_is_listed_with_its_directories_first() {
     let Found::Directory(root) = find(&volume, "/").unwrap() else {
         panic!("no directory")
     };
-    let listing = block_on(volume.list(root)).unwrap();
+    let listing = block_on(volume.list(root, MEMORY)).unwrap().unwrap();
     assert_eq!((listing.skipped, listing.cut), (0, None));
     let shown: Vec<_> = listing
         .entries
@@ -248,7 +250,9 @@ fn with_slot(short: &[u8; 11], change: impl FnOnce(&mut [u8])) -> Vec<u8> {
 /// The names in the root, what they stand for, and how many entries were left out.
 fn root(image: Vec<u8>) -> (Vec<(String, EntryKind)>, u32) {
     let volume = mount(image).unwrap();
-    let listing = block_on(volume.list(volume.root())).unwrap();
+    let listing = block_on(volume.list(volume.root(), MEMORY))
+        .unwrap()
+        .unwrap();
     assert_eq!(listing.cut, None);
     let named = |entry: Entry| (entry.name, entry.kind);
     let entries = listing.entries.into_iter().map(named).collect();
@@ -303,7 +307,7 @@ fn a_long_name_that_no_path_leads_to_gives_way_to_the_short_one() {
         let Found::Directory(zoo) = find(&volume, "/zoo").unwrap() else {
             panic!("no directory")
         };
-        let listing = block_on(volume.list(zoo)).unwrap();
+        let listing = block_on(volume.list(zoo, MEMORY)).unwrap().unwrap();
         let shown = listing
             .entries
             .iter()
@@ -340,7 +344,9 @@ fn every_name_of_a_listing_leads_to_its_entry() {
         .with_kind(FatKind::Fat32);
     write(&mut image, &tree, &options).unwrap();
     let volume = mount(image).unwrap();
-    let listing = block_on(volume.list(volume.root())).unwrap();
+    let listing = block_on(volume.list(volume.root(), MEMORY))
+        .unwrap()
+        .unwrap();
     assert_eq!(listing.entries.len(), odd.len());
     for entry in listing.entries {
         let path = format!("/{}", crate::escape::Segment(&entry.name));
@@ -363,4 +369,44 @@ fn a_directory_that_contains_itself_is_followed_for_a_bounded_time() {
     assert!(matches!(find(&volume, &path), Ok(Found::Directory(_))));
     let count = block_on(volume.count_files(1000)).unwrap();
     assert!(count.more);
+}
+
+#[test]
+fn a_long_directory_is_shown_in_pieces_without_being_held() {
+    let names: Vec<_> = (0..3000)
+        .map(|number| format!("file number {number}.txt"))
+        .collect();
+    let mut tree = Tree::new();
+    for name in &names {
+        tree.insert(name.as_str(), Node::file(Content::bytes(Vec::new())))
+            .unwrap();
+    }
+    let options = FatOptions::new()
+        .with_size(FAT32_BYTES)
+        .with_kind(FatKind::Fat32);
+    let mut image = Vec::new();
+    write(&mut image, &tree, &options).unwrap();
+    let volume = mount(image).unwrap();
+    assert_eq!(block_on(volume.list(volume.root(), 100_000)), Ok(None));
+    let whole = block_on(volume.list(volume.root(), MEMORY))
+        .unwrap()
+        .unwrap();
+    let mut page = crate::listing::Page::unsorted("/files", Target::default(), volume.root());
+    let (mut text, mut count) = (String::new(), 0);
+    while let Some(piece) = block_on(page.next(&volume)) {
+        assert!(piece.len() < 16 << 10);
+        text.push_str(&piece);
+        count += 1;
+    }
+    assert!(count > 50, "{count}");
+    for name in &names {
+        assert!(text.contains(&format!(">{name}</a>")), "{name}");
+    }
+    assert!(text.contains("3000 files, 0 B; too many to be sorted</footer>"));
+    let mut page = crate::listing::Page::sorted("/files", Target::default(), whole);
+    let mut sorted = String::new();
+    while let Some(piece) = block_on(page.next(&volume)) {
+        sorted.push_str(&piece);
+    }
+    assert_eq!(sorted.len() + "; too many to be sorted".len(), text.len());
 }

@@ -264,7 +264,10 @@ fn a_management_device_that_fails_leaves_nothing() {
         let workshop = w.open("net", &[NET]).await;
         workshop.out_of_memory.store(true, Ordering::Relaxed);
         let failed = w.add("foo", "net", none()).await.map(drop);
-        assert_eq!(failed, Err(MgmtError::Create(CreateError::OutOfMemory)));
+        assert_eq!(
+            failed,
+            Err(MgmtError::Create(CreateError::OutOfMemory { left: 0 }))
+        );
         assert!(w.bus.devices().is_empty());
         workshop.out_of_memory.store(false, Ordering::Relaxed);
         w.add("foo", "net", none()).await.unwrap();

@@ -13,12 +13,16 @@ use crate::world::{World, negotiate};
 
 const MIB: u64 = 1 << 20;
 
+/// What two disks of 64 MiB together need besides.
+const BESIDES: u64 = 160 << 10;
+
 /// A world with both, and 64 MiB for disks.
 async fn with_simulators(w: &World) {
     let platform = Arc::clone(&w.platform) as Arc<dyn Platform>;
     let nets = SimNets::new(&w.root, &platform);
     w.management.register(nets).await.unwrap();
-    let disks = SimBlks::new(&w.root, &platform, 64 * MIB);
+    w.platform.leave_memory(64 * MIB + BESIDES);
+    let disks = SimBlks::new(&w.root, &platform);
     w.management.register(disks).await.unwrap();
 }
 
@@ -163,7 +167,13 @@ fn disks_share_a_budget_that_a_deleted_one_gives_back() {
             capacity: Some(mib * MIB / 512),
             ..none()
         };
-        let too_much = Err(MgmtError::Create(CreateError::OutOfMemory));
+        let left = 64 * MIB + BESIDES;
+        let too_much = Err(MgmtError::Create(CreateError::OutOfMemory { left }));
+        assert!(
+            CreateError::OutOfMemory { left }
+                .to_string()
+                .ends_with(", 65696 KiB are left")
+        );
         let endless = Attributes {
             capacity: Some(u64::MAX),
             ..none()
@@ -174,6 +184,28 @@ fn disks_share_a_budget_that_a_deleted_one_gives_back() {
         w.add("b", "vdpasim_blk", of(24)).await.unwrap();
         w.management.delete("a").await.unwrap();
         w.add("c", "vdpasim_blk", of(40)).await.unwrap();
+    });
+}
+
+#[test]
+fn cards_draw_on_the_same_memory_as_disks() {
+    let w = World::new();
+    w.run(async {
+        with_simulators(&w).await;
+        let pairs = |pairs: u16| Attributes {
+            max_queue_pairs: Some(pairs),
+            ..none()
+        };
+        let left = 100 << 10;
+        w.platform.leave_memory(left);
+        let refused = Err(MgmtError::Create(CreateError::OutOfMemory { left }));
+        assert_eq!(w.add("a", "vdpasim_net", pairs(8)).await.map(drop), refused);
+        let disk = w.add("a", "vdpasim_blk", none()).await;
+        assert_eq!(disk.map(drop), refused);
+        w.add("a", "vdpasim_net", pairs(1)).await.unwrap();
+        w.platform.leave_memory(0);
+        let refused = Err(MgmtError::Create(CreateError::OutOfMemory { left: 0 }));
+        assert_eq!(w.add("b", "vdpasim_net", none()).await.map(drop), refused);
     });
 }
 

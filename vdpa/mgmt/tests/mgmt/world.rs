@@ -161,7 +161,7 @@ impl ManagementDevice for Workshop {
             })
             .await;
             if self.out_of_memory.load(Ordering::Relaxed) {
-                return Err(CreateError::OutOfMemory);
+                return Err(CreateError::OutOfMemory { left: 0 });
             }
             let mut space = [0; 64];
             space[8] = 1;

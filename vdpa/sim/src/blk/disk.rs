@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use spin::{Mutex, MutexGuard};
+use vdpa::Platform;
 
 use crate::CreateError;
 
@@ -50,6 +51,8 @@ pub enum DiskError {
 /// The bytes of a disk. Whoever has them has checked his ranges.
 pub(super) struct Contents {
     storage: Storage,
+    /// Whose memory it takes no more of than simulated devices may have.
+    platform: Option<Arc<dyn Platform>>,
     /// Up to the last that was ever there.
     extents: Vec<Option<Box<[u8]>>>,
 }
@@ -60,11 +63,24 @@ impl RamDisk {
     /// # Errors
     /// [`CreateError::BadCapacity`]; [`CreateError::OutOfMemory`], if all of it is to be there at once.
     pub fn new(capacity: u64, storage: Storage) -> Result<Arc<Self>, CreateError> {
+        Self::within(None, capacity, storage)
+    }
+
+    /// The same within what `platform` leaves to simulated devices.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn within(
+        platform: Option<Arc<dyn Platform>>,
+        capacity: u64,
+        storage: Storage,
+    ) -> Result<Arc<Self>, CreateError> {
         if capacity == 0 || capacity > CAPACITY_MAX || !capacity.is_multiple_of(SECTOR_LEN) {
             return Err(CreateError::BadCapacity);
         }
         let mut contents = Contents {
             storage,
+            platform,
             extents: Vec::new(),
         };
         if storage == Storage::Plain {
@@ -82,6 +98,12 @@ impl RamDisk {
     #[must_use]
     pub fn capacity(&self) -> u64 {
         self.capacity
+    }
+
+    /// The bytes of memory that writes may still take.
+    #[must_use]
+    pub fn promised(&self) -> u64 {
+        self.capacity.saturating_sub(self.allocated() as u64)
     }
 
     /// The bytes of memory that it takes now.
@@ -188,9 +210,15 @@ impl Contents {
     /// Takes the memory of an extent.
     #[cold]
     fn take(&mut self, index: usize) -> Result<(), DiskError> {
+        let more = (index + 1).saturating_sub(self.extents.len());
+        let list = more.saturating_mul(2 * size_of::<Option<Box<[u8]>>>());
+        if let Some(platform) = &self.platform
+            && platform.memory_left() < EXTENT_LEN.saturating_add(list) as u64
+        {
+            return Err(DiskError::OutOfMemory);
+        }
         let extent = zeroed(EXTENT_LEN)?;
-        if index >= self.extents.len() {
-            let more = index + 1 - self.extents.len();
+        if more > 0 {
             self.extents
                 .try_reserve(more)
                 .map_err(|_| DiskError::OutOfMemory)?;
@@ -246,6 +274,18 @@ mod tests {
         assert_eq!(disk.allocated(), EXTENT_LEN);
         disk.read((512 << 20) - 2, &mut bytes).unwrap();
         assert_eq!(bytes, [0; 4]);
+    }
+
+    #[test]
+    fn a_write_takes_no_memory_that_is_not_for_simulated_devices() {
+        let platform = vdpa::testing::FakePlatform::new();
+        let shared: Arc<dyn Platform> = Arc::<vdpa::testing::FakePlatform>::clone(&platform);
+        let disk = RamDisk::within(Some(shared), 1 << 30, Storage::Sparse).unwrap();
+        disk.write(0, &[7]).unwrap();
+        platform.leave_memory(EXTENT_LEN as u64 - 1);
+        assert_eq!(disk.write(1 << 20, &[7]), Err(DiskError::OutOfMemory));
+        disk.write(1, &[7]).unwrap();
+        assert_eq!(disk.promised(), (1 << 30) - EXTENT_LEN as u64);
     }
 
     #[test]
