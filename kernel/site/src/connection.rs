@@ -22,10 +22,8 @@ use crate::site::Site;
 pub(crate) const CONNECTIONS: usize = kernel::SOCKETS - 8;
 
 const RECEIVE_BYTES: usize = 4 * 1024;
-const SEND_BYTES: usize = 32 * 1024;
-/// What a connection takes from the start, with its task.
-pub(crate) const CONNECTION_BYTES: usize =
-    RECEIVE_BYTES + SEND_BYTES + reader::BUFFER_BYTES + 8 * 1024;
+/// What a connection takes from the start besides the bytes that it sends, with its task.
+pub(crate) const CONNECTION_BYTES: usize = RECEIVE_BYTES + reader::BUFFER_BYTES + 8 * 1024;
 
 /// How long a client may be silent before its first request and between two.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -64,7 +62,7 @@ enum Awaited {
 pub(crate) async fn serve(site: &'static Site, port: u16) {
     let (Some(mut receive), Some(mut send), Some(mut requests)) = (
         buffer(RECEIVE_BYTES),
-        buffer(SEND_BYTES),
+        buffer(site.shares.send),
         buffer(reader::BUFFER_BYTES),
     ) else {
         warn!("site: no memory for one of the connections");

@@ -20,7 +20,7 @@ unsafe impl DmaAllocator for HeapDma {
         if layout.size() == 0 {
             return Err(DmaError::BadSize);
         }
-        if layout.size() as u64 > heap::figures().left_for_devices() {
+        if !heap::figures().suffice_for_device(layout.size() as u64) {
             return Err(DmaError::OutOfMemory);
         }
         // SAFETY: the layout is not empty.

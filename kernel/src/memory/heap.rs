@@ -42,7 +42,9 @@ pub struct MemoryFigures {
 }
 
 /// The part that is kept from devices, as its denominator. It is kept from simulated devices twice.
-const KEPT_PART: u64 = 8;
+const KEPT_PART: u64 = 16;
+/// How many times as much as it wants a device must find, so that much is refused before little is.
+const MARGIN: u64 = 4;
 
 impl MemoryFigures {
     /// What is free.
@@ -51,10 +53,10 @@ impl MemoryFigures {
         self.total.saturating_sub(self.used)
     }
 
-    /// What devices can still have.
+    /// Whether a device can have so many bytes.
     #[must_use]
-    pub fn left_for_devices(&self) -> u64 {
-        self.free().saturating_sub(self.total / KEPT_PART)
+    pub fn suffice_for_device(&self, bytes: u64) -> bool {
+        bytes.saturating_mul(MARGIN) <= self.free().saturating_sub(self.total / KEPT_PART)
     }
 
     /// What simulated devices can still have.

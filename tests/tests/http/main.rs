@@ -6,6 +6,7 @@
 )]
 
 mod management;
+mod memory;
 mod paths;
 mod wire;
 

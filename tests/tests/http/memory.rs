@@ -18,7 +18,7 @@ const SLOWNESS: Duration = Duration::from_secs(20);
 /// An answer to somebody else that takes longer does not come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn mib(mib: u64) -> impl FnOnce(Guest) -> Guest {
+fn mib(mib: u32) -> impl FnOnce(Guest) -> Guest {
     move |guest| Guest {
         memory: Memory::from_mib(mib).unwrap(),
         machine: Machine::Pc,
@@ -46,19 +46,30 @@ fn read_slowly(port: u16, path: &str, ended: &AtomicBool) -> usize {
 #[test]
 fn eight_mib_serve_sixteen_slow_readers_and_everybody_else() {
     let bytes = noise::bytes(31, 24 << 20);
-    let name = |number: usize| format!("long/a file with a rather long name and the number {number:04}.txt");
-    let files = (0..3000).fold(Files::new(), |files, number| files.with(&name(number), b"x"));
+    let name = |number: usize| {
+        format!("long/a file with a rather long name and the number {number:04}.txt")
+    };
+    let files = (0..3000).fold(Files::new(), |files, number| {
+        files.with(&name(number), b"x")
+    });
     let (mut site, _image) = files.with("large.bin", &bytes).serve_on(mib(8));
     let port = site.client().port();
     let (status, listing) = site.client().body("/files/long/", &[]).unwrap();
     let listing = String::from_utf8(listing).unwrap();
     assert_eq!(status, 200);
-    assert_eq!(listing.matches("a file with a rather long name").count(), 6000 / 2);
+    assert_eq!(
+        listing.matches("a file with a rather long name").count(),
+        6000 / 2
+    );
     assert!(listing.contains("3000 files"), "the footer");
     let (ended, read) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         for number in 0..16 {
-            let path = if number % 2 == 0 { "/files/long/" } else { "/files/large.bin" };
+            let path = if number % 2 == 0 {
+                "/files/long/"
+            } else {
+                "/files/large.bin"
+            };
             let (ended, read) = (&ended, &read);
             scope.spawn(move || {
                 let count = read_slowly(port, path, ended);
@@ -90,7 +101,8 @@ fn sixteen_mib_boot_with_what_fits_of_twenty_one_cards() {
         guest.nets.extend((0..20).map(|_| more()));
         guest
     });
-    assert_eq!(site.client().body("/files/a", &[]).unwrap(), (200, b"x".to_vec()));
+    let (status, body) = site.client().send("GET", "/files/a", &[], "").unwrap();
+    assert_eq!((status, body.as_str()), (200, "x"));
     assert_eq!(site.client().get("/", &[]).unwrap().status(), 200);
     assert!(site.is_running());
 }
@@ -103,7 +115,9 @@ fn simulated_devices_are_refused_when_memory_is_short_and_the_site_goes_on() {
         let add = format!("vdpa dev add name c{number} mgmtdev vdpasim_net");
         site.type_line(&add, "> vdpa dev add", ANSWER).unwrap();
         let show = format!("vdpa dev show c{number}");
-        let line = site.type_line(&show, &format!("c{number}: "), ANSWER).unwrap();
+        let line = site
+            .type_line(&show, &format!("c{number}: "), ANSWER)
+            .unwrap();
         if line.contains("error: ") {
             refused = Some((number, line));
             break;
@@ -111,12 +125,18 @@ fn simulated_devices_are_refused_when_memory_is_short_and_the_site_goes_on() {
     }
     let (number, line) = refused.expect("memory ends before 200 cards are there");
     assert!(number > 0, "there is memory for one card");
-    assert!(line.contains("not enough memory") && line.contains("KiB are left"), "{line}");
+    assert!(
+        line.contains("not enough memory") && line.contains("KiB are left"),
+        "{line}"
+    );
     let add = "vdpa dev add name disk mgmtdev vdpasim_blk capacity 64M";
-    site.type_line(add, "error: disk: there is not enough memory", ANSWER).unwrap();
-    assert_eq!(site.client().body("/files/a", &[]).unwrap(), (200, b"x".to_vec()));
+    site.type_line(add, "error: disk: there is not enough memory", ANSWER)
+        .unwrap();
+    let (status, body) = site.client().send("GET", "/files/a", &[], "").unwrap();
+    assert_eq!((status, body.as_str()), (200, "x"));
     assert_eq!(site.client().get("/", &[]).unwrap().status(), 200);
-    site.type_line("vdpa dev del c0", "> vdpa dev del", ANSWER).unwrap();
+    site.type_line("vdpa dev del c0", "> vdpa dev del", ANSWER)
+        .unwrap();
     assert!(site.is_running());
 }
 
@@ -125,8 +145,12 @@ fn the_usual_machine_has_room_for_a_disk_of_64_mib() {
     let (mut site, _image) = Files::new().serve();
     let add = "vdpa dev add name spare mgmtdev vdpasim_blk capacity 64M";
     site.type_line(add, "> vdpa dev add", ANSWER).unwrap();
-    site.type_line("vdpa dev config show spare", "spare: capacity 131072", ANSWER)
-        .unwrap();
+    site.type_line(
+        "vdpa dev config show spare",
+        "spare: capacity 131072",
+        ANSWER,
+    )
+    .unwrap();
     let again = add.replace("spare", "other");
     let refused = site.type_line(&again, "error: other: ", ANSWER).unwrap();
     assert!(refused.contains("KiB are left"), "{refused}");

@@ -6,6 +6,11 @@
 use alloc::rc::Rc;
 use core::cell::Cell;
 
+/// The most that a connection has to send at once, in bytes, and the least.
+const SEND_MAX: usize = 32 * 1024;
+const SEND_MIN: usize = 4 * 1024;
+/// With less memory than so many connections need, each has less to send.
+const FEW: usize = 24;
 /// The most that the buffers of a download take at once, each, in bytes.
 const PIECE_MAX: usize = 64 * 1024;
 /// The least.
@@ -16,6 +21,8 @@ const PIECE_MIN: usize = 4 * 1024;
 pub struct Shares {
     /// How many connections there can be at once.
     pub connections: usize,
+    /// How many bytes a connection has to send at once.
+    pub send: usize,
     /// How many bytes of a file a download holds in each of its two buffers.
     pub piece: usize,
     /// How many bytes the entries of a directory may take that are sorted for one connection.
@@ -25,20 +32,30 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// Shares `free` bytes among at most `most` connections, each of which needs `buffers` bytes from the start.
+    /// Shares `free` bytes among at most `most` connections, each of which needs `others` bytes from the start
+    /// besides what it sends.
     #[must_use]
-    pub fn of(free: u64, most: usize, buffers: usize) -> Self {
+    pub fn of(free: u64, most: usize, others: usize) -> Self {
         let free = usize::try_from(free).unwrap_or(usize::MAX);
-        let connections = (free / 3 / buffers.max(1)).clamp(1, most.max(1));
-        let piece = (free / 4 / (2 * connections)).clamp(PIECE_MIN, PIECE_MAX);
+        let buffers = free / 3;
+        let send = buffers / FEW.min(most).max(1);
+        let send = power_of_two(send.saturating_sub(others).clamp(SEND_MIN, SEND_MAX));
+        let connections = (buffers / (send + others)).clamp(1, most.max(1));
+        let piece = free / 4 / (2 * connections);
         Self {
             connections,
+            send,
             // Whole blocks of any disk.
-            piece: 1 << piece.ilog2(),
+            piece: power_of_two(piece.clamp(PIECE_MIN, PIECE_MAX)),
             listing: free / 8 / connections,
             pages: free / 8,
         }
     }
+}
+
+/// The largest that is not larger.
+const fn power_of_two(bytes: usize) -> usize {
+    1 << bytes.ilog2()
 }
 
 /// An amount of memory of which several may hold a part.
@@ -90,8 +107,8 @@ mod tests {
     #[test]
     fn all_shares_together_are_less_than_what_is_free() {
         for free in [256 * KIB, MIB, 4 * MIB, 14 * MIB, 120 * MIB, 1 << 34] {
-            let shares = Shares::of(free as u64, 56, 56 * KIB);
-            let each = 56 * KIB + 2 * shares.piece + shares.listing;
+            let shares = Shares::of(free as u64, 56, 24 * KIB);
+            let each = 24 * KIB + shares.send + 2 * shares.piece + shares.listing;
             let sum = shares.connections * each + shares.pages;
             assert!(sum < free - free / 8, "{free}: {shares:?}");
             assert!(shares.piece.is_power_of_two());
@@ -100,12 +117,17 @@ mod tests {
 
     #[test]
     fn small_machines_have_fewer_connections_and_smaller_pieces() {
-        let large = Shares::of(120 << 20, 56, 56 * KIB);
-        assert_eq!((large.connections, large.piece), (56, 64 * KIB));
-        let small = Shares::of(4 << 20, 56, 56 * KIB);
-        assert_eq!((small.connections, small.piece), (24, 16 * KIB));
-        let none = Shares::of(0, 56, 56 * KIB);
-        assert_eq!((none.connections, none.piece), (1, 4 * KIB));
+        for (free, expected) in [
+            (120 * MIB, (56, 32 * KIB, 64 * KIB)),
+            (4 * MIB, (24, 32 * KIB, 16 * KIB)),
+            (2 * MIB, (24, 4 * KIB, 8 * KIB)),
+            (MIB, (12, 4 * KIB, 8 * KIB)),
+            (0, (1, 4 * KIB, 4 * KIB)),
+        ] {
+            let shares = Shares::of(free as u64, 56, 24 * KIB);
+            let shares = (shares.connections, shares.send, shares.piece);
+            assert_eq!(shares, expected, "{free}");
+        }
     }
 
     #[test]
