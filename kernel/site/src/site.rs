@@ -160,10 +160,9 @@ impl Site {
 
     /// Whether there is memory to say something about all devices at once. It is never held while somebody waits.
     pub(crate) fn has_room_for_devices(&self) -> bool {
-        const DEVICE_BYTES: u64 = 16 * 1024;
-        const BESIDES: u64 = 128 * 1024;
-        let devices = self.system.vdpa().devices().len() + self.system.pci().devices().len();
-        let devices = u64::try_from(devices).unwrap_or(u64::MAX);
+        const DEVICE_BYTES: u64 = 10 * 1024;
+        const BESIDES: u64 = 64 * 1024;
+        let devices = u64::try_from(self.system.vdpa().devices().len()).unwrap_or(u64::MAX);
         devices.saturating_mul(DEVICE_BYTES).saturating_add(BESIDES) < self.system.memory().free()
     }
 

@@ -41,7 +41,7 @@ pub struct MemoryFigures {
     pub used: u64,
 }
 
-/// The part that is kept from devices, as its denominator. It is kept from simulated devices twice.
+/// The part that is kept from devices, as its denominator. Three times as much is kept from simulated devices.
 const KEPT_PART: u64 = 16;
 /// How many times as much as it wants a device must find, so that much is refused before little is.
 const MARGIN: u64 = 4;
@@ -62,7 +62,7 @@ impl MemoryFigures {
     /// What simulated devices can still have.
     #[must_use]
     pub fn left_for_simulators(&self) -> u64 {
-        self.free().saturating_sub(2 * (self.total / KEPT_PART))
+        self.free().saturating_sub(3 * (self.total / KEPT_PART))
     }
 }
 

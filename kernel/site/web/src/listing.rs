@@ -18,6 +18,9 @@ use crate::volume::{Cursor, Directory, Entry, EntryKind, Listing, Volume, Volume
 /// A piece is complete when it has so many bytes. The last row may exceed it.
 const PIECE_BYTES: usize = 4096;
 
+/// How many entries are read at once.
+const AT_ONCE: usize = 32;
+
 /// The page of a directory, piece by piece.
 #[derive(Debug)]
 pub struct Page {
@@ -39,6 +42,8 @@ enum Entries {
     },
     Volume {
         cursor: Cursor,
+        /// Those that were read and not shown yet.
+        read: vec::IntoIter<Entry>,
         cut: Option<VolumeError>,
     },
 }
@@ -80,6 +85,7 @@ impl Page {
     pub fn unsorted(root: &'static str, target: Target, directory: Directory) -> Self {
         let entries = Entries::Volume {
             cursor: Cursor::new(directory),
+            read: vec::IntoIter::default(),
             cut: None,
         };
         Self::new(root, target, entries)
@@ -167,7 +173,9 @@ impl Page {
         )?;
         let (order, skipped, cut) = match &self.entries {
             Entries::Sorted { skipped, cut, .. } => ("", *skipped, *cut),
-            Entries::Volume { cursor, cut } => ("; too many to be sorted", cursor.skipped(), *cut),
+            Entries::Volume { cursor, cut, .. } => {
+                ("; too many to be sorted", cursor.skipped(), *cut)
+            }
         };
         page.write_str(order)?;
         if skipped > 0 {
@@ -184,13 +192,13 @@ impl Entries {
     async fn next<D: BlockDevice>(&mut self, volume: &Volume<D>) -> Option<Entry> {
         match self {
             Self::Sorted { entries, .. } => entries.next(),
-            Self::Volume { cursor, cut } => match volume.next_entry(cursor).await {
-                Ok(entry) => entry,
-                Err(error) => {
-                    *cut = Some(error);
-                    None
+            Self::Volume { cursor, read, cut } => {
+                if read.len() == 0 && cut.is_none() {
+                    let (entries, error) = volume.next_entries(cursor, AT_ONCE).await;
+                    (*read, *cut) = (entries.into_iter(), error);
                 }
-            },
+                read.next()
+            }
         }
     }
 }

@@ -264,14 +264,23 @@ impl<D: BlockDevice> Volume<D> {
         Err(VolumeError::NotFound)
     }
 
-    /// The next entry of the directory that `cursor` is in, in the order of the disk; `None` behind the last.
-    /// Entries that no path can lead to are left out and counted.
-    ///
-    /// # Errors
-    /// [`VolumeError`], if the directory cannot be read further.
-    pub async fn next_entry(&self, cursor: &mut Cursor) -> Result<Option<Entry>, VolumeError> {
+    /// The next entries of the directory that `cursor` is in, at most `count`, in the order of the disk; none behind
+    /// the last. Entries that no path can lead to are left out and counted. Who wants several asks for them at once:
+    /// what is read ahead for one may be lost to another one who reads elsewhere. The error says why the directory
+    /// cannot be read further.
+    pub async fn next_entries(
+        &self,
+        cursor: &mut Cursor,
+        count: usize,
+    ) -> (Vec<Entry>, Option<VolumeError>) {
+        let mut entries = Vec::new();
         let mut reader = self.reader.lock().await;
-        while let Some(raw) = self.next_raw(&mut reader, cursor).await? {
+        while entries.len() < count {
+            let raw = match self.next_raw(&mut reader, cursor).await {
+                Ok(Some(raw)) => raw,
+                Ok(None) => break,
+                Err(error) => return (entries, Some(error)),
+            };
             let Some(name) = raw.name() else {
                 cursor.count_skipped();
                 continue;
@@ -281,18 +290,17 @@ impl<D: BlockDevice> Volume<D> {
                 Some(Found::File(file)) => EntryKind::File(file.length),
                 None => EntryKind::Damaged,
             };
-            let modified = modified(&raw.short);
-            return Ok(Some(Entry {
+            entries.push(Entry {
                 name,
                 kind,
-                modified,
-            }));
+                modified: modified(&raw.short),
+            });
         }
-        Ok(None)
+        (entries, None)
     }
 
     /// The entries of a directory, directories first, each kind by name. `None`, if they take more than `memory`
-    /// bytes: then [`next_entry`](Self::next_entry) has one after the other.
+    /// bytes: then [`next_entries`](Self::next_entries) has some after the others.
     ///
     /// # Errors
     /// [`VolumeError`], if none can be read.
@@ -301,21 +309,22 @@ impl<D: BlockDevice> Volume<D> {
         directory: Directory,
         memory: usize,
     ) -> Result<Option<Listing>, VolumeError> {
-        let mut entries = Vec::new();
+        const AT_ONCE: usize = 32;
+        let mut entries: Vec<Entry> = Vec::new();
         let mut left = memory;
         let mut cursor = Cursor::new(directory);
         let cut = loop {
-            match self.next_entry(&mut cursor).await {
-                Ok(Some(entry)) => {
-                    match left.checked_sub(entry.memory()) {
-                        Some(rest) => left = rest,
-                        None => return Ok(None),
-                    }
-                    entries.push(entry);
-                }
-                Ok(None) => break None,
-                Err(error) if entries.is_empty() => return Err(error),
-                Err(error) => break Some(error),
+            let (more, error) = self.next_entries(&mut cursor, AT_ONCE).await;
+            let is_last = more.is_empty();
+            match left.checked_sub(more.iter().map(Entry::memory).sum()) {
+                Some(rest) => left = rest,
+                None => return Ok(None),
+            }
+            entries.extend(more);
+            match error {
+                Some(error) if entries.is_empty() => return Err(error),
+                None if !is_last => {}
+                cut => break cut,
             }
         };
         entries.sort_by_cached_key(Entry::order);
