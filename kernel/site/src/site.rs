@@ -6,10 +6,10 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use core::cell::{Cell, RefCell};
 
-use drivers::blk::BlkError;
 use embassy_net::Stack;
 use kernel::System;
 use log::{info, warn};
+use virtio_blk::BlkError;
 use web::condition::{Conditions, Verdict, Version};
 use web::content_type;
 use web::http::head::Head;
