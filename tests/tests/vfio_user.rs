@@ -35,8 +35,16 @@ const END: Duration = Duration::from_secs(20);
 /// The file that the site serves: more than the rings hold at once.
 const FILE_BYTES: usize = (4 << 20) + 7;
 
-/// SeaBIOS looks for something to boot on a block card, and knows nothing of Intel's registers.
-const OF_THE_FIRMWARE: &str = "queue 0 enabled before the count was told";
+/// SeaBIOS looks for something to boot on a block card. It knows nothing of Intel's registers, and does not wait
+/// between the steps of the initialisation, nor ask for the generation of the configuration.
+const OF_THE_FIRMWARE: &[&str] = &[
+    "queue 0 enabled before the count was told",
+    "sets 0x1 at once",
+    "written before it was read as 0",
+    "accessed during a reset",
+    "read before the generation",
+    "not read after the configuration",
+];
 
 /// A network card and a block card.
 type Pair = (&'static str, &'static str);
@@ -167,7 +175,7 @@ fn site_serves_the_file(emulator: &Path, pair: Pair, options: &[&str]) -> Result
     let bound = console.matches(": ifcvf, ").count();
     ensure!(bound == 2, "ifcvf has {bound} cards of 2\n{console}");
     judge(&net.finish()?, &[])?;
-    judge(&blk.finish()?, &[OF_THE_FIRMWARE])
+    judge(&blk.finish()?, OF_THE_FIRMWARE)
 }
 
 fn unikernel_passes_its_tests(emulator: &Path) -> Result<()> {
@@ -209,7 +217,7 @@ fn unikernel_passes_its_tests(emulator: &Path) -> Result<()> {
         .map_err(|fault| anyhow!("{fault}\n{console}"))?;
     disks.compare().map_err(|fault| anyhow!(fault))?;
     judge(&net.finish()?, &[])?;
-    judge(&blk.finish()?, &[OF_THE_FIRMWARE])
+    judge(&blk.finish()?, OF_THE_FIRMWARE)
 }
 
 /// A card that misbehaves from the beginning is left alone, and the rest of the machine works.
@@ -300,8 +308,9 @@ fn site(emulator: &Path, image: &Path) -> Result<(Guest, u16)> {
 
 /// Whether a card ended well, and saw nothing of its drivers that it must not but what was expected.
 fn judge(report: &Report, expected: &[&str]) -> Result<()> {
+    let is_expected = |violation: &String| expected.iter().any(|words| violation.contains(words));
     ensure!(
-        report.success && report.violations == expected,
+        report.success && report.violations.iter().all(is_expected),
         "the card: {report:?}"
     );
     Ok(())

@@ -1,6 +1,6 @@
 //! The fields of the device-specific configuration: how wide each is, and which feature it comes with.
 //!
-//! Each is read in its own width, and only where its feature is offered. Source: VIRTIO 1.2, 2.5.3, 4.1.3.1, 5.1.4
+//! Each is read in its own width, and only where its feature is offered. Source: VIRTIO 1.2, 2.5.1, 4.1.3.1, 5.1.4
 //! and 5.2.4.
 
 use alloc::vec;

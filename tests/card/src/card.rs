@@ -9,6 +9,7 @@ use virtq::{Doorbell, Event};
 use crate::GuestMemory;
 use crate::blk::{self, Requests};
 use crate::common::{Common, DRIVER_OK};
+use crate::config_access::ConfigAccess;
 use crate::config_space::{ConfigSpace, SIZE};
 use crate::migration::{Block, BlockWrite};
 use crate::msix::{Message, Table};
@@ -142,6 +143,8 @@ impl Card {
             block,
             engines: (0..queues).map(|_| None).collect(),
             kicks: kicks.clone(),
+            kicks_seen: vec![0; kicks.len()],
+            config_access: ConfigAccess::default(),
             function,
             settings: NetSettings::new(&plan),
             memory,

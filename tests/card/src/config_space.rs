@@ -2,8 +2,11 @@
 //!
 //! Sources: PCI Local Bus 3.0, 6; PCI Express Base 6.0, 7.5.3; VIRTIO 1.2, 4.1.4.
 
+use std::ops::Range;
+
 use crate::places::{MSIX_BAR, PENDING, Places};
 use crate::plan::{ListFault, Plan, PlanError, VirtioCap};
+use crate::violations::Violations;
 
 /// Bytes of a PCI Express function.
 pub(crate) const SIZE: usize = 4096;
@@ -51,6 +54,8 @@ pub(crate) struct ConfigSpace {
     express: usize,
     next: usize,
     last: Option<usize>,
+    /// The capabilities of virtio.
+    virtio: Vec<Range<usize>>,
 }
 
 impl ConfigSpace {
@@ -62,6 +67,7 @@ impl ConfigSpace {
             express: 0,
             next: FIRST_CAPABILITY,
             last: None,
+            virtio: Vec::new(),
         };
         space.header(plan);
         for bar in [0, 2, 4] {
@@ -79,7 +85,9 @@ impl ConfigSpace {
         }
         let right = || places.capabilities();
         for capability in plan.capabilities.clone().unwrap_or_else(right) {
-            space.capability(VENDOR, &body(&capability))?;
+            let body = body(&capability);
+            let at = space.capability(VENDOR, &body)?;
+            space.virtio.push(at..at + 2 + body.len());
         }
         // Version 2, an endpoint.
         let mut express = vec![0; 58];
@@ -152,8 +160,19 @@ impl ConfigSpace {
     }
 
     /// Writes what can be written.
-    pub(crate) fn write(&mut self, offset: u16, bytes: &[u8]) -> Effect {
+    pub(crate) fn write(
+        &mut self,
+        offset: u16,
+        bytes: &[u8],
+        violations: &mut Violations,
+    ) -> Effect {
         let mut effect = Effect::None;
+        let start = usize::from(offset);
+        let touches = |range: &Range<usize>| start < range.end && range.start < start + bytes.len();
+        if self.virtio.iter().any(touches) {
+            let fault = format_args!("{offset:#x} written, in a virtio capability");
+            violations.against("4.1.4.1", fault);
+        }
         for (at, byte) in (usize::from(offset)..SIZE).zip(bytes) {
             // Device control follows the capabilities of the device; bit 15 always reads 0.
             if at == self.express + 9 && byte & RESET != 0 {

@@ -10,6 +10,7 @@ use crate::migration::Stand;
 use crate::pages::Pages;
 use crate::plan::bits;
 use crate::queue_registers::QueueRegisters;
+use crate::rings::Rings;
 use crate::violations::Violations;
 
 /// Segments of a chain: as many as a block request has, with header and status.
@@ -23,6 +24,8 @@ const LOOKS: usize = 4;
 /// A queue that runs.
 pub(crate) struct Engine {
     ring: DeviceQueue<GuestMemory>,
+    /// The same rings, looked at for what the driver must not do.
+    pub(crate) rings: Rings,
     memory: GuestMemory,
     start: u16,
     /// Taken and not yet given back, in the order in which they were taken.
@@ -54,23 +57,33 @@ impl Engine {
         start: u16,
         seen: u64,
         memory: &GuestMemory,
+        violations: &mut Violations,
     ) -> Result<Self, Trouble> {
         let addresses = registers.addresses().ok_or(NewError::BadAddress)?;
+        let has = |feature| features & bits(feature) != 0;
+        let ring = RingFeatures {
+            packed: has(virtio::F::RING_PACKED),
+            event_idx: has(virtio::F::EVENT_IDX),
+            indirect: has(virtio::F::INDIRECT_DESC),
+            in_order: has(virtio::F::IN_ORDER),
+        };
+        let size = registers.size;
+        let rings = Rings::new(memory, size, addresses, features, start, violations);
         let config = DeviceConfig {
             size: registers.size,
-            features: RingFeatures {
-                packed: false,
-                event_idx: features & bits(virtio::F::EVENT_IDX) != 0,
-                indirect: features & bits(virtio::F::INDIRECT_DESC) != 0,
-                in_order: false,
-            },
+            features: ring,
             addresses,
-            state: RingState::Split { index: start },
+            state: if ring.packed {
+                RingState::start(ring)
+            } else {
+                RingState::Split { index: start }
+            },
             chain_max: CHAIN_MAX,
             in_flight_max: HELD_MAX,
         };
         Ok(Self {
             ring: DeviceQueue::new(&config, GuestMemory::clone(memory))?,
+            rings,
             memory: GuestMemory::clone(memory),
             start,
             held: VecDeque::new(),
@@ -94,10 +107,15 @@ impl Engine {
     }
 
     /// Takes the next chain, if the driver has notified of one. It goes behind those that are held.
-    pub(crate) fn take(&mut self, kicks: u64) -> Result<bool, Trouble> {
+    pub(crate) fn take(
+        &mut self,
+        kicks: u64,
+        violations: &mut Violations,
+    ) -> Result<bool, Trouble> {
         if self.seen != kicks {
             (self.seen, self.awake) = (kicks, true);
         }
+        self.rings.look(violations);
         if !self.armed {
             // What is there already must be notified of, as is what comes.
             let _ = self.ring.enable_notifications()?;
@@ -107,6 +125,7 @@ impl Engine {
             if !self.awake {
                 break;
             }
+            self.rings.look(violations);
             match self.ring.pop() {
                 Ok(Some(chain)) => {
                     self.held.push_back(chain);
@@ -142,7 +161,14 @@ impl Engine {
     }
 
     /// Gives a chain back.
-    pub(crate) fn complete(&mut self, chain: Chain, written: u32) -> Result<(), Trouble> {
+    pub(crate) fn complete(
+        &mut self,
+        chain: Chain,
+        written: u32,
+        violations: &mut Violations,
+    ) -> Result<(), Trouble> {
+        self.rings.look(violations);
+        self.rings.give_back(chain.id(), violations);
         Ok(self.ring.complete(chain, written)?)
     }
 

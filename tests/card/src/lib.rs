@@ -1,5 +1,5 @@
 //! A model of an Intel IFC VF, register by register: configuration space, virtio structures, MSI-X and the
-//! live-migration block, with rings that work.
+//! live-migration block, with rings that work. Without what is Intel's own it is a function of plain virtio.
 //!
 //! It is for tests of a driver, in the same process or behind an emulator. It plays the card by the
 //! specifications and by what public drivers say of the hardware, notes what the driver does that those forbid
@@ -15,6 +15,7 @@
 mod blk;
 mod card;
 mod common;
+mod config_access;
 mod config_space;
 mod engine;
 mod looks;
@@ -26,6 +27,7 @@ mod places;
 mod plan;
 mod product;
 mod queue_registers;
+mod rings;
 mod serve;
 mod state;
 mod storage;
@@ -41,8 +43,8 @@ pub use migration::{BlockWrite, Layout};
 pub use msix::Message;
 pub use net::NetSettings;
 pub use plan::{
-    BlkStop, Delay, Doorbells, Faults, Generation, ListFault, MsixTable, Place, Plan, PlanError,
-    Refused, VirtioCap,
+    BlkStop, Delay, Doorbells, Faults, Generation, IdleWrites, ListFault, MsixTable, Place, Plan,
+    PlanError, Refused, VectorOf, VirtioCap,
 };
 pub use product::{Id, Kind, Product, UnknownProduct};
 pub use storage::{FileDisk, RamDisk, Storage};

@@ -77,7 +77,9 @@ impl Pair<'_> {
     fn prefetch(&mut self) -> Result<usize, Trouble> {
         let mut done = 0;
         if let Some(receive) = &mut self.receive {
-            while receive.held.len() < usize::from(self.prefetch) && receive.take(self.kicks[0])? {
+            while receive.held.len() < usize::from(self.prefetch)
+                && receive.take(self.kicks[0], self.violations)?
+            {
                 done += 1;
             }
         }
@@ -92,7 +94,7 @@ impl Pair<'_> {
         let Some(transmit) = &mut self.transmit else {
             return Ok(false);
         };
-        if !wire.takes(self.index, ready) || !transmit.take(self.kicks[1])? {
+        if !wire.takes(self.index, ready) || !transmit.take(self.kicks[1], self.violations)? {
             return Ok(false);
         }
         let Some(chain) = transmit.held.pop_front() else {
@@ -115,7 +117,7 @@ impl Pair<'_> {
                 .violations
                 .note(format!("a frame of {len} bytes, {read} of them there")),
         }
-        transmit.complete(chain, 0)?;
+        transmit.complete(chain, 0, self.violations)?;
         Ok(true)
     }
 
@@ -140,7 +142,8 @@ impl Pair<'_> {
             return Ok(true);
         }
         let written = receive.write(&chain, 0, &bytes, self.pages, self.violations);
-        receive.complete(chain, u32::try_from(written).unwrap_or(u32::MAX))?;
+        let written = u32::try_from(written).unwrap_or(u32::MAX);
+        receive.complete(chain, written, self.violations)?;
         self.frames.received += 1;
         Ok(true)
     }
@@ -169,7 +172,7 @@ pub(crate) fn serve_control(
     pages: &mut Pages,
     violations: &mut Violations,
 ) -> Result<bool, Trouble> {
-    if !engine.take(kicks)? {
+    if !engine.take(kicks, violations)? {
         return Ok(false);
     }
     let Some(chain) = engine.held.pop_front() else {
@@ -183,7 +186,7 @@ pub(crate) fn serve_control(
         None => ERR,
     };
     let written = engine.write(&chain, 0, &[ack], pages, violations);
-    engine.complete(chain, u32::try_from(written).unwrap_or(0))?;
+    engine.complete(chain, u32::try_from(written).unwrap_or(0), violations)?;
     Ok(true)
 }
 

@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use crate::plan::{Place, Plan, VirtioCap};
+use crate::plan::{Place, Plan, VirtioCap, bits};
 
-/// The common configuration up to `queue_device`, as VIRTIO 1.0 has it.
+/// The common configuration up to `queue_device`, as VIRTIO 1.0 has it, and up to `queue_reset`.
 const COMMON: Range<u64> = 0..0x38;
+const COMMON_WITH_RESET: Range<u64> = 0..0x3c;
 const ISR: Range<u64> = 0x40..0x41;
 const DEVICE: u64 = 0x80;
 const NOTIFY: u64 = 0x1000;
@@ -32,6 +33,7 @@ pub(crate) enum Structure {
 pub(crate) struct Places {
     /// Of the virtio structures.
     pub(crate) bar: u8,
+    common: Range<u64>,
     device: Range<u64>,
     notify: Range<u64>,
     multiplier: u32,
@@ -50,6 +52,11 @@ impl Places {
         };
         Self {
             bar,
+            common: if plan.features & bits(virtio::F::RING_RESET) != 0 {
+                COMMON_WITH_RESET
+            } else {
+                COMMON
+            },
             device: DEVICE..DEVICE + config_len as u64,
             notify: NOTIFY..notify,
             multiplier,
@@ -75,7 +82,7 @@ impl Places {
     /// The structure at an offset of the BAR, and the offset in it.
     pub(crate) fn structure(&self, offset: u64) -> Option<(Structure, u64)> {
         let all = [
-            (Structure::Common, &COMMON),
+            (Structure::Common, &self.common),
             (Structure::Isr, &ISR),
             (Structure::Device, &self.device),
             (Structure::Notify, &self.notify),
@@ -98,7 +105,7 @@ impl Places {
     /// The capabilities that say all this.
     pub(crate) fn capabilities(&self) -> Vec<VirtioCap> {
         let all = [
-            (1, &COMMON),
+            (1, &self.common),
             (2, &self.notify),
             (3, &ISR),
             (4, &self.device),

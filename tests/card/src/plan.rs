@@ -53,6 +53,24 @@ pub enum BlkStop {
     AtOnce,
 }
 
+/// What becomes of a write to the common configuration while the status is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdleWrites {
+    /// It is done.
+    Kept,
+    /// It resets all registers, that one included, as in Cloud Hypervisor.
+    Reset,
+}
+
+/// Which vector a queue interrupts with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VectorOf {
+    /// That in its register.
+    Register,
+    /// That which was there when it was enabled.
+    Enable,
+}
+
 /// What is wrong with the capability list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListFault {
@@ -114,6 +132,10 @@ pub struct Plan {
     pub mac: [u8; 6],
     /// The MTU of a network card.
     pub mtu: u16,
+    /// What it makes of register writes while its status is 0.
+    pub idle_writes: IdleWrites,
+    /// Which vector of a queue counts.
+    pub vector_of: VectorOf,
     /// The capabilities instead of the right ones.
     pub capabilities: Option<Vec<VirtioCap>>,
     /// What is wrong with the list that they are in.
@@ -141,7 +163,8 @@ pub enum PlanError {
 }
 
 impl Plan {
-    /// A card as it should be: two pairs or two queues, and a vector for each queue and the configuration.
+    /// A card as it should be: two pairs or two queues, and a vector for each queue and the configuration. A function
+    /// of plain virtio has no live-migration block, and everything that virtio has for rings.
     #[must_use]
     pub fn new(product: Product) -> Self {
         let queues = 2;
@@ -154,16 +177,18 @@ impl Plan {
             queues,
             queue_size: 256,
             vectors,
-            features: features(product.kind()),
+            features: features(product),
             doorbells: Doorbells::Close,
             table: MsixTable::Own,
             table_at: None,
             place: Place::Bar0,
-            block_bar: None,
+            block_bar: product.is_plain().then_some(0),
             blk_stop: BlkStop::Drains,
             prefetch: 16,
             mac: [0x02, 0x1f, 0xc0, 0, 0, 1],
             mtu: 1500,
+            idle_writes: IdleWrites::Kept,
+            vector_of: VectorOf::Register,
             capabilities: None,
             list: ListFault::None,
         }
@@ -193,11 +218,14 @@ impl Plan {
 }
 
 /// What cards of this kind offer.
-fn features(kind: Kind) -> u64 {
+fn features(product: Product) -> u64 {
+    let plain = virtio::F::RING_RESET | virtio::F::RING_PACKED | virtio::F::IN_ORDER;
+    let plain = if product.is_plain() { bits(plain) } else { 0 };
     let ring = virtio::F::INDIRECT_DESC | virtio::F::EVENT_IDX;
     let common = bits(ring | virtio::F::VERSION_1 | virtio::F::ACCESS_PLATFORM);
     common
-        | match kind {
+        | plain
+        | match product.kind() {
             Kind::Net => {
                 use virtio::net::F;
                 let control = F::CTRL_VQ | F::CTRL_RX | F::CTRL_MAC_ADDR | F::MQ;
@@ -257,6 +285,8 @@ pub struct Faults {
     pub reset: Delay,
     /// How it takes the stop of a queue.
     pub stop: Delay,
+    /// How it takes the reset of a queue.
+    pub queue_reset: Delay,
     /// The vectors that it does not take.
     pub refused: Refused,
     /// Whether its configuration stands still.
@@ -272,6 +302,7 @@ impl Default for Faults {
         Self {
             reset: Delay::AtOnce,
             stop: Delay::After(2),
+            queue_reset: Delay::After(2),
             refused: Refused::Nothing,
             generation: Generation::Stable,
             ring_words: None,

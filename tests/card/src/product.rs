@@ -20,6 +20,10 @@ pub enum Product {
     ModernBlk,
     /// The same with a subsystem that nobody has set.
     ModernBlkDefault,
+    /// A network function of plain virtio.
+    VirtioNet,
+    /// A block function of plain virtio.
+    VirtioBlk,
 }
 
 /// What a card is.
@@ -45,7 +49,10 @@ pub struct Id {
 }
 
 impl Product {
-    /// All of them.
+    /// Those of plain virtio.
+    pub const PLAIN: [Self; 2] = [Self::VirtioNet, Self::VirtioBlk];
+
+    /// All IFC VFs.
     pub const ALL: [Self; 5] = [
         Self::N3000Net,
         Self::C5000xNet,
@@ -63,6 +70,8 @@ impl Product {
             Self::C5000xBlk => "c5000x-blk",
             Self::ModernBlk => "modern-blk",
             Self::ModernBlkDefault => "modern-blk-default",
+            Self::VirtioNet => "virtio-net",
+            Self::VirtioBlk => "virtio-blk",
         }
     }
 
@@ -75,21 +84,31 @@ impl Product {
             Self::C5000xBlk => (0x1001, 0x0002),
             Self::ModernBlk => (0x1042, 0x0002),
             Self::ModernBlkDefault => (0x1042, 0x0000),
+            Self::VirtioNet => (0x1041, 0x1100),
+            Self::VirtioBlk => (0x1042, 0x1100),
         };
         Id {
             vendor: 0x1af4,
             device,
-            subvendor: 0x8086,
+            subvendor: if self.is_plain() { 0x1af4 } else { 0x8086 },
             subdevice,
         }
+    }
+
+    /// Whether it is none of Intel's, but what the specification describes and nothing else.
+    #[must_use]
+    pub fn is_plain(self) -> bool {
+        Self::PLAIN.contains(&self)
     }
 
     /// Network or block.
     #[must_use]
     pub fn kind(self) -> Kind {
         match self {
-            Self::N3000Net | Self::C5000xNet => Kind::Net,
-            Self::C5000xBlk | Self::ModernBlk | Self::ModernBlkDefault => Kind::Blk,
+            Self::N3000Net | Self::C5000xNet | Self::VirtioNet => Kind::Net,
+            Self::C5000xBlk | Self::ModernBlk | Self::ModernBlkDefault | Self::VirtioBlk => {
+                Kind::Blk
+            }
         }
     }
 
@@ -106,9 +125,11 @@ impl Product {
     #[must_use]
     pub fn layout(self) -> Layout {
         match self {
-            Self::N3000Net => Layout::PerPair,
+            Self::N3000Net | Self::VirtioNet => Layout::PerPair,
             Self::C5000xNet => Layout::Flat,
-            Self::C5000xBlk | Self::ModernBlk | Self::ModernBlkDefault => Layout::PerQueue,
+            Self::C5000xBlk | Self::ModernBlk | Self::ModernBlkDefault | Self::VirtioBlk => {
+                Layout::PerQueue
+            }
         }
     }
 }
@@ -133,7 +154,8 @@ impl fmt::Display for Product {
 /// There is no such card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no such card; there are n3000-net, c5000x-net, c5000x-blk, modern-blk and modern-blk-default"
+    "no such card; there are n3000-net, c5000x-net, c5000x-blk, modern-blk, modern-blk-default, virtio-net and \
+     virtio-blk"
 )]
 pub struct UnknownProduct;
 
@@ -141,7 +163,7 @@ impl FromStr for Product {
     type Err = UnknownProduct;
 
     fn from_str(name: &str) -> Result<Self, UnknownProduct> {
-        let mut all = Self::ALL.into_iter();
+        let mut all = Self::ALL.into_iter().chain(Self::PLAIN);
         all.find(|product| product.name() == name)
             .ok_or(UnknownProduct)
     }

@@ -99,7 +99,7 @@ impl State {
         };
         let kicks = self.kicks[index].count();
         for done in 0..BATCH {
-            match engine.take(kicks) {
+            match engine.take(kicks, &mut self.violations) {
                 Ok(true) => {}
                 Ok(false) => return done,
                 Err(trouble) => {
@@ -156,7 +156,7 @@ impl State {
             features: self.common.driver_features,
         };
         let written = request.serve();
-        engine.complete(chain, written)?;
+        engine.complete(chain, written, &mut self.violations)?;
         Ok(true)
     }
 }

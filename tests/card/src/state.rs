@@ -7,6 +7,7 @@ use virtq::Event;
 use crate::GuestMemory;
 use crate::card::{Counters, Function, Served};
 use crate::common::{Action, Common, Context, DRIVER_OK, FAILED, NEEDS_RESET, NO_VECTOR};
+use crate::config_access::ConfigAccess;
 use crate::config_space::{ConfigSpace, Effect};
 use crate::engine::{Engine, Trouble};
 use crate::migration::Block;
@@ -14,7 +15,7 @@ use crate::msix::{Message, Table};
 use crate::net::NetSettings;
 use crate::pages::Pages;
 use crate::places::{BLOCK_BAR, MSIX_BAR, Places, Structure};
-use crate::plan::{BlkStop, Faults, Generation, MsixTable, Plan};
+use crate::plan::{BlkStop, Faults, Generation, MsixTable, Plan, bits};
 use crate::product::Kind;
 use crate::violations::Violations;
 
@@ -38,6 +39,10 @@ pub(crate) struct State {
     pub(crate) block: Option<Block>,
     pub(crate) engines: Vec<Option<Engine>>,
     pub(crate) kicks: Vec<Arc<Event>>,
+    /// How often each queue had been notified when that was last checked.
+    pub(crate) kicks_seen: Vec<u64>,
+    /// How the device-specific configuration is being read.
+    pub(crate) config_access: ConfigAccess,
     pub(crate) function: Function,
     pub(crate) settings: NetSettings,
     pub(crate) memory: GuestMemory,
@@ -51,6 +56,7 @@ pub(crate) struct State {
 impl State {
     /// Counts a register access. False, if nobody answers.
     pub(crate) fn answers(&mut self) -> bool {
+        self.check_kicks();
         self.counters.accesses += 1;
         match &mut self.faults.gone_after {
             Some(0) => self.remove(),
@@ -67,7 +73,7 @@ impl State {
     }
 
     pub(crate) fn write_config(&mut self, offset: u16, bytes: &[u8]) {
-        if self.space.write(offset, bytes) == Effect::Reset {
+        if self.space.write(offset, bytes, &mut self.violations) == Effect::Reset {
             self.reset_function();
         }
         self.flush();
@@ -83,12 +89,14 @@ impl State {
             .as_ref()
             .map(|block| Block::new(block.layout(), self.plan.queue_count()));
         self.reset();
+        self.common.zero_read = true;
     }
 
     /// The device is as it was when it was made.
     fn reset(&mut self) {
         self.counters.resets += 1;
         self.common = Common::new(&self.plan);
+        self.common.was_reset = true;
         self.isr = 0;
         self.settings = NetSettings::new(&self.plan);
         self.engines.fill_with(|| None);
@@ -138,8 +146,10 @@ impl State {
                     generation: self.generation,
                     violations: &mut self.violations,
                 };
+                self.config_access.other(at, &mut cx);
                 let (value, action) = self.common.read(at, width, &mut cx);
                 self.act(action);
+                self.common.zero_read |= at == 0x14 && value == 0;
                 value
             }
             Some((Structure::Isr, _)) if width == 1 => std::mem::take(&mut self.isr).into(),
@@ -160,6 +170,13 @@ impl State {
             self.generation = self.generation.wrapping_add(1);
         }
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        self.config_access.read(
+            offset,
+            width,
+            &self.plan,
+            self.common.status,
+            &mut self.violations,
+        );
         let Some(bytes) = self.config.get(start..start + width) else {
             self.violations
                 .note(format!("{width} bytes of the configuration at {offset:#x}"));
@@ -222,24 +239,69 @@ impl State {
                     generation: self.generation,
                     violations: &mut self.violations,
                 };
+                self.config_access.other(at, &mut cx);
                 let action = self.common.write(at, width, value, &mut cx);
                 self.act(action);
             }
-            Some((Structure::Notify, at)) => {
-                let queue = usize::try_from(value).unwrap_or(usize::MAX);
-                let known =
-                    u16::try_from(value).is_ok_and(|queue| self.places.doorbell(queue) == at);
-                match self.kicks.get(queue) {
-                    Some(kick) if known && width == 2 => kick.raise(),
-                    _ => {
-                        let note = format!("{width} bytes, {value:#x}, at notification {at:#x}");
-                        self.violations.note(note);
-                    }
-                }
+            Some((Structure::Notify, at)) => self.notify(at, width, value),
+            Some((Structure::Device, at)) => {
+                self.config_access.write(
+                    at,
+                    width,
+                    &self.plan,
+                    self.common.status,
+                    &mut self.violations,
+                );
             }
             _ => {
                 let note = format!("{value:#x} written at {offset:#x}, where nothing can be");
                 self.violations.note(note);
+            }
+        }
+    }
+
+    /// 4.1.5.2.1: the width and the value of a notification.
+    fn notify(&mut self, at: u64, width: usize, value: u32) {
+        let with_data = self.common.driver_features & bits(virtio::F::NOTIFICATION_DATA) != 0;
+        let wanted = if with_data { 4 } else { 2 };
+        let queue = usize::try_from(value & 0xffff).unwrap_or(usize::MAX);
+        let index = u16::try_from(value & 0xffff).unwrap_or(u16::MAX);
+        let known = self.places.doorbell(index) == at;
+        match self.kicks.get(queue) {
+            Some(kick) if known && width == wanted => kick.raise(),
+            _ => {
+                let fault = format_args!("{width} bytes, {value:#x}, at notification {at:#x}");
+                self.violations.against("4.1.5.2.1", fault);
+                return;
+            }
+        }
+        self.check_kicks();
+        let engine = self.engines.get_mut(queue).and_then(Option::as_mut);
+        if let Some(engine) = engine.filter(|_| with_data) {
+            engine.rings.look(&mut self.violations);
+            let (told, place) = (value >> 16, engine.rings.place());
+            if told != u32::from(place) {
+                let fault = format_args!("queue {index}: told {told:#x}, and stands at {place:#x}");
+                self.violations.against("2.8.16", fault);
+            }
+        }
+    }
+
+    /// Notifications since the last look: only queues that run are notified (3.1.1).
+    pub(crate) fn check_kicks(&mut self) {
+        let live = self.common.status & DRIVER_OK != 0;
+        for (queue, kick) in self.kicks.iter().enumerate() {
+            let count = kick.count();
+            if self.kicks_seen[queue] == count {
+                continue;
+            }
+            self.kicks_seen[queue] = count;
+            if !live {
+                let fault = format_args!("queue {queue} notified before DRIVER_OK");
+                self.violations.against("3.1.1", fault);
+            } else if self.plan.product.is_plain() && !self.common.queues[queue].enabled {
+                let fault = format_args!("queue {queue} notified, which is not enabled");
+                self.violations.against("4.1.5.2", fault);
             }
         }
     }
@@ -272,7 +334,14 @@ impl State {
         };
         let (registers, features) = (&self.common.queues[index], self.common.driver_features);
         let seen = self.kicks[index].count();
-        match Engine::new(registers, features, start, seen, &self.memory) {
+        match Engine::new(
+            registers,
+            features,
+            start,
+            seen,
+            &self.memory,
+            &mut self.violations,
+        ) {
             Ok(engine) => self.engines[index] = Some(engine),
             Err(trouble) => self.broken(queue, trouble),
         }
@@ -356,7 +425,7 @@ impl State {
         if !self.space.is_msix_enabled() {
             self.isr |= ISR_QUEUE;
         }
-        self.raise(self.common.queues[index].vector);
+        self.raise(self.common.queues[index].interrupt(&self.plan));
     }
 
     pub(crate) fn signal_config(&mut self) {

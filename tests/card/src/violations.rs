@@ -14,6 +14,11 @@ impl Violations {
         }
     }
 
+    /// What breaks a statement of VIRTIO 1.2, by the statement's section.
+    pub(crate) fn against(&mut self, section: &str, what: impl std::fmt::Display) {
+        self.note(format!("VIRTIO 1.2, {section}: {what}"));
+    }
+
     pub(crate) fn list(&self) -> Vec<String> {
         self.0.clone()
     }

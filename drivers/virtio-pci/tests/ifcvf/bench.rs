@@ -13,6 +13,7 @@ use vdpa::platform::InterruptMessage;
 use vdpa::testing::FakePlatform;
 use virtio_pci::Parent;
 use virtio_pci::ifcvf::{Ifcvf, probe};
+use virtio_pci::vp_vdpa::{self, VpVdpa};
 use virtq::Doorbell;
 use virtq::testing::HeapMemory;
 
@@ -150,14 +151,29 @@ impl Bench {
 
     /// Registers the driver, which probes.
     pub(crate) fn probe(&self) {
-        let driver = Ifcvf::new(self.machine.platform(), Arc::clone(&self.vdpa));
-        let added = self.machine.pci.add_driver(Arc::new(driver));
-        self.run(added).unwrap();
+        let (platform, vdpa) = (self.machine.platform(), &self.vdpa);
+        let ifcvf = Ifcvf::new(Arc::clone(&platform), Arc::clone(vdpa));
+        self.run(self.machine.pci.add_driver(Arc::new(ifcvf)))
+            .unwrap();
+        if self.is_plain(0) {
+            let plain = VpVdpa::new(platform, Arc::clone(vdpa));
+            self.run(self.machine.pci.add_driver(Arc::new(plain)))
+                .unwrap();
+        }
+    }
+
+    /// Whether a card is none of Intel's.
+    fn is_plain(&self, card: usize) -> bool {
+        self.function(card).identity().subvendor != 0x8086
     }
 
     /// The driver's device on a card, without a bus.
     pub(crate) async fn parent(&self, card: usize) -> Result<Parent, ProbeError> {
         let function = self.function(card);
+        if self.is_plain(card) {
+            let device_type = u32::from(function.identity().device - 0x1040);
+            return vp_vdpa::probe(&function, &self.machine.platform(), device_type).await;
+        }
         let driver = Ifcvf::new(self.machine.platform(), VdpaBus::new("vdpa"));
         let rows = driver.ids().iter();
         let mut rows = rows.filter(|row| row.matches(function.identity()));

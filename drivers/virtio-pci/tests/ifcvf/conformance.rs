@@ -35,7 +35,11 @@ impl Slot {
         let skips: BTreeSet<_> = skips.map(|check| check.name).collect();
         let right = BTreeSet::from_iter(skipped(self.product.kind()));
         assert_eq!(skips, right, "{report}");
-        self.bench.assert_lawful();
+        // The suite itself notifies in every state, as a client can.
+        let violations = self.bench.card().violations();
+        let mut others = violations.iter();
+        let other = others.find(|violation| !violation.ends_with("notified before DRIVER_OK"));
+        assert_eq!(other, None);
         self.bench.assert_untouched();
     }
 }

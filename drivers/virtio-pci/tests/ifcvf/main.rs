@@ -21,6 +21,7 @@ mod simulators;
 #[path = "../../../pci/tests/pci/fakes/slot.rs"]
 mod slot;
 mod stopping;
+mod strict;
 #[path = "../../../../vdpa/virtio/tests/moving/traffic.rs"]
 mod traffic;
 #[expect(dead_code, reason = "fake functions come and go more than cards do")]

@@ -33,6 +33,8 @@ pub(crate) struct Rig {
     pub(crate) config: Arc<Event>,
     features: Features,
     hold: Arc<DeviceHold>,
+    /// The same for the queues that were set up anew.
+    restarted: Vec<Arc<DeviceHold>>,
 }
 
 /// One of them.
@@ -105,6 +107,7 @@ impl Rig {
             config: Arc::default(),
             features,
             hold,
+            restarted: Vec::new(),
         }
     }
 
@@ -227,10 +230,25 @@ impl Rig {
             .unwrap();
     }
 
+    /// Sets a queue up anew that has been stopped alone, with a new ring.
+    pub(crate) fn restart(&mut self, queue: usize) {
+        let fresh = Self::new(&self.platform, &self.device, self.features);
+        let line = fresh.lines.into_iter().nth(queue).unwrap();
+        self.lines[queue].ring = line.ring;
+        self.restarted.push(fresh.hold);
+        let hold = self.restarted.last().unwrap();
+        hold.hold();
+        let line = &mut self.lines[queue];
+        line.tell(&self.device, None).unwrap();
+        let started = self.device.start_queue(line.index);
+        self.platform.block_on(started).unwrap();
+    }
+
     /// Resets the device, after which its queues may go.
     pub(crate) fn stop(self) {
         self.platform.block_on(self.device.reset()).unwrap();
         self.hold.release();
+        self.restarted.iter().for_each(|hold| hold.release());
     }
 }
 

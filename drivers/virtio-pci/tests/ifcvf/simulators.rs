@@ -15,7 +15,7 @@ use crate::writers::Writers;
 
 /// The medium of a simulated disk, for a card.
 #[derive(Clone)]
-struct Medium(Arc<RamDisk>);
+pub(crate) struct Medium(pub(crate) Arc<RamDisk>);
 
 impl std::fmt::Debug for Medium {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -42,7 +42,7 @@ impl Storage for Medium {
 }
 
 /// A world with a card in a slot, whose device the virtio side has.
-async fn with_card(w: &World, bench: &Bench) -> Arc<VdpaDevice> {
+pub(crate) async fn with_card(w: &World, bench: &Bench) -> Arc<VdpaDevice> {
     let parent = bench.parent(0).await.unwrap();
     w.add(Box::new(parent)).await
 }

@@ -10,3 +10,4 @@ mod interrupts;
 mod misbehaviour;
 mod net;
 mod slot;
+mod strict;

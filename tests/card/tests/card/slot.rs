@@ -2,9 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use ifcvf_card::{
-    Card, Function, Host, Kind, Layout, Loopback, Message, Plan, Product, RamDisk, Served,
-};
+use ifcvf_card::{Card, Function, Host, Kind, Loopback, Message, Plan, Product, RamDisk, Served};
 use virtq::testing::{HeapDma, HeapMemory};
 use virtq::{
     DeviceHold, DmaAllocator, DmaBuffer, Exchange, Queue, QueueConfig, Readable, RingFeatures,
@@ -19,6 +17,8 @@ pub(crate) const VERSION_1: u64 = 1 << 32;
 pub(crate) const ACCESS_PLATFORM: u64 = 1 << 33;
 const EVENT_IDX: u64 = 1 << 29;
 const INDIRECT_DESC: u64 = 1 << 28;
+const RING_PACKED: u64 = 1 << 34;
+const IN_ORDER: u64 = 1 << 35;
 
 /// Command register: memory decode and bus master.
 pub(crate) const ON: u16 = 6;
@@ -41,7 +41,7 @@ pub(crate) struct Slot {
     pub(crate) heap: Arc<HeapDma>,
     arrived: Arc<Arrived>,
     hold: Arc<DeviceHold>,
-    layout: Layout,
+    has_count: bool,
 }
 
 impl Slot {
@@ -54,7 +54,7 @@ impl Slot {
     }
 
     pub(crate) fn with_disk(plan: Plan, disk: &RamDisk) -> Self {
-        let layout = plan.product.layout();
+        let has_count = !plan.product.is_plain() && plan.product.layout().has_count();
         let function = match plan.product.kind() {
             Kind::Net => Function::Net(Box::<Loopback>::default()),
             Kind::Blk => Function::Blk(Box::new(disk.clone())),
@@ -73,7 +73,7 @@ impl Slot {
             heap,
             arrived,
             hold: DeviceHold::new(),
-            layout,
+            has_count,
         }
     }
 
@@ -133,6 +133,11 @@ impl Slot {
     }
 
     pub(crate) fn features(&self) -> u64 {
+        if self.status() & DRIVER == 0 {
+            self.reset();
+            self.set_status(ACKNOWLEDGE);
+            self.set_status(ACKNOWLEDGE | DRIVER);
+        }
         let word = |select| {
             self.write32(0, 0, select);
             u64::from(self.read32(0, 4))
@@ -148,9 +153,15 @@ impl Slot {
         }
     }
 
+    /// Resets the device, which does it at once.
+    pub(crate) fn reset(&self) {
+        self.set_status(0);
+        assert_eq!(self.status(), 0);
+    }
+
     /// As far as `FEATURES_OK`; says whether it stays.
     pub(crate) fn negotiate(&self, features: u64) -> bool {
-        self.set_status(0);
+        self.reset();
         self.set_status(ACKNOWLEDGE);
         self.set_status(ACKNOWLEDGE | DRIVER);
         self.set_features(features);
@@ -166,7 +177,10 @@ impl Slot {
     pub(crate) fn place(&self, index: u16, line: &Line) {
         self.write16(0, 0x16, index);
         self.write16(0, 0x18, line.ring.size());
-        self.write16(0, 0x1a, index);
+        if index < self.card.vectors() {
+            self.write16(0, 0x1a, index);
+            self.read16(0, 0x1a);
+        }
         let addresses = line.ring.addresses();
         let parts = [addresses.descriptor, addresses.driver, addresses.device];
         for (at, part) in (0x20..).step_by(8).zip(parts) {
@@ -191,7 +205,7 @@ impl Slot {
     /// The queues of a card that runs, each with 8 entries; they start at `start`.
     pub(crate) fn start(&self, features: u64) -> Vec<Line> {
         assert!(self.negotiate(features | VERSION_1 | ACCESS_PLATFORM));
-        if self.layout.has_count() {
+        if self.has_count {
             self.write32(4, 0x28, 2);
         }
         let queues = self.read16(0, 0x12);
@@ -211,7 +225,8 @@ impl Slot {
             features: RingFeatures {
                 event_idx: features & EVENT_IDX != 0,
                 indirect: features & INDIRECT_DESC != 0,
-                ..RingFeatures::default()
+                packed: features & RING_PACKED != 0,
+                in_order: features & IN_ORDER != 0,
             },
         };
         let dma = Arc::clone(&self.heap) as Arc<dyn DmaAllocator>;

@@ -172,6 +172,7 @@ impl<'a> Driver<'a> {
         self.set(STATUS, &[3 | FEATURES_OK]);
         assert_eq!(self.get(STATUS), [3 | FEATURES_OK]);
         self.set(CONFIG_VECTOR, &0_u16.to_le_bytes());
+        assert_eq!(self.get(CONFIG_VECTOR), 0_u16.to_le_bytes());
     }
 
     /// Tells the live-migration block where a queue of the first pair starts, and that there is one pair or queue.
