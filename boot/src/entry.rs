@@ -7,7 +7,7 @@ use core::arch::naked_asm;
 use core::ops::Range;
 
 use crate::info::BootInfo;
-use crate::page_tables::LEVEL_4;
+use crate::page_tables::{LARGE_PAGE, LARGE_PAGE_SIZE, LEVEL_2, LEVEL_3, LEVEL_4, TABLE};
 
 unsafe extern "Rust" {
     /// The kernel, which defines this symbol. It is called once, on the boot stack.
@@ -93,6 +93,24 @@ unsafe extern "C" fn pvh_start() -> ! {
         "cpuid",
         "test edx, 1 << 29",
         "jz {without_long_mode}",
+        // The page tables. The addresses run over after the last page of 4 GiB.
+        "mov ecx, offset {level_2}",
+        "mov eax, {large_page}",
+        "2:",
+        "mov [ecx], eax",
+        "add ecx, 8",
+        "add eax, {large_page_size}",
+        "jnc 2b",
+        "mov eax, offset {level_2} + {table}",
+        "mov dword ptr [{level_3}], eax",
+        "add eax, 0x1000",
+        "mov dword ptr [{level_3} + 8], eax",
+        "add eax, 0x1000",
+        "mov dword ptr [{level_3} + 16], eax",
+        "add eax, 0x1000",
+        "mov dword ptr [{level_3} + 24], eax",
+        "mov eax, offset {level_3} + {table}",
+        "mov dword ptr [{level_4}], eax",
         // Physical address extension, then the tables.
         "mov eax, cr4",
         "or eax, 1 << 5",
@@ -116,7 +134,12 @@ unsafe extern "C" fn pvh_start() -> ! {
         ".code64",
         stack = sym STACK,
         stack_size = const size_of::<Stack>(),
+        level_2 = sym LEVEL_2,
+        level_3 = sym LEVEL_3,
         level_4 = sym LEVEL_4,
+        table = const TABLE,
+        large_page = const LARGE_PAGE,
+        large_page_size = const LARGE_PAGE_SIZE,
         gdt_pointer = sym GDT_POINTER,
         start = sym long_mode_start,
         without_long_mode = sym without_long_mode,
