@@ -3,6 +3,9 @@
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 
+/// The keys that mean something to the kernel.
+const KEYS: [&str; 6] = ["blk", "ifcvf", "ip", "log", "net", "vhost.noiommu"];
+
 /// The command line that the kernel was started with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandLine(String);
@@ -29,6 +32,15 @@ impl CommandLine {
         self.entries().any(|(name, _)| name == flag)
     }
 
+    /// The words that mean nothing to the kernel, nor to an application that has these keys.
+    pub fn unknown(&self, keys: &[&str]) -> impl Iterator<Item = &str> {
+        let words = self.0.split_whitespace();
+        words.filter(move |word| {
+            let key = word.split_once('=').map_or(*word, |(key, _)| key);
+            !KEYS.contains(&key) && !keys.contains(&key)
+        })
+    }
+
     /// Every key with its value, in order. A word without `=` has an empty value.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0
@@ -51,6 +63,13 @@ mod tests {
         assert!(line.has("ip"));
         assert!(!line.has("qui"));
         assert_eq!(line.entries().count(), 4);
+    }
+
+    #[test]
+    fn words_without_a_meaning_are_found() {
+        let line = CommandLine::new("ip=dhcp ipp=dhcp =dhcp net.port=1 quiet ? log admin=");
+        let unknown: std::vec::Vec<_> = line.unknown(&["net.port", "admin"]).collect();
+        assert_eq!(unknown, ["ipp=dhcp", "=dhcp", "quiet", "?"]);
     }
 
     #[test]

@@ -1,6 +1,10 @@
-//! The two kinds of Ethernet frames that matter while a stack gets its address.
+//! The Ethernet frames that matter below the stack: where connections begin, who has which address, and answers of DHCP
+//! servers for a host without one.
 
 use core::net::Ipv4Addr;
+use core::ops::Range;
+
+use crate::dhcp;
 
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
@@ -10,45 +14,189 @@ const TCP_SYN: u8 = 1 << 1;
 const TCP_ACK: u8 = 1 << 4;
 
 const ETHERNET_LEN: usize = 14;
+const ETHERTYPE: Range<usize> = 12..ETHERNET_LEN;
+/// Where the packet starts.
+const IP: usize = ETHERNET_LEN;
 const ARP_LEN: usize = 28;
 
-/// Whether a frame is the first of a TCP connection over IPv4: a SYN without ACK (RFC 9293, 3.5).
-pub(crate) fn opens_connection(frame: &[u8]) -> bool {
-    let Some((ethernet, ip)) = frame.split_at_checked(ETHERNET_LEN) else {
-        return false;
-    };
-    if ethernet[12..] != ETHERTYPE_IPV4 || ip.len() < 20 || ip[9] != PROTOCOL_TCP {
-        return false;
-    }
-    let header_len = usize::from(ip[0] & 0xf) * 4;
-    let flags = ip.get(header_len + 13);
-    flags.is_some_and(|flags| flags & (TCP_SYN | TCP_ACK) == TCP_SYN)
+/// What is looked at below the stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notable {
+    /// The first segment of a TCP connection to this port: a SYN without ACK (RFC 9293, 3.5).
+    Syn(u16),
+    /// An ARP packet.
+    Arp,
 }
 
-/// An ARP announcement: a request for one's own address, which tells everybody who has it
-/// (RFC 826; RFC 5227, 2.3).
-pub(crate) fn announcement(mac: [u8; 6], address: Ipv4Addr) -> [u8; ETHERNET_LEN + ARP_LEN] {
-    let ip = address.octets();
-    let mut frame = [0; ETHERNET_LEN + ARP_LEN];
-    let mut rest = &mut frame[..];
-    let fields: [&[u8]; 8] = [
-        &BROADCAST,
-        &mac,
-        &ETHERTYPE_ARP,
-        // Ethernet and IPv4, addresses of 6 and 4 bytes, a request.
-        &[0, 1, 0x08, 0x00, 6, 4, 0, 1],
-        &mac,
-        &ip,
-        // The target's hardware address is not known, and not asked for.
-        &[0; 6],
-        &ip,
-    ];
-    for field in fields {
-        let (place, behind) = rest.split_at_mut(field.len());
-        place.copy_from_slice(field);
-        rest = behind;
+/// What there is to be looked at in a frame. Established connections are passed with a few comparisons.
+#[inline]
+pub(crate) fn notable(frame: &[u8]) -> Option<Notable> {
+    match frame.get(ETHERTYPE)? {
+        [0x08, 0x00] if *frame.get(IP + 9)? == PROTOCOL_TCP => {
+            let tcp = IP + usize::from(frame[IP] & 0xf) * 4;
+            syn(frame, tcp)
+        }
+        [0x08, 0x06] => Some(Notable::Arp),
+        _ => None,
     }
-    frame
+}
+
+#[inline]
+fn syn(frame: &[u8], tcp: usize) -> Option<Notable> {
+    let flags = frame.get(tcp + 13)?;
+    if flags & (TCP_SYN | TCP_ACK) != TCP_SYN {
+        return None;
+    }
+    let port = u16::from_be_bytes([frame[tcp + 2], frame[tcp + 3]]);
+    Some(Notable::Syn(port))
+}
+
+/// Makes an answer for a DHCP client a broadcast. Servers may send it to the address that they offer (RFC 2131, 4.1),
+/// but a stack without an address takes nothing else.
+pub(crate) fn broadcast_dhcp_answer(frame: &mut [u8]) {
+    const PROTOCOL_UDP: u8 = 17;
+    let Some((ethernet, ip)) = frame.split_at_mut_checked(IP) else {
+        return;
+    };
+    if ethernet[ETHERTYPE] != ETHERTYPE_IPV4 || ip.len() < 28 || ip[9] != PROTOCOL_UDP {
+        return;
+    }
+    let header_len = usize::from(ip[0] & 0xf) * 4;
+    let Some((header, udp)) = ip.split_at_mut_checked(header_len) else {
+        return;
+    };
+    if header_len < 20 || udp.len() < 8 || udp[2..4] != dhcp::CLIENT_PORT.to_be_bytes() {
+        return;
+    }
+    header[16..20].fill(0xff);
+    header[10..12].fill(0);
+    let sum = checksum(header);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    // None: it covers the address (RFC 768).
+    udp[6..8].fill(0);
+}
+
+/// The checksum of a header (RFC 1071). `bytes` are an even number.
+fn checksum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks_exact(2);
+    let mut sum: u32 = words
+        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
+        .sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// A host as ARP names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ArpHost {
+    /// Its hardware address.
+    pub(crate) mac: [u8; 6],
+    /// Its IPv4 address.
+    pub(crate) ip: Ipv4Addr,
+}
+
+/// What an ARP packet wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ArpOperation {
+    /// It asks.
+    Request = 1,
+    /// It answers.
+    Reply = 2,
+}
+
+/// An ARP packet for IPv4 over Ethernet (RFC 826).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arp {
+    pub(crate) operation: ArpOperation,
+    pub(crate) sender: ArpHost,
+    pub(crate) target: ArpHost,
+}
+
+/// Ethernet and IPv4, addresses of 6 and 4 bytes.
+const ARP_TYPES: [u8; 6] = [0, 1, 0x08, 0x00, 6, 4];
+
+/// Where an ARP frame says the addresses of its sender and of its target.
+const ARP_SENDER: Range<usize> = IP + 14..IP + 18;
+const ARP_TARGET: Range<usize> = IP + 24..IP + 28;
+
+impl Arp {
+    /// The packet in a frame.
+    pub(crate) fn read(frame: &[u8]) -> Option<Self> {
+        let packet = frame.get(IP..)?.first_chunk::<ARP_LEN>()?;
+        if frame[ETHERTYPE] != ETHERTYPE_ARP || packet[..6] != ARP_TYPES {
+            return None;
+        }
+        let operation = match packet[6..8] {
+            [0, 1] => ArpOperation::Request,
+            [0, 2] => ArpOperation::Reply,
+            _ => return None,
+        };
+        let host = |at: usize| {
+            let bytes: [u8; 10] = core::array::from_fn(|index| packet[at + index]);
+            let [a, b, c, d, e, f, ip @ ..] = bytes;
+            ArpHost {
+                mac: [a, b, c, d, e, f],
+                ip: ip.into(),
+            }
+        };
+        Some(Self {
+            operation,
+            sender: host(8),
+            target: host(18),
+        })
+    }
+
+    /// A frame with it for `destination`.
+    pub(crate) fn frame(&self, destination: [u8; 6]) -> [u8; ETHERNET_LEN + ARP_LEN] {
+        let mut frame = [0; ETHERNET_LEN + ARP_LEN];
+        let mut rest = &mut frame[..];
+        let fields: [&[u8]; 9] = [
+            &destination,
+            &self.sender.mac,
+            &ETHERTYPE_ARP,
+            &ARP_TYPES,
+            &[0, self.operation as u8],
+            &self.sender.mac,
+            &self.sender.ip.octets(),
+            &self.target.mac,
+            &self.target.ip.octets(),
+        ];
+        for field in fields {
+            let (place, behind) = rest.split_at_mut(field.len());
+            place.copy_from_slice(field);
+            rest = behind;
+        }
+        frame
+    }
+}
+
+/// Exchanges the address `from` for `to` where an ARP frame names its sender or its target.
+pub(crate) fn exchange_in_arp(frame: &mut [u8], from: Ipv4Addr, to: Ipv4Addr) {
+    if frame.len() < IP + ARP_LEN || frame[ETHERTYPE] != ETHERTYPE_ARP {
+        return;
+    }
+    for place in [ARP_SENDER, ARP_TARGET] {
+        let place = &mut frame[place];
+        if *place == from.octets() {
+            place.copy_from_slice(&to.octets());
+        }
+    }
+}
+
+/// An ARP announcement: a request for one's own address, which tells everybody who has it, and whoever has it too
+/// answers (RFC 5227, 2.3).
+pub(crate) fn announcement(mac: [u8; 6], ip: Ipv4Addr) -> [u8; ETHERNET_LEN + ARP_LEN] {
+    // The target's hardware address is not known, and not asked for.
+    let (sender, target) = (ArpHost { mac, ip }, ArpHost { mac: [0; 6], ip });
+    let operation = ArpOperation::Request;
+    let arp = Arp {
+        operation,
+        sender,
+        target,
+    };
+    arp.frame(BROADCAST)
 }
 
 #[cfg(test)]
@@ -64,7 +212,8 @@ mod tests {
         frame.extend([0x40 | words, 0, 0, 40, 0, 0, 0, 0, 64, PROTOCOL_TCP, 0, 0]);
         frame.extend([10, 0, 2, 2, 10, 0, 2, 15]);
         frame.extend(core::iter::repeat_n(1, options_len));
-        frame.extend([0; 13]);
+        frame.extend([0, 9, 0, 80]);
+        frame.extend([0; 9]);
         frame.push(flags);
         frame.extend([0; 6]);
         frame
@@ -72,25 +221,26 @@ mod tests {
 
     #[test]
     fn a_syn_opens_a_connection() {
-        assert!(opens_connection(&tcp(TCP_SYN, 0)));
-        assert!(opens_connection(&tcp(TCP_SYN, 8)), "behind IP options too");
+        let syn = Some(Notable::Syn(80));
+        assert_eq!(notable(&tcp(TCP_SYN, 0)), syn);
+        assert_eq!(notable(&tcp(TCP_SYN, 8)), syn, "behind IP options too");
     }
 
     #[test]
     fn answers_and_data_open_nothing() {
         for flags in [TCP_SYN | TCP_ACK, TCP_ACK, 0] {
-            assert!(!opens_connection(&tcp(flags, 0)));
+            assert_eq!(notable(&tcp(flags, 0)), None);
         }
         let mut udp = tcp(TCP_SYN, 0);
         udp[ETHERNET_LEN + 9] = 17;
-        assert!(!opens_connection(&udp));
+        assert_eq!(notable(&udp), None);
     }
 
     #[test]
     fn a_frame_that_ends_early_opens_nothing() {
         let whole = tcp(TCP_SYN, 4);
         for len in 0..ETHERNET_LEN + 20 + 4 + 14 {
-            assert!(!opens_connection(&whole[..len]), "{len} bytes");
+            assert_eq!(notable(&whole[..len]), None, "{len} bytes");
         }
     }
 
@@ -104,5 +254,56 @@ mod tests {
             15,
         ];
         assert_eq!(frame, expected);
+    }
+
+    #[test]
+    fn an_answer_for_a_client_becomes_a_broadcast() {
+        let mut frame = Vec::from([2; 12]);
+        frame.extend(ETHERTYPE_IPV4);
+        frame.extend([0x45, 0, 0, 30, 0, 0, 0, 0, 64, 17, 0xaa, 0xaa]);
+        frame.extend([10, 0, 2, 2, 10, 0, 2, 15]);
+        frame.extend([0, 67, 0, 68, 0, 10, 0xbb, 0xbb, 1, 2]);
+        let before = frame.clone();
+        broadcast_dhcp_answer(&mut frame);
+        assert_eq!(frame[IP + 16..IP + 20], [255; 4]);
+        assert_eq!(checksum(&frame[IP..IP + 20]), 0, "of the header");
+        assert_eq!(frame[IP + 26..], [0, 0, 1, 2], "no checksum of UDP");
+
+        let mut other = before.clone();
+        other[IP + 23] = 69;
+        for len in 0..before.len() {
+            let mut short = before[..len].to_vec();
+            broadcast_dhcp_answer(&mut short);
+            if len < IP + 28 {
+                assert_eq!(short, before[..len], "{len} bytes");
+            }
+        }
+        let untouched = other.clone();
+        broadcast_dhcp_answer(&mut other);
+        assert_eq!(other, untouched, "for another port");
+    }
+
+    #[test]
+    fn an_arp_packet_is_what_was_put_into_it() {
+        let host = |last| ArpHost {
+            mac: [2, 0, 0, 0, 0, last],
+            ip: Ipv4Addr::new(10, 0, 0, last),
+        };
+        let arp = Arp {
+            operation: ArpOperation::Reply,
+            sender: host(1),
+            target: host(2),
+        };
+        let mut frame = arp.frame([9; 6]);
+        assert_eq!(frame[..6], [9; 6]);
+        assert_eq!(Arp::read(&frame), Some(arp));
+        assert_eq!(notable(&frame), Some(Notable::Arp));
+        for len in 0..frame.len() {
+            assert_eq!(Arp::read(&frame[..len]), None, "{len} bytes");
+        }
+        exchange_in_arp(&mut frame, host(1).ip, Ipv4Addr::new(192, 0, 2, 1));
+        let read = Arp::read(&frame).unwrap();
+        assert_eq!(read.sender.ip, Ipv4Addr::new(192, 0, 2, 1));
+        assert_eq!((read.target, read.sender.mac), (host(2), host(1).mac));
     }
 }

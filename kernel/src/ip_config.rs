@@ -1,12 +1,16 @@
-//! The key `ip` of the command line: by DHCP, or an address with what belongs to it.
+//! The key `ip` of the command line: by DHCP, or an address with what belongs to it; and which addresses
+//! make sense.
 
 use core::net::Ipv4Addr;
 use core::str::FromStr;
 
 use heapless::Vec;
 
-/// The most name servers that can be given.
-const MAX_NAME_SERVERS: usize = 3;
+/// The most name servers that there can be.
+pub(crate) const MAX_NAME_SERVERS: usize = 3;
+
+/// The name servers.
+pub(crate) type DnsServers = Vec<Ipv4Addr, MAX_NAME_SERVERS>;
 
 /// How the IP stack gets its address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,10 +23,10 @@ pub(crate) enum IpConfig {
         address: Ipv4Addr,
         /// The length of the network's prefix in bits.
         prefix: u8,
-        /// The way to other networks.
+        /// The way to other networks. It may be outside of the prefix.
         gateway: Option<Ipv4Addr>,
         /// The name servers.
-        dns: Vec<Ipv4Addr, MAX_NAME_SERVERS>,
+        dns: DnsServers,
     },
 }
 
@@ -32,15 +36,54 @@ pub enum BadIpConfig {
     /// It is neither `dhcp` nor begins with an address.
     #[error("neither dhcp nor ADDRESS/LENGTH")]
     Address,
-    /// The length of the prefix is missing or above 32.
-    #[error("the prefix length is not a number from 0 to 32")]
+    /// The length of the prefix is missing, 0, or above 32.
+    #[error("the prefix length is not a number from 1 to 32")]
     Prefix,
+    /// No host can have the address.
+    #[error("{0} is no address for a host")]
+    NoHost(Ipv4Addr),
     /// What follows the address is not an option with an address.
     #[error("an option is not gw=ADDRESS or dns=ADDRESS")]
     Option,
+    /// The gateway is the host itself, or no host.
+    #[error("{0} cannot be the gateway")]
+    Gateway(Ipv4Addr),
+    /// There are two gateways.
+    #[error("more than one gateway")]
+    TwoGateways,
     /// There are too many name servers.
     #[error("more than three name servers")]
     TooManyNameServers,
+}
+
+/// Whether a host on a network can have the address (RFC 1122, 3.2.1.3; RFC 1112; RFC 6890).
+pub(crate) fn is_host(address: Ipv4Addr) -> bool {
+    !matches!(address.octets()[0], 0 | 127 | 224..)
+}
+
+/// Whether the address stands for its network, or for everybody there.
+pub(crate) fn is_special(address: Ipv4Addr, prefix: u8) -> bool {
+    // A link of two hosts has neither (RFC 3021).
+    const TWO_HOSTS: u8 = 31;
+    let host = host_bits(prefix);
+    let bits = address.to_bits() & host;
+    prefix < TWO_HOSTS && (bits == 0 || bits == host)
+}
+
+/// Whether the host `own` can send to other networks by way of `gateway`.
+pub(crate) fn can_be_gateway(gateway: Ipv4Addr, own: Ipv4Addr, prefix: u8) -> bool {
+    gateway != own
+        && is_host(gateway)
+        && !(in_network(gateway, own, prefix) && is_special(gateway, prefix))
+}
+
+/// Whether two addresses are in one network.
+pub(crate) fn in_network(one: Ipv4Addr, other: Ipv4Addr, prefix: u8) -> bool {
+    (one.to_bits() ^ other.to_bits()) & !host_bits(prefix) == 0
+}
+
+fn host_bits(prefix: u8) -> u32 {
+    u32::MAX.checked_shr(prefix.into()).unwrap_or(0)
 }
 
 impl FromStr for IpConfig {
@@ -60,15 +103,23 @@ impl FromStr for IpConfig {
         let prefix = prefix
             .parse()
             .ok()
-            .filter(|prefix| *prefix <= LONGEST_PREFIX);
+            .filter(|prefix| (1..=LONGEST_PREFIX).contains(prefix));
         let prefix = prefix.ok_or(BadIpConfig::Prefix)?;
+        if !is_host(address) || is_special(address, prefix) {
+            return Err(BadIpConfig::NoHost(address));
+        }
         let mut gateway = None;
         let mut dns = Vec::new();
         for part in parts {
             let (name, value) = part.split_once('=').ok_or(BadIpConfig::Option)?;
             let value = value.parse().map_err(|_| BadIpConfig::Option)?;
             match name {
+                "gw" if !can_be_gateway(value, address, prefix) => {
+                    return Err(BadIpConfig::Gateway(value));
+                }
+                "gw" if gateway.is_some() => return Err(BadIpConfig::TwoGateways),
                 "gw" => gateway = Some(value),
+                "dns" if !is_host(value) => return Err(BadIpConfig::NoHost(value)),
                 "dns" => dns
                     .push(value)
                     .map_err(|_| BadIpConfig::TooManyNameServers)?,
@@ -107,15 +158,53 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
+        let gateway = |text: &str| BadIpConfig::Gateway(text.parse().unwrap());
+        let no_host = |text: &str| BadIpConfig::NoHost(text.parse().unwrap());
         let mistakes = [
             ("", BadIpConfig::Address),
+            (",", BadIpConfig::Address),
+            ("/", BadIpConfig::Address),
+            ("DHCP", BadIpConfig::Address),
+            ("dhcp,gw=10.0.2.2", BadIpConfig::Address),
             ("10.0.2.15", BadIpConfig::Address),
             ("10.0.2/24", BadIpConfig::Address),
+            ("10.0.2.256/24", BadIpConfig::Address),
+            ("010.0.2.15/24", BadIpConfig::Address),
+            ("fec0::1/64", BadIpConfig::Address),
             ("10.0.2.15/33", BadIpConfig::Prefix),
+            ("10.0.2.15/0", BadIpConfig::Prefix),
+            ("0.0.0.0/0", BadIpConfig::Prefix),
             ("10.0.2.15/", BadIpConfig::Prefix),
+            ("10.0.2.15/-1", BadIpConfig::Prefix),
+            ("10.0.2.15/24/24", BadIpConfig::Prefix),
+            ("10.0.2.15/99999999999999999999", BadIpConfig::Prefix),
+            ("0.0.0.0/8", no_host("0.0.0.0")),
+            ("0.1.2.3/24", no_host("0.1.2.3")),
+            ("127.0.0.1/8", no_host("127.0.0.1")),
+            ("224.0.0.1/4", no_host("224.0.0.1")),
+            ("240.0.0.1/24", no_host("240.0.0.1")),
+            ("255.255.255.255/32", no_host("255.255.255.255")),
+            ("10.0.2.0/24", no_host("10.0.2.0")),
+            ("10.0.2.255/24", no_host("10.0.2.255")),
+            ("10.0.2.15/24,", BadIpConfig::Option),
             ("10.0.2.15/24,gw", BadIpConfig::Option),
+            ("10.0.2.15/24,gw=", BadIpConfig::Option),
             ("10.0.2.15/24,gw=10", BadIpConfig::Option),
             ("10.0.2.15/24,mtu=1.2.3.4", BadIpConfig::Option),
+            ("10.0.2.15/24,gw=10.0.2.15", gateway("10.0.2.15")),
+            ("10.0.2.15/24,gw=10.0.2.0", gateway("10.0.2.0")),
+            ("10.0.2.15/24,gw=10.0.2.255", gateway("10.0.2.255")),
+            ("10.0.2.15/24,gw=0.0.0.0", gateway("0.0.0.0")),
+            ("10.0.2.15/24,gw=127.0.0.1", gateway("127.0.0.1")),
+            (
+                "10.0.2.15/24,gw=255.255.255.255",
+                gateway("255.255.255.255"),
+            ),
+            (
+                "10.0.2.15/24,gw=10.0.2.2,gw=10.0.2.3",
+                BadIpConfig::TwoGateways,
+            ),
+            ("10.0.2.15/24,dns=224.0.0.251", no_host("224.0.0.251")),
             (
                 "1.1.1.1/8,dns=1.1.1.1,dns=1.1.1.2,dns=1.1.1.3,dns=1.1.1.4",
                 BadIpConfig::TooManyNameServers,
@@ -123,6 +212,19 @@ mod tests {
         ];
         for (text, error) in mistakes {
             assert_eq!(text.parse::<IpConfig>(), Err(error), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_may_be_outside_of_the_prefix_and_a_link_may_have_two_hosts() {
+        for text in [
+            "192.168.77.50/32,gw=192.168.77.1",
+            "10.0.0.5/24,gw=10.1.0.1",
+            "10.0.0.0/31,gw=10.0.0.1",
+            "10.0.0.255/32",
+            "10.0.0.5/1",
+        ] {
+            assert!(text.parse::<IpConfig>().is_ok(), "{text}");
         }
     }
 }

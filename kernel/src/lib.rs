@@ -48,7 +48,7 @@
 //! | key | value |
 //! |---|---|
 //! | `log` | `off`, `error`, `warn`, `info` (without the key), `debug`, `trace` |
-//! | `ip` | `dhcp` (without the key), or `ADDRESS/LENGTH[,gw=ADDRESS][,dns=ADDRESS]` |
+//! | `ip` | `dhcp` (without the key), or `ADDRESS/LENGTH[,gw=ADDRESS][,dns=ADDRESS]`; anything else is an error |
 //! | `net` | who drives network devices: `virtio` (without the key), or `vhost`, a client task with its own memory |
 //! | `blk` | who drives block devices, likewise |
 //! | `vhost.noiommu` | `unsafe` lets clients have devices whose memory accesses nothing isolates |
@@ -80,6 +80,8 @@ mod acpi;
 #[cfg(any(target_os = "none", test))]
 mod address_space;
 #[cfg(any(target_os = "none", test))]
+mod backlog;
+#[cfg(any(target_os = "none", test))]
 mod backtrace;
 #[cfg(target_os = "none")]
 mod clients;
@@ -93,6 +95,8 @@ mod cpu;
 mod data_paths;
 #[cfg(target_os = "none")]
 mod devices;
+#[cfg(any(target_os = "none", test))]
+mod dhcp;
 #[cfg(any(target_os = "none", test))]
 mod ethernet;
 #[cfg(target_os = "none")]
@@ -111,6 +115,8 @@ mod logger;
 mod memory;
 #[cfg(target_os = "none")]
 mod network;
+#[cfg(any(target_os = "none", test))]
+mod on_link;
 #[cfg(target_os = "none")]
 mod panic;
 #[cfg(target_os = "none")]
@@ -134,7 +140,7 @@ pub use self::{
     exit_code::{ExitCode, Termination},
     ip_config::BadIpConfig,
     memory::heap::MemoryFigures,
-    network::{NetworkError, SOCKETS},
+    network::{AcceptError, NetworkError, SOCKETS, accept},
     shell::ConsoleCommand,
     start::{MainFuture, main_future},
     system::System,

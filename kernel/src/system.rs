@@ -148,8 +148,12 @@ impl System {
     /// The stack may not have its address yet; [`Stack::wait_config_up`] waits for it. A server listens
     /// before that: connections that are attempted in the meantime reach it as soon as there is an address.
     ///
-    /// The stack has [`SOCKETS`](crate::SOCKETS) sockets and uses two of them itself; `embassy-net`
-    /// panics when the application wants more.
+    /// The address may change, and come and go, with what a DHCP server says; the console tells it. The stack's own
+    /// configuration has somebody else for a gateway outside of the network. Name servers are asked by an application
+    /// that turns on the feature `dns` of `embassy-net`.
+    ///
+    /// The stack has [`SOCKETS`](crate::SOCKETS) sockets, of which two are for the kernel's own use; `embassy-net`
+    /// panics when the application wants more. A server accepts with [`accept`](crate::accept).
     ///
     /// # Errors
     /// [`NetworkError`].

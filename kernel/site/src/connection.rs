@@ -70,8 +70,8 @@ pub(crate) async fn serve(site: &'static Site, port: u16) {
     };
     loop {
         let mut socket = TcpSocket::new(site.stack, &mut receive, &mut send);
-        if let Err(error) = socket.accept(port).await {
-            debug!("site: accept: {error:?}");
+        if let Err(error) = kernel::accept(&mut socket, port).await {
+            debug!("site: {error}");
             continue;
         }
         socket.set_keep_alive(Some(Duration::from_secs(15)));

@@ -22,9 +22,11 @@ mod site;
 
 use alloc::boxed::Box;
 use alloc::format;
+use core::num::NonZero;
 
 use kernel::System;
 use log::{info, warn};
+use thiserror::Error;
 
 use crate::files::Files;
 use crate::site::Site;
@@ -33,11 +35,32 @@ kernel::entry!(main);
 
 const DEFAULT_PORT: u16 = 80;
 
-async fn main(system: System) -> Result<(), kernel::NetworkError> {
+/// The keys of the command line that mean something, the kernel's among them.
+const KEYS: [&str; 2] = ["admin", "net.port"];
+
+/// Why nothing can be served.
+#[derive(Debug, Error)]
+enum SiteError {
+    #[error(transparent)]
+    Network(#[from] kernel::NetworkError),
+    #[error("net.port: not a number from 1 to 65535")]
+    Port,
+}
+
+async fn main(system: System) -> Result<(), SiteError> {
+    let line = system.command_line();
+    let mut unknown = line.unknown(&KEYS);
+    if let Some(first) = unknown.next() {
+        let more = unknown.count();
+        warn!("site: the command line has a word without a meaning, {first:.40}, and {more} more");
+    }
+    if let Some(other) = line.get("admin").filter(|value| *value != "http") {
+        warn!("admin={other}: the only value is http; it is ignored");
+    }
+    let port = port(&system)?;
     system.offer_commands(commands::commands(&system));
     let files = Files::open(&system).await;
     let stack = system.network()?;
-    let port = port(&system);
     // The site lives as long as the machine: every connection's task refers to it.
     let site: &'static Site = Box::leak(Box::new(Site::new(system.clone(), stack, files)));
     for number in 0..site.shares.connections {
@@ -48,14 +71,12 @@ async fn main(system: System) -> Result<(), kernel::NetworkError> {
     core::future::pending().await
 }
 
-fn port(system: &System) -> u16 {
+fn port(system: &System) -> Result<u16, SiteError> {
     let Some(text) = system.command_line().get("net.port") else {
-        return DEFAULT_PORT;
+        return Ok(DEFAULT_PORT);
     };
-    text.parse().unwrap_or_else(|_| {
-        warn!("site: net.port={text} is no port, using {DEFAULT_PORT}");
-        DEFAULT_PORT
-    })
+    let port: Option<NonZero<u16>> = text.parse().ok();
+    port.map(NonZero::get).ok_or(SiteError::Port)
 }
 
 /// The last line of a start: what is served, and where.

@@ -1,0 +1,16 @@
+//! The guest on the networks that there are: what it makes of servers, routers, links and strangers. The tests are
+//! the other end of its card's link and speak Ethernet themselves, so they need no network of the host's, and no rights.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test whose case cannot be set up has failed"
+)]
+
+mod dhcp;
+mod flood;
+mod link;
+mod reach;
+mod server;
+mod tcp;
+mod wire;
+mod words;
