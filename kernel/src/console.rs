@@ -1,5 +1,5 @@
 //! The serial console on the first serial port: the log, a last message before the end, and lines that somebody
-//! types.
+//! types. A machine without the port may have a monitor's debug port, which takes the output alone.
 //!
 //! Output is synchronous and complete when the call returns, so that nothing is lost however the
 //! kernel ends. A line that is being typed steps aside for it.
@@ -14,6 +14,7 @@ use uart_16550::spec::registers::{IER, LSR};
 use uart_16550::{Config, Uart16550};
 use vdpa::platform::{Callback, InterruptVector, NoVector};
 use virtq::Event;
+use x86_64::instructions::port::Port as IoPort;
 
 use crate::acpi::InterruptLine;
 use crate::interrupts::io_apic::{self, RouteError};
@@ -23,13 +24,18 @@ use crate::sync::IrqMutex;
 
 /// The usual I/O port of the first serial port of a PC.
 const COM1: u16 = 0x3f8;
+/// Where Bochs, QEMU (`isa-debugcon`) and Cloud Hypervisor take the bytes of a debug console. It reads as its number.
+const DEBUG_PORT: u16 = 0xe9;
 /// How often the transmitter is asked before it counts as dead.
 const PATIENCE: u32 = 1_000_000;
 /// How many bytes are taken before other tasks have their turn: what the receiver holds.
 const BYTES_AT_ONCE: usize = 16;
 
 static CONSOLE: IrqMutex<Console> = IrqMutex::new(Console {
-    port: Port(None),
+    port: Port {
+        serial: None,
+        debug: None,
+    },
     editor: LineEditor::new(),
 });
 /// Raised when the receiver holds something.
@@ -40,10 +46,13 @@ struct Console {
     editor: LineEditor,
 }
 
-/// `None` before [`init`], and if there is no serial port.
-struct Port(Option<Uart16550<PioBackend>>);
+/// Where the console is: on a serial port, on a debug port, or nowhere, as before [`init`].
+struct Port {
+    serial: Option<Uart16550<PioBackend>>,
+    debug: Option<IoPort<u8>>,
+}
 
-/// Sets the serial port up. A machine without one goes on without a console.
+/// Sets the serial port up, or finds the debug port. A machine without either goes on without a console.
 pub(crate) fn init() {
     // SAFETY: the port is that of the serial port by convention of the PC, and this is its only
     // user.
@@ -51,7 +60,14 @@ pub(crate) fn init() {
     if let Ok(mut uart) = uart
         && uart.init(Config::DEFAULT).is_ok()
     {
-        CONSOLE.with(|console| console.port.0 = Some(uart));
+        CONSOLE.with(|console| console.port.serial = Some(uart));
+        return;
+    }
+    let mut port = IoPort::<u8>::new(DEBUG_PORT);
+    // SAFETY: nothing else is at this port, and reading it has no effect.
+    let answer = unsafe { port.read() };
+    if u16::from(answer) == DEBUG_PORT {
+        CONSOLE.with(|console| console.port.debug = Some(port));
     }
 }
 
@@ -115,7 +131,7 @@ impl Lines {
 /// The interrupt handler. The port is silent until the receiver has been emptied, whatever its line is like.
 fn received() {
     CONSOLE.with(|console| {
-        if let Some(uart) = &mut console.port.0 {
+        if let Some(uart) = &mut console.port.serial {
             uart.disable_interrupts(IER::DATA_READY);
         }
     });
@@ -145,7 +161,7 @@ pub(crate) unsafe fn take_over() {
 /// Waits until the last byte has left the serial port.
 pub(crate) fn drain() {
     CONSOLE.with(|console| {
-        let Some(uart) = &mut console.port.0 else {
+        let Some(uart) = &mut console.port.serial else {
             return;
         };
         for _ in 0..PATIENCE {
@@ -180,18 +196,28 @@ impl Console {
 
 impl Port {
     fn receive(&mut self) -> Option<u8> {
-        self.0.as_mut()?.try_receive_byte().ok()
+        self.serial.as_mut()?.try_receive_byte().ok()
     }
 
     /// Lets the port interrupt when there is a byte. False, if there is one already.
     fn listen(&mut self) -> bool {
-        let Some(uart) = &mut self.0 else { return true };
+        let Some(uart) = &mut self.serial else {
+            return true;
+        };
         uart.enable_interrupts(IER::DATA_READY);
         !uart.lsr().contains(LSR::DATA_READY)
     }
 
     fn send(&mut self, mut bytes: &[u8]) {
-        let Some(uart) = &mut self.0 else { return };
+        if let Some(port) = &mut self.debug {
+            for byte in bytes {
+                // SAFETY: the port takes bytes for somebody to read, and touches no memory.
+                unsafe { port.write(*byte) };
+            }
+        }
+        let Some(uart) = &mut self.serial else {
+            return;
+        };
         let mut patience = PATIENCE;
         while !bytes.is_empty() && patience > 0 {
             let sent = uart.send_bytes(bytes);

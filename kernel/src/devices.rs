@@ -9,22 +9,29 @@ use pci::{
 };
 use vdpa::bus::{Bus, BusDevice, Driver};
 use vdpa::device::VdpaBus;
-use vdpa::platform::PhysAddr;
+use vdpa::platform::{InterruptLine, PhysAddr, Signal};
 use vdpa::{Node, Platform, power};
 use vdpa_mgmt::{Handle, Management, ManagementDevice, SimBlks, SimNets};
 use virtio_blk::{BlkDriver, Disk};
 use virtio_bus::Registry;
 use virtio_bus::VirtioBus;
 use virtio_bus::virtio_vdpa::VirtioVdpa;
+use virtio_mmio::{Description, VirtioMmio};
 use virtio_net::{NetDevice, NetDriver, NetOptions};
 use virtio_pci::ifcvf::{Ifcvf, QEMU_IDS};
 use virtio_pci::vp_vdpa::VpVdpa;
 use x86_64::instructions::port::Port;
 
-use crate::acpi::Acpi;
+use crate::acpi::{Acpi, ConfigRegion, Polarity, Trigger, VirtioDevice};
 use crate::address_space;
 use crate::clients::Clients;
+use crate::command_line::CommandLine;
 use crate::data_paths::{DataPaths, QemuParent};
+
+/// The option that names a virtio device in memory, as Linux has it.
+const VIRTIO_MMIO: &str = "virtio_mmio.device";
+/// The option that says where PCI configuration space is, for a machine whose firmware does not.
+const ECAM: &str = "pci.ecam";
 
 /// How long the devices may take to come to rest when the machine ends.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
@@ -95,22 +102,53 @@ impl Devices {
         }
     }
 
-    /// Finds the PCI functions and lets the drivers have them, those of the kernel and those of clients. `memory`
-    /// is every range that the memory map names.
-    pub(crate) async fn find(&self, acpi: &Acpi, memory: &[Range<u64>]) {
-        self.find_functions(acpi, memory).await;
+    /// Finds the devices and lets the drivers have them, those of the kernel and those of clients. `memory` is every
+    /// range that the memory map names.
+    pub(crate) async fn find(&self, acpi: &Acpi, line: &CommandLine, memory: &[Range<u64>]) {
+        self.find_functions(acpi, line, memory).await;
+        self.find_virtio_mmio(acpi, line).await;
         self.clients.start().await;
     }
 
-    async fn find_functions(&self, acpi: &Acpi, memory: &[Range<u64>]) {
-        let config_space = acpi.config_regions.iter().map(|region| region.range());
+    /// Puts virtio devices in memory on the vDPA bus: those that firmware describes, which knows more, then those of the
+    /// command line.
+    async fn find_virtio_mmio(&self, acpi: &Acpi, line: &CommandLine) {
+        let mut places = VirtioMmio::new(&self.platform, &self.vdpa, &self.root);
+        for device in &acpi.virtio_devices {
+            let place = description(device);
+            // SAFETY: firmware says what is there.
+            unsafe { places.attach(&place) }.await;
+        }
+        let described = line.entries().filter(|(key, _)| *key == VIRTIO_MMIO);
+        for (_, text) in described {
+            match text.parse() {
+                Ok(description) => {
+                    // SAFETY: so does whoever starts the machine.
+                    unsafe { places.attach(&description) }.await;
+                }
+                Err(error) => log::warn!("{VIRTIO_MMIO}={text}: {error}"),
+            }
+        }
+    }
+
+    async fn find_functions(&self, acpi: &Acpi, line: &CommandLine, memory: &[Range<u64>]) {
+        let mut regions = acpi.config_regions.clone();
+        if let Some(text) = line.get(ECAM) {
+            match address(text) {
+                Some(base) => regions = [ConfigRegion::at(base)].into_iter().collect(),
+                None => {
+                    log::warn!("{ECAM}={text}: not an address of whole MiB, such as 0xe0000000");
+                }
+            }
+        }
+        let config_space = regions.iter().map(ConfigRegion::range);
         let windows = Windows {
             mem32: address_space::window_below_4_gib(memory, config_space),
             mem64: address_space::window_above(memory, crate::cpu::physical_address_mask()),
             io: Some(address_space::PORTS),
             reach: address_space::reach(crate::cpu::physical_address_mask()),
         };
-        if acpi.config_regions.is_empty() {
+        if regions.is_empty() {
             if has_config_ports() {
                 // SAFETY: the machine has the ports, and nothing else uses them.
                 let access = PortConfig::new(unsafe { X86Ports::take() });
@@ -118,13 +156,13 @@ impl Devices {
             }
             return;
         }
-        for region in &acpi.config_regions {
+        for region in &regions {
             let region = EcamRegion {
                 base: PhysAddr(region.base),
                 segment: region.segment,
                 buses: region.first_bus..=region.last_bus,
             };
-            // SAFETY: firmware says where configuration space lies.
+            // SAFETY: firmware, or whoever starts the machine, says where configuration space lies.
             let access = unsafe { Ecam::new(Arc::clone(&self.platform), region) };
             self.enumerate(Arc::new(access), windows.clone(), acpi)
                 .await;
@@ -158,6 +196,30 @@ fn handle(parent: &Node) -> Handle {
         Some(address) => Handle::on_bus("pci", address),
         None => Handle::named(parent.name()),
     }
+}
+
+/// What firmware says of a virtio device, for its driver.
+fn description(device: &VirtioDevice) -> Description {
+    let signal = match (device.trigger, device.polarity) {
+        (Trigger::Edge, Polarity::High) => Signal::Rising,
+        (Trigger::Edge, Polarity::Low) => Signal::Falling,
+        (Trigger::Level, Polarity::High) => Signal::High,
+        (Trigger::Level, Polarity::Low) => Signal::Low,
+    };
+    Description {
+        base: PhysAddr(device.base),
+        size: device.size,
+        line: InterruptLine {
+            number: device.interrupt,
+            signal,
+        },
+    }
+}
+
+/// The hexadecimal address of a PCI configuration space.
+fn address(text: &str) -> Option<u64> {
+    let address = u64::from_str_radix(text.strip_prefix("0x")?, 16).ok()?;
+    (address != 0 && address.is_multiple_of(1 << 20)).then_some(address)
 }
 
 pub(crate) async fn add_driver<D: BusDevice>(bus: &Arc<Bus<D>>, driver: Arc<dyn Driver<D>>) {

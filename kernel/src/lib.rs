@@ -52,6 +52,8 @@
 //! | `net` | who drives network devices: `virtio` (without the key), or `vhost`, a client task with its own memory |
 //! | `blk` | who drives block devices, likewise |
 //! | `vhost.noiommu` | `unsafe` lets clients have devices whose memory accesses nothing isolates |
+//! | `virtio_mmio.device` | a virtio device in memory, as Linux has it: `SIZE@ADDRESS:INTERRUPT[:ID]`; may be there several times |
+//! | `pci.ecam` | where PCI configuration space is in memory, if the firmware does not say so: `0xe0000000` on QEMU's `microvm` |
 //! | `ifcvf` | `qemu` lets the driver of Intel's VFs have QEMU's own modern functions that offer `ACCESS_PLATFORM` |
 //!
 //! # The end

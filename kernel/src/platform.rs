@@ -5,10 +5,13 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use vdpa::platform::{
-    BoxFuture, Callback, InterruptVector, MapError, Mmio, NoVector, PhysAddr, Platform,
+    BoxFuture, Callback, ConnectedLine, InterruptLine, InterruptVector, MapError, Mmio, NoLine,
+    NoVector, PhysAddr, Platform,
 };
 use virtq::DmaAllocator;
 
+use crate::acpi::InterruptLines;
+use crate::interrupts::line;
 use crate::interrupts::vectors::DeviceVector;
 use crate::memory::dma::HeapDma;
 use crate::memory::heap;
@@ -20,12 +23,15 @@ use crate::time::clock;
 #[derive(Debug)]
 pub(crate) struct KernelPlatform {
     dma: Arc<HeapDma>,
+    lines: InterruptLines,
 }
 
 impl KernelPlatform {
-    pub(crate) fn new() -> Self {
+    /// The services of a machine with these interrupt lines.
+    pub(crate) fn new(lines: InterruptLines) -> Self {
         Self {
             dma: Arc::new(HeapDma),
+            lines,
         }
     }
 }
@@ -46,6 +52,14 @@ unsafe impl Platform for KernelPlatform {
 
     fn memory_left(&self) -> u64 {
         heap::figures().left_for_simulators()
+    }
+
+    fn connect_line(
+        &self,
+        line: InterruptLine,
+        handler: Callback,
+    ) -> Result<Box<dyn ConnectedLine>, NoLine> {
+        Ok(Box::new(line::connect(&self.lines, line, handler)?))
     }
 
     fn now(&self) -> Duration {

@@ -25,6 +25,9 @@ use crate::{console, cpu, exit, interrupts, logger, task};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// The interrupt of the first serial port of a PC.
+const SERIAL_LINE: u32 = 4;
+
 /// An application, running.
 pub type MainFuture = Pin<Box<dyn Future<Output = ExitCode>>>;
 
@@ -75,11 +78,12 @@ fn __ringway_kernel(info: BootInfo) -> ! {
 
 /// The first task: finds the devices, runs the application, brings the devices to rest.
 async fn main(spawner: Spawner, line: CommandLine, info: BootInfo, acpi: Acpi) {
-    let platform = Arc::new(KernelPlatform::new());
+    let platform = Arc::new(KernelPlatform::new(acpi.lines.clone()));
     let devices = Arc::new(Devices::new(platform, DataPaths::new(&line)).await);
     let memory: Vec<_> = info.memory.iter().map(range).collect();
-    devices.find(&acpi, &memory).await;
-    let system = System::new(spawner, Arc::new(line), Arc::clone(&devices), acpi.serial);
+    devices.find(&acpi, &line, &memory).await;
+    let serial = acpi.lines.usual(SERIAL_LINE);
+    let system = System::new(spawner, Arc::new(line), Arc::clone(&devices), serial);
     let code = __ringway_main(system).await;
     devices.shutdown().await;
     exit::exit(code)

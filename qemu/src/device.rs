@@ -21,6 +21,33 @@ impl fmt::Display for Switch {
     }
 }
 
+/// How a virtio device is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// It is a function on the PCI bus.
+    Pci,
+    /// Its registers are in memory.
+    Mmio,
+}
+
+impl Transport {
+    /// QEMU's name of a device of this kind, `net` or `blk`.
+    fn device(self, kind: &str) -> String {
+        match self {
+            Self::Pci => format!("virtio-{kind}-pci"),
+            Self::Mmio => format!("virtio-{kind}-device"),
+        }
+    }
+
+    /// What QEMU must be told beside: without it, registers in memory are those from before VIRTIO 1.0.
+    pub fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Pci => &[],
+            Self::Mmio => &["-global", "virtio-mmio.force-legacy=false"],
+        }
+    }
+}
+
 /// Properties every virtio-pci device has. `None` leaves QEMU's default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct VirtioOptions {
@@ -52,16 +79,23 @@ impl VirtioOptions {
     }
 
     /// The options as `,name=value` pairs.
-    fn arguments(&self) -> String {
+    fn arguments(&self, transport: Transport) -> String {
         let switch = |name: &str, value: Option<Switch>| {
             value
                 .map(|value| format!(",{name}={value}"))
                 .unwrap_or_default()
         };
-        [
+        let every = [
             switch("packed", self.packed),
             switch("event_idx", self.event_idx),
             switch("indirect_desc", self.indirect_desc),
+        ]
+        .concat();
+        if transport == Transport::Mmio {
+            return every + &switch("iommu_platform", self.iommu_platform);
+        }
+        [
+            every,
             self.vectors
                 .map(|vectors| format!(",vectors={vectors}"))
                 .unwrap_or_default(),
@@ -111,7 +145,7 @@ impl Net {
     }
 
     /// QEMU's arguments for the card numbered `index`.
-    pub fn arguments(&self, index: usize) -> [String; 4] {
+    pub fn arguments(&self, index: usize, transport: Transport) -> [String; 4] {
         let backend = match &self.backend {
             NetBackend::User { forwards } => forwards
                 .iter()
@@ -130,11 +164,18 @@ impl Net {
         let multiqueue = match self.queue_pairs {
             1 => String::new(),
             // A vector for each queue of each pair, the control queue and the configuration.
-            pairs if self.virtio.vectors.is_none() => format!(",mq=on,vectors={}", 2 * pairs + 2),
+            pairs if transport == Transport::Pci && self.virtio.vectors.is_none() => {
+                format!(",mq=on,vectors={}", 2 * pairs + 2)
+            }
             _ => ",mq=on".into(),
         };
-        let virtio = self.virtio.arguments();
-        let device = format!("virtio-net-pci,netdev=net{index},romfile={multiqueue}{virtio}");
+        let virtio = self.virtio.arguments(transport);
+        let name = transport.device("net");
+        let no_rom = match transport {
+            Transport::Pci => ",romfile=",
+            Transport::Mmio => "",
+        };
+        let device = format!("{name},netdev=net{index}{no_rom}{multiqueue}{virtio}");
         ["-netdev".into(), backend, "-device".into(), device]
     }
 }
@@ -179,7 +220,7 @@ impl Disk {
     }
 
     /// QEMU's arguments for the disk numbered `index`.
-    pub fn arguments(&self, index: usize) -> [String; 4] {
+    pub fn arguments(&self, index: usize, transport: Transport) -> [String; 4] {
         let read_only = match self.access {
             Access::ReadWrite => "",
             Access::ReadOnly => ",read-only=on",
@@ -192,11 +233,12 @@ impl Disk {
             .map(|serial| format!(",serial={}", escaped(serial)));
         let queue_size = self.queue_size.map(|size| format!(",queue-size={size}"));
         let device = format!(
-            "virtio-blk-pci,drive=disk{index},num-queues={}{}{}{}",
+            "{},drive=disk{index},num-queues={}{}{}{}",
+            transport.device("blk"),
             self.queues,
             queue_size.unwrap_or_default(),
             serial.unwrap_or_default(),
-            self.virtio.arguments(),
+            self.virtio.arguments(transport),
         );
         ["-drive".into(), drive, "-device".into(), device]
     }
@@ -228,7 +270,7 @@ mod tests {
             ..Disk::new("d.img")
         };
         assert_eq!(
-            disk.arguments(0)[3],
+            disk.arguments(0, Transport::Pci)[3],
             "virtio-blk-pci,drive=disk0,num-queues=1,queue-size=64,packed=on,event_idx=off,\
              indirect_desc=on,vectors=2,disable-legacy=on,iommu_platform=on,page-per-vq=on"
         );
@@ -237,7 +279,7 @@ mod tests {
             ..Net::new(NetBackend::User { forwards: vec![] })
         };
         assert_eq!(
-            net.arguments(1)[3],
+            net.arguments(1, Transport::Pci)[3],
             "virtio-net-pci,netdev=net1,romfile=,packed=on,event_idx=off,indirect_desc=on,vectors=2,\
              disable-legacy=on,iommu_platform=on,page-per-vq=on"
         );
@@ -250,7 +292,7 @@ mod tests {
             ..Disk::new("/a,b/c d.img")
         };
         assert_eq!(
-            disk.arguments(2)[1],
+            disk.arguments(2, Transport::Pci)[1],
             "if=none,id=disk2,format=raw,read-only=on,file=/a,,b/c d.img"
         );
     }
@@ -264,7 +306,7 @@ mod tests {
             queue_pairs: 4,
             ..Net::new(tap)
         };
-        let arguments = net.arguments(0);
+        let arguments = net.arguments(0, Transport::Pci);
         assert_eq!(
             arguments[1],
             "tap,id=net0,ifname=tap0,script=no,downscript=no,queues=4"
@@ -273,5 +315,32 @@ mod tests {
             arguments[3],
             "virtio-net-pci,netdev=net0,romfile=,mq=on,vectors=10"
         );
+    }
+
+    #[test]
+    fn devices_in_memory_have_no_options_of_pci() {
+        let virtio = VirtioOptions {
+            packed: Some(Switch::On),
+            vectors: Some(2),
+            ..VirtioOptions::for_ifcvf()
+        };
+        let disk = Disk {
+            virtio,
+            ..Disk::new("d.img")
+        };
+        let mmio = Transport::Mmio;
+        assert_eq!(
+            disk.arguments(0, mmio)[3],
+            "virtio-blk-device,drive=disk0,num-queues=1,packed=on,iommu_platform=on"
+        );
+        let tap = NetBackend::Tap {
+            interface: "tap0".into(),
+        };
+        let net = Net {
+            queue_pairs: 2,
+            ..Net::new(tap)
+        };
+        let device = &net.arguments(0, mmio)[3];
+        assert_eq!(device, "virtio-net-device,netdev=net0,mq=on");
     }
 }

@@ -106,11 +106,13 @@ impl Guest {
         ]
         .map(OsString::from)
         .into();
+        let transport = self.machine.transport();
+        arguments.extend(transport.arguments().iter().map(OsString::from));
         for (index, net) in self.nets.iter().enumerate() {
-            arguments.extend(net.arguments(index).map(OsString::from));
+            arguments.extend(net.arguments(index, transport).map(OsString::from));
         }
         for (index, disk) in self.disks.iter().enumerate() {
-            arguments.extend(disk.arguments(index).map(OsString::from));
+            arguments.extend(disk.arguments(index, transport).map(OsString::from));
         }
         for address in &self.functions {
             // Without its boot ROM, which nobody here would run.
@@ -192,7 +194,7 @@ mod tests {
     #[test]
     fn machine_memory_processor_and_accelerator_are_passed_on() {
         let guest = Guest {
-            machine: Machine::Microvm,
+            machine: Machine::MicrovmPcie,
             memory: Memory::from_mib(32).unwrap(),
             accel: Accel::Kvm,
             cpu: Some("EPYC".into()),

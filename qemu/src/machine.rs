@@ -6,6 +6,8 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use thiserror::Error;
 
+use crate::device::Transport;
+
 /// The board QEMU emulates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Machine {
@@ -14,18 +16,28 @@ pub enum Machine {
     Q35,
     /// The i440FX: conventional PCI, configuration by ports.
     Pc,
-    /// No legacy devices. The kernel runs there, but finds no PCI and so no device: for tests alone.
-    #[value(skip)]
+    /// No legacy devices and no PCI: the virtio devices' registers are in memory.
     Microvm,
+    /// The same with PCI Express.
+    MicrovmPcie,
 }
 
 impl Machine {
+    /// How its virtio devices are reached.
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::Microvm => Transport::Mmio,
+            _ => Transport::Pci,
+        }
+    }
+
     /// The value of QEMU's `-machine`.
     pub fn argument(self) -> &'static str {
         match self {
             Self::Q35 => "q35",
             Self::Pc => "pc",
-            Self::Microvm => "microvm,pcie=on",
+            Self::Microvm => "microvm",
+            Self::MicrovmPcie => "microvm,pcie=on",
         }
     }
 }
@@ -36,6 +48,7 @@ impl fmt::Display for Machine {
             Self::Q35 => "q35",
             Self::Pc => "pc",
             Self::Microvm => "microvm",
+            Self::MicrovmPcie => "microvm-pcie",
         })
     }
 }

@@ -101,8 +101,8 @@ impl Configuration {
             .join(" ")
     }
 
-    /// Whether the kernel can find PCI devices on it.
-    pub fn has_pci(&self) -> bool {
+    /// Whether its devices are PCI functions.
+    fn has_pci(&self) -> bool {
         self.machine != Machine::Microvm
     }
 }
@@ -215,7 +215,7 @@ pub fn configurations() -> Vec<Configuration> {
             });
         }
     }
-    all.push(Configuration::on(Machine::Microvm));
+    all.extend([Machine::Microvm, Machine::MicrovmPcie].map(Configuration::on));
     all
 }
 

@@ -162,9 +162,7 @@ impl Machine {
         };
         let run = boot(&guest, PATIENCE)?;
         let mut judgement = Judgement::of(&self.names, &run.console, &run.end);
-        if self.configuration.has_pci()
-            && let Err(fault) = disks.compare()
-        {
+        if let Err(fault) = disks.compare() {
             judgement.add_fault(fault);
         }
         Ok(judgement)

@@ -151,6 +151,98 @@ fn any_number_of_processors_may_be_there() {
     }
 }
 
+/// The words for a machine without what its board usually has, in every combination that makes a difference.
+const BARE: [&str; 3] = [
+    "",
+    ",rtc=off,pit=off,pic=off",
+    ",acpi=off,rtc=off,pit=off,pic=off",
+];
+
+#[test]
+fn a_microvm_serves_with_devices_in_memory_and_on_pci() {
+    let kernel = kernel();
+    for (machine, words) in [
+        (Machine::Microvm, "virtio_mmio feb0"),
+        (Machine::MicrovmPcie, "vp_vdpa"),
+    ] {
+        for options in BARE {
+            // QEMU has PCI on this board with ACPI alone.
+            if machine == Machine::MicrovmPcie && options.contains("acpi=off") {
+                continue;
+            }
+            let mut guest = usual(&kernel, machine);
+            let argument = format!("{}{options}", machine.argument());
+            guest.extra.extend(["-machine".into(), argument.into()]);
+            assert_says(&guest, &[words, CARD, ADDRESS]);
+        }
+    }
+}
+
+#[test]
+fn a_microvm_finds_its_devices_by_the_words_of_the_command_line_too() {
+    let kernel = kernel();
+    let mut guest = usual(&kernel, Machine::Microvm);
+    let off = "microvm,acpi=off,auto-kernel-cmdline=off";
+    guest.extra.extend(["-machine", off].map(Into::into));
+    guest.append += " virtio_mmio.device=512@0xfeb00e00:12 virtio_mmio.device=512@0xfeb00e00:12:0 \
+         virtio_mmio.device=nonsense virtio_mmio.device=4K@0x1000000:5";
+    let refused = "virtio_mmio.device=nonsense: not <size>@<address>:<interrupt>";
+    assert_says(&guest, &[CARD, ADDRESS]);
+    let machine = assert_says(
+        &guest,
+        &[
+            refused,
+            "virtio_mmio 1000000: the registers cannot be mapped",
+        ],
+    );
+    drop(machine);
+}
+
+#[test]
+fn without_a_serial_port_the_console_is_on_the_debug_port() {
+    let kernel = kernel();
+    let mut guest = usual(&kernel, Machine::Microvm);
+    let words = "-machine microvm,isa-serial=off -device isa-debugcon,chardev=console,iobase=0xe9";
+    guest.extra.extend(words.split_whitespace().map(Into::into));
+    assert_says(&guest, &[CARD, ADDRESS]);
+}
+
+#[test]
+fn the_command_line_says_where_pci_configuration_space_is() {
+    let kernel = kernel();
+    let mut guest = usual(&kernel, Machine::MicrovmPcie);
+    guest.append += " pci.ecam=0xe0000000";
+    assert_says(&guest, &[CARD, ADDRESS]);
+    for bad in [
+        "nonsense",
+        "0xe0000001",
+        "0",
+        "0x",
+        "0xffffffffffffffffffff",
+    ] {
+        guest.append += &format!(" pci.ecam={bad}");
+        assert_says(&guest, &["not an address of whole MiB", CARD]);
+    }
+    // Nothing is there, and nobody faults.
+    for far in ["0xfffffffffff00000", "0x10000000000", "0x100000"] {
+        guest.append += &format!(" pci.ecam={far}");
+        assert_says(&guest, &["there is no network interface"]);
+    }
+}
+
+#[test]
+fn an_interface_from_before_virtio_1_is_refused_with_a_word() {
+    let kernel = kernel();
+    let mut guest = usual(&kernel, Machine::Microvm);
+    guest
+        .extra
+        .extend(["-global", "virtio-mmio.force-legacy=true"].map(Into::into));
+    assert_says(
+        &guest,
+        &["only the interface from before VIRTIO 1.0 is offered"],
+    );
+}
+
 #[test]
 fn clocks_may_be_missing() {
     let kernel = kernel();
@@ -158,8 +250,22 @@ fn clocks_may_be_missing() {
         ("hpet=off", "max", "measured by the local APIC"),
         ("hpet=off,pit=off", "max", "measured by the local APIC"),
         ("hpet=off", "max,-hypervisor", "measured by the ACPI timer"),
+        (
+            "microvm,pit=on",
+            "max,-hypervisor",
+            "measured by the interval timer",
+        ),
+        (
+            "microvm,pit=off,pic=off,rtc=off",
+            "max,-hypervisor",
+            "guessed",
+        ),
     ] {
-        let mut guest = usual(&kernel, Machine::Q35);
+        let board = match options.starts_with("microvm") {
+            true => Machine::Microvm,
+            false => Machine::Q35,
+        };
+        let mut guest = usual(&kernel, board);
         guest.cpu = Some(cpu.into());
         guest.extra.extend(["-machine", options].map(Into::into));
         assert_says(&guest, &[source, CARD, ADDRESS]);

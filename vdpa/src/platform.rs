@@ -130,6 +130,18 @@ pub unsafe trait Platform: Debug + Send + Sync {
         u64::MAX
     }
 
+    /// Calls `handler` whenever the interrupt line is active, or becomes so, until the returned value is dropped.
+    ///
+    /// # Errors
+    /// [`NoLine`], if there is no such line, or somebody has it.
+    fn connect_line(
+        &self,
+        _line: InterruptLine,
+        _handler: Callback,
+    ) -> Result<Box<dyn ConnectedLine>, NoLine> {
+        Err(NoLine)
+    }
+
     /// The time since some fixed moment; it never goes back.
     fn now(&self) -> Duration;
 
@@ -236,6 +248,34 @@ pub unsafe trait InterruptVector: Debug + Send + Sync {
     fn message(&self) -> InterruptMessage;
 }
 
+/// An interrupt line of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterruptLine {
+    /// Its number among all of the machine (a global system interrupt, on a PC).
+    pub number: u32,
+    /// How it says that there is something.
+    pub signal: Signal,
+}
+
+/// How an interrupt line says that there is something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Nobody has said: as is usual for a line of this number.
+    Unstated,
+    /// It rises.
+    Rising,
+    /// It falls.
+    Falling,
+    /// It is high.
+    High,
+    /// It is low.
+    Low,
+}
+
+/// An interrupt line that this value owns. Once the value has been dropped the handler does not run any more. A handler
+/// drops no line.
+pub trait ConnectedLine: Debug + Send + Sync {}
+
 /// A message-signalled interrupt: the store that raises it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InterruptMessage {
@@ -254,3 +294,8 @@ pub struct MapError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("every interrupt vector is taken")]
 pub struct NoVector;
+
+/// There is no such interrupt line, or somebody has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no such interrupt line, or somebody has it")]
+pub struct NoLine;

@@ -57,20 +57,21 @@ impl Ecam {
         if !self.region.buses.contains(&bus) {
             return None;
         }
-        self.mapped
-            .lock()
-            .entry(bus)
-            .or_insert_with(|| self.map(bus))
-            .clone()
-    }
-
-    fn map(&self, bus: u8) -> Option<Arc<dyn Mmio>> {
+        let mut mapped = self.mapped.lock();
+        if let Some(window) = mapped.get(&bus) {
+            return window.clone();
+        }
         let base = self.region.base.0.checked_add(u64::from(bus) * BUS_SIZE)?;
         // SAFETY: the region is configuration space, as the creator has promised.
         let window = unsafe { self.platform.map_mmio(PhysAddr(base), BUS_SIZE) };
-        window
-            .inspect_err(|error| log::warn!("pci: bus {bus:02x} at {base:#x}: {error}"))
-            .ok()
+        // Where one is wrong, most are.
+        if let Err(error) = &window
+            && mapped.values().all(Option::is_some)
+        {
+            log::warn!("pci: bus {bus:02x} at {base:#x}: {error}");
+        }
+        mapped.insert(bus, window.ok());
+        mapped.get(&bus).cloned().flatten()
     }
 }
 

@@ -81,7 +81,7 @@ impl VirtioFunction {
         let offset = self.notify_offset(notify_off);
         let width = match format {
             NotifyFormat::Index => 2,
-            NotifyFormat::IndexAndPlace => 4,
+            NotifyFormat::WideIndex | NotifyFormat::IndexAndPlace => 4,
         };
         let inside = offset + width <= self.notify.len();
         inside

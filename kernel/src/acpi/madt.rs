@@ -1,4 +1,6 @@
-//! The MADT: where the lines of the legacy interrupts arrive (ACPI 6.5, 5.2.12).
+//! The MADT: where interrupt lines arrive (ACPI 6.5, 5.2.12).
+
+use heapless::Vec;
 
 use super::tables::{HEADER, u16_at, u32_at};
 
@@ -34,31 +36,75 @@ const SOURCE_OVERRIDE: u8 = 2;
 /// The structures follow the address of the local APIC and the flags.
 const STRUCTURES: usize = HEADER + 8;
 
-/// Where the interrupt `irq` of the ISA bus arrives.
-pub(super) fn isa_line(madt: &[u8], irq: u8) -> Option<InterruptLine> {
-    let overridden = structures(madt).find_map(|structure| source_override(structure, irq));
-    let (global, flags) = overridden.unwrap_or((irq.into(), 0));
-    // 5.2.12.5, table 5.26: what conforms to the bus is high and edges, on ISA.
-    let polarity = match flags & 0b11 {
-        0b11 => Polarity::Low,
-        _ => Polarity::High,
-    };
-    let trigger = match flags >> 2 & 0b11 {
-        0b11 => Trigger::Level,
-        _ => Trigger::Edge,
-    };
-    structures(madt)
-        .filter_map(io_apic)
-        .filter(|(_, first)| *first <= global)
-        .max_by_key(|(_, first)| *first)
-        .and_then(|(io_apic, first)| {
-            Some(InterruptLine {
-                io_apic,
-                input: u8::try_from(global - first).ok()?,
-                polarity,
-                trigger,
-            })
+/// The most I/O APICs that are taken over.
+const MAX_APICS: usize = 8;
+/// There are no more ISA interrupts.
+const ISA_LINES: usize = 16;
+
+/// Where every interrupt line of the machine arrives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct InterruptLines {
+    /// Where the registers of an I/O APIC are, and the number of its first input among all of the machine.
+    apics: Vec<(u64, u32), MAX_APICS>,
+    /// What the table says of an ISA interrupt: its number among all of the machine, and flags.
+    isa: [Option<(u32, u16)>; ISA_LINES],
+}
+
+impl InterruptLines {
+    /// What the table says.
+    pub(super) fn read(madt: &[u8]) -> Self {
+        let mut isa = [None; ISA_LINES];
+        for (irq, line) in (0..).zip(&mut isa) {
+            *line = structures(madt).find_map(|structure| source_override(structure, irq));
+        }
+        let apics = structures(madt)
+            .filter_map(io_apic)
+            .take(MAX_APICS)
+            .collect();
+        Self { apics, isa }
+    }
+
+    /// A PC whose firmware says nothing: its I/O APIC is where all have it (Intel 82093AA, 3.0).
+    pub(super) fn of_a_pc() -> Self {
+        let mut lines = Self::default();
+        lines.apics.extend([(0xfec0_0000, 0)]);
+        lines
+    }
+
+    /// The line of this number; one of a number below 16 is what firmware says of the ISA interrupt.
+    pub(crate) fn usual(&self, number: u32) -> Option<InterruptLine> {
+        let isa = usize::try_from(number)
+            .ok()
+            .and_then(|irq| self.isa.get(irq).copied());
+        let (global, flags) = isa.flatten().unwrap_or((number, 0));
+        // 5.2.12.5, table 5.26: what conforms to the bus is high and edges, on ISA.
+        let polarity = match flags & 0b11 {
+            0b11 => Polarity::Low,
+            _ => Polarity::High,
+        };
+        let trigger = match flags >> 2 & 0b11 {
+            0b11 => Trigger::Level,
+            _ => Trigger::Edge,
+        };
+        self.line(global, trigger, polarity)
+    }
+
+    /// The line of this number among all of the machine.
+    pub(crate) fn line(
+        &self,
+        global: u32,
+        trigger: Trigger,
+        polarity: Polarity,
+    ) -> Option<InterruptLine> {
+        let apics = self.apics.iter().filter(|(_, first)| *first <= global);
+        let (io_apic, first) = apics.max_by_key(|(_, first)| *first)?;
+        Some(InterruptLine {
+            io_apic: *io_apic,
+            input: u8::try_from(global - first).ok()?,
+            polarity,
+            trigger,
         })
+    }
 }
 
 /// Every structure in the table; a broken one ends it.
@@ -112,6 +158,41 @@ mod tests {
     fn moved(irq: u8, global: u32, flags: u16) -> Vec<u8> {
         let head = [SOURCE_OVERRIDE, 10, 0, irq];
         [&head[..], &global.to_le_bytes(), &flags.to_le_bytes()].concat()
+    }
+
+    fn isa_line(madt: &[u8], irq: u8) -> Option<InterruptLine> {
+        InterruptLines::read(madt).usual(irq.into())
+    }
+
+    #[test]
+    fn a_line_can_be_named_by_its_number_among_all() {
+        let table = madt(&[
+            &io_apic(0xfec0_0000, 0),
+            &io_apic(0xfec1_0000, 24),
+            &moved(5, 9, 0),
+        ]);
+        let lines = InterruptLines::read(&table);
+        let line = lines.line(30, Trigger::Level, Polarity::Low).unwrap();
+        assert_eq!((line.io_apic, line.input), (0xfec1_0000, 6));
+        assert_eq!(
+            (line.trigger, line.polarity),
+            (Trigger::Level, Polarity::Low)
+        );
+        assert_eq!(
+            lines.usual(30).map(|line| line.trigger),
+            Some(Trigger::Edge)
+        );
+        assert_eq!(lines.usual(5).map(|line| line.input), Some(9));
+        let line = lines.line(5, Trigger::Edge, Polarity::High).unwrap();
+        assert_eq!(line.input, 5, "no ISA interrupt is meant");
+        assert_eq!(lines.usual(u32::MAX), None);
+    }
+
+    #[test]
+    fn without_tables_a_pc_is_taken_for_one() {
+        let line = InterruptLines::of_a_pc().usual(12).unwrap();
+        assert_eq!((line.io_apic, line.input), (0xfec0_0000, 12));
+        assert_eq!(InterruptLines::default().usual(12), None);
     }
 
     const LOCAL_APIC: &[u8] = &[0, 8, 0, 0, 1, 0, 0, 0];

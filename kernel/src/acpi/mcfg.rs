@@ -23,6 +23,16 @@ pub(crate) struct ConfigRegion {
 }
 
 impl ConfigRegion {
+    /// All buses of the first segment.
+    pub(crate) fn at(base: u64) -> Self {
+        Self {
+            base,
+            segment: 0,
+            first_bus: 0,
+            last_bus: u8::MAX,
+        }
+    }
+
     /// The addresses that the region takes: 1 MiB for each bus. Empty, if they would wrap.
     pub(crate) fn range(&self) -> Range<u64> {
         const BUS_SIZE: u64 = 1 << 20;

@@ -16,19 +16,20 @@ mod testing;
 
 use heapless::Vec;
 
+pub(crate) use self::aml::VirtioDevice;
 pub(crate) use self::fadt::PmTimer;
-pub(crate) use self::madt::InterruptLine;
+pub(crate) use self::madt::InterruptLines;
 #[cfg(target_os = "none")]
-pub(crate) use self::madt::{Polarity, Trigger};
+pub(crate) use self::madt::{InterruptLine, Polarity, Trigger};
 pub(crate) use self::mcfg::{ConfigRegion, MAX_REGIONS};
 pub(crate) use self::sleep::{PowerOff, SleepRegister};
 pub(crate) use self::tables::Memory;
 
-/// The interrupt of the first serial port of a PC.
-const SERIAL_IRQ: u8 = 4;
+/// The most virtio devices in memory that are taken over.
+const MAX_VIRTIO_DEVICES: usize = 32;
 
 /// What of the tables the kernel uses. Each part may be missing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Acpi {
     /// PCI configuration space that is mapped into memory.
     pub(crate) config_regions: Vec<ConfigRegion, MAX_REGIONS>,
@@ -36,10 +37,26 @@ pub(crate) struct Acpi {
     pub(crate) has_one_root_bus: bool,
     /// The power management timer.
     pub(crate) pm_timer: Option<PmTimer>,
-    /// Where the first serial port interrupts.
-    pub(crate) serial: Option<InterruptLine>,
+    /// Where interrupt lines arrive.
+    pub(crate) lines: InterruptLines,
+    /// Virtio devices whose registers are in memory.
+    pub(crate) virtio_devices: Vec<VirtioDevice, MAX_VIRTIO_DEVICES>,
     /// How to power off.
     pub(crate) power_off: Option<PowerOff>,
+}
+
+impl Default for Acpi {
+    /// A machine whose firmware says nothing.
+    fn default() -> Self {
+        Self {
+            config_regions: Vec::new(),
+            has_one_root_bus: false,
+            pm_timer: None,
+            lines: InterruptLines::of_a_pc(),
+            virtio_devices: Vec::new(),
+            power_off: None,
+        }
+    }
 }
 
 impl Acpi {
@@ -48,21 +65,30 @@ impl Acpi {
         let Some(root) = tables::root(memory, rsdp) else {
             return Self::default();
         };
-        let config_regions = tables::find(memory, root, b"MCFG")
+        let mut config_regions = tables::find(memory, root, b"MCFG")
             .map(mcfg::config_regions)
             .unwrap_or_default();
-        let serial =
-            tables::find(memory, root, b"APIC").and_then(|madt| madt::isa_line(madt, SERIAL_IRQ));
+        let lines = tables::find(memory, root, b"APIC")
+            .map(InterruptLines::read)
+            .unwrap_or_default();
         let fadt = tables::find(memory, root, b"FACP");
         let dsdt = fadt
             .and_then(fadt::dsdt)
             .and_then(|dsdt| tables::table(memory, dsdt, b"DSDT"));
-        let definitions = tables::each(memory, root, b"SSDT").chain(dsdt);
+        let definitions = || tables::each(memory, root, b"SSDT").chain(dsdt);
+        if config_regions.is_empty() {
+            let base = definitions().find_map(aml::config_base);
+            config_regions.extend(base.map(ConfigRegion::at));
+        }
         Self {
             config_regions,
-            has_one_root_bus: !definitions.into_iter().any(aml::names_base_bus),
+            has_one_root_bus: !definitions().any(aml::names_base_bus),
             pm_timer: fadt.and_then(fadt::pm_timer),
-            serial,
+            lines,
+            virtio_devices: definitions()
+                .flat_map(aml::virtio_devices)
+                .take(MAX_VIRTIO_DEVICES)
+                .collect(),
             power_off: fadt
                 .zip(dsdt)
                 .and_then(|(fadt, dsdt)| sleep::power_off(fadt, dsdt)),

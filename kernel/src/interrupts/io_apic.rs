@@ -1,6 +1,6 @@
 //! The I/O APIC: turns the interrupt lines of old devices into messages.
 //!
-//! Intel 82093AA, 3. Only what one line needs.
+//! Intel 82093AA, 3.
 
 use bitflags::bitflags;
 use vdpa::platform::{InterruptMessage, MapError, Mmio, PhysAddr};
@@ -23,6 +23,7 @@ bitflags! {
     struct Redirection: u32 {
         const ACTIVE_LOW = 1 << 13;
         const LEVEL = 1 << 15;
+        const MASKED = 1 << 16;
     }
 }
 
@@ -35,14 +36,18 @@ pub(crate) enum RouteError {
     /// The I/O APIC has fewer inputs.
     #[error("the I/O APIC has no such input")]
     NoInput,
+    /// The input is in use already.
+    #[error("somebody has the input of the I/O APIC")]
+    InUse,
 }
 
 /// Lets the line send `message`.
 pub(crate) fn route(line: InterruptLine, message: InterruptMessage) -> Result<(), RouteError> {
     let registers = Registers::map(PhysAddr(line.io_apic), REGISTERS_SIZE)?;
-    let last_input = read(&registers, VERSION) >> 16 & 0xff;
+    let version = read(&registers, VERSION);
     let input = u32::from(line.input);
-    if input > last_input {
+    // Where there is no I/O APIC, nobody answers.
+    if version == u32::MAX || version == 0 || input > version >> 16 & 0xff {
         return Err(RouteError::NoInput);
     }
     let mut flags = Redirection::empty();
@@ -52,9 +57,20 @@ pub(crate) fn route(line: InterruptLine, message: InterruptMessage) -> Result<()
     // Both hold the id of the processor's local APIC: the message in bits 19:12, the register in 31:24.
     let destination = (message.address >> 12 & 0xff) as u32;
     let lower = REDIRECTION + 2 * input;
+    if read(&registers, lower) & Redirection::MASKED.bits() == 0 {
+        return Err(RouteError::InUse);
+    }
     write(&registers, lower + 1, destination << 24);
     write(&registers, lower, flags.bits() | vector);
     Ok(())
+}
+
+/// Lets the line send nothing any more.
+pub(crate) fn mask(line: InterruptLine) {
+    if let Ok(registers) = Registers::map(PhysAddr(line.io_apic), REGISTERS_SIZE) {
+        let lower = REDIRECTION + 2 * u32::from(line.input);
+        write(&registers, lower, Redirection::MASKED.bits());
+    }
 }
 
 fn read(registers: &Registers, register: u32) -> u32 {

@@ -1,13 +1,14 @@
 //! Interrupts and exceptions: descriptor tables, the local APIC, and vectors for drivers.
 //!
-//! The legacy controller is masked, and devices send messages (MSI). The one line that is used is that of the
-//! serial port, which an I/O APIC turns into a message.
+//! The legacy controller is masked, and devices send messages (MSI). The lines of the serial port and of virtio devices
+//! in memory are turned into messages by an I/O APIC.
 
 pub(crate) mod apic;
 mod exceptions;
 pub(crate) mod gdt;
 mod idt;
 pub(crate) mod io_apic;
+pub(crate) mod line;
 mod pic;
 pub(crate) mod vectors;
 

@@ -71,8 +71,6 @@ pub(super) fn dispatch(vector: u8) {
             timer::expired();
         }
         _ => {
-            // Messages are edges: another one may arrive from here on and is not lost.
-            apic::end_of_interrupt();
             let index = usize::from(vector.wrapping_sub(*FOR_DEVICES.start()));
             if let Some(slot) = HANDLERS.get(index) {
                 slot.with(|handler| {
@@ -81,6 +79,9 @@ pub(super) fn dispatch(vector: u8) {
                     }
                 });
             }
+            // Not earlier: a line that is active until its device has been asked would interrupt again. Another message
+            // that arrived meanwhile is not lost, and is delivered from here on.
+            apic::end_of_interrupt();
         }
     }
 }

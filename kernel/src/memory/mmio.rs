@@ -137,6 +137,11 @@ unsafe impl Mmio for Registers {
                 // queue affects no memory but what the queue lends to the device.
                 unsafe { Doorbell::register16(register, index) }
             }
+            NotifyFormat::WideIndex => {
+                let register = self.register::<u32>(offset)?.as_raw_ptr();
+                // SAFETY: likewise.
+                unsafe { Doorbell::wide_register(register, index) }
+            }
             NotifyFormat::IndexAndPlace => {
                 let register = self.register::<u32>(offset)?.as_raw_ptr();
                 // SAFETY: likewise.

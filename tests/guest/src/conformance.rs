@@ -67,6 +67,7 @@ async fn qemu_network_card_conforms(bench: &Bench) -> Outcome {
 
 /// Takes the PCI function of an interface or a disk from its driver for the time of the checks.
 async fn conforms(bench: &Bench, name: &str, device_type: u32) -> Outcome {
+    bench.require_pci()?;
     let function = bench.function(&*bench.vdpa_device(name)?)?;
     let has_block = bench.system.command_line().get("migration") == Some("on");
     let of_block =

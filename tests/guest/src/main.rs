@@ -6,7 +6,7 @@
 //!
 //! It also says what the machine is like: `vectors=N` MSI-X vectors of each device, if not one for each queue;
 //! `page_per_vq=on`, if each queue has a page for its doorbell; `migration=on`, if the devices have a live-migration block;
-//! `pci=none`, if no device can be found. `ifcvf=qemu` is the kernel's.
+//! `pci=none`, if there is no PCI and the devices are in memory. `ifcvf=qemu` is the kernel's.
 
 #![no_std]
 #![no_main]

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use qemu::device::Transport;
 use qemu::guest::Guest;
 use qemu::machine::Memory;
 use tempfile::TempDir;
@@ -190,8 +191,8 @@ impl Outer {
         let nets = inner.nets.iter().enumerate();
         let disks = inner.disks.iter().enumerate();
         let devices = nets
-            .map(|(index, net)| (net.arguments(index), INTEL_NET))
-            .chain(disks.map(|(index, disk)| (disk.arguments(index), INTEL_BLK)));
+            .map(|(index, net)| (net.arguments(index, Transport::Pci), INTEL_NET))
+            .chain(disks.map(|(index, disk)| (disk.arguments(index, Transport::Pci), INTEL_BLK)));
         let mut functions = Vec::new();
         for (port, ([backend_option, backend, option, device], intel)) in (1..).zip(devices) {
             // Only behind a port has a function a reset of its own, and a group of its own.

@@ -21,8 +21,8 @@ use virtq::testing::HeapDma;
 use crate::Platform;
 use crate::dma::IsolationUnit;
 use crate::platform::{
-    BoxFuture, Callback, InterruptMessage, InterruptVector, IommuDomain, MapError, Mmio, NoVector,
-    PhysAddr,
+    BoxFuture, Callback, ConnectedLine, InterruptLine, InterruptMessage, InterruptVector,
+    IommuDomain, MapError, Mmio, NoLine, NoVector, PhysAddr,
 };
 
 use super::iommu::FakeIommu;
@@ -141,6 +141,14 @@ impl FakePlatform {
         }
     }
 
+    /// Raises an interrupt line. One that nobody has connected is not heard.
+    pub fn raise_line(&self, number: u32) {
+        self.fire(InterruptMessage {
+            address: 0,
+            data: LINES | number,
+        });
+    }
+
     /// The names of the tasks that have not ended.
     #[must_use]
     pub fn tasks(&self) -> Vec<String> {
@@ -257,6 +265,23 @@ unsafe impl Platform for FakePlatform {
         self.memory_left.load(Ordering::Acquire)
     }
 
+    fn connect_line(
+        &self,
+        line: InterruptLine,
+        handler: Callback,
+    ) -> Result<Box<dyn ConnectedLine>, NoLine> {
+        let number = LINES | line.number;
+        let mut taken = self.vectors.taken.lock();
+        if taken.len() >= *self.vectors.limit.lock() || taken.contains_key(&number) {
+            return Err(NoLine);
+        }
+        taken.insert(number, Arc::new(Mutex::new(Some(handler))));
+        Ok(Box::new(Vector {
+            number,
+            vectors: Arc::clone(&self.vectors),
+        }))
+    }
+
     fn now(&self) -> Duration {
         self.clock.lock().now
     }
@@ -300,6 +325,9 @@ struct Vectors {
     taken: Mutex<BTreeMap<u32, Arc<Mutex<Option<Callback>>>>>,
 }
 
+/// What the number of a vector that stands for an interrupt line has set.
+const LINES: u32 = 1 << 31;
+
 /// A vector whose message carries its number.
 struct Vector {
     number: u32,
@@ -315,6 +343,8 @@ unsafe impl InterruptVector for Vector {
         }
     }
 }
+
+impl ConnectedLine for Vector {}
 
 impl Drop for Vector {
     fn drop(&mut self) {

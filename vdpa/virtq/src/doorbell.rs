@@ -11,6 +11,8 @@ use crate::{DoorbellSwitch, Event};
 pub enum NotifyFormat {
     /// The queue's index, 16 bits.
     Index,
+    /// The queue's index, 32 bits (VIRTIO 1.2, 4.2.2).
+    WideIndex,
     /// The queue's index and, in the upper 16 bits, where its driver stands: with
     /// `VIRTIO_F_NOTIFICATION_DATA`.
     IndexAndPlace,
@@ -31,8 +33,16 @@ enum Kind {
 /// What a doorbell rings in the end.
 #[derive(Clone)]
 pub(crate) enum Target {
-    Register16 { register: NonNull<u16>, index: u16 },
-    Register32 { register: NonNull<u32>, index: u16 },
+    Register16 {
+        register: NonNull<u16>,
+        index: u16,
+    },
+    /// `places` masks what of the place is stored.
+    Register32 {
+        register: NonNull<u32>,
+        index: u16,
+        places: u16,
+    },
     Event(Arc<Event>),
 }
 
@@ -59,7 +69,24 @@ impl Doorbell {
     /// As for [`Doorbell::register16`], whatever the place is.
     #[must_use]
     pub unsafe fn register32(register: NonNull<u32>, index: u16) -> Self {
-        Self(Kind::Fixed(Target::Register32 { register, index }))
+        Self(Kind::Fixed(Target::Register32 {
+            register,
+            index,
+            places: u16::MAX,
+        }))
+    }
+
+    /// A doorbell that stores the queue's index alone, as [`NotifyFormat::WideIndex`] says.
+    ///
+    /// # Safety
+    /// As for [`Doorbell::register16`].
+    #[must_use]
+    pub unsafe fn wide_register(register: NonNull<u32>, index: u16) -> Self {
+        Self(Kind::Fixed(Target::Register32 {
+            register,
+            index,
+            places: 0,
+        }))
     }
 
     /// A doorbell that raises an event.
@@ -98,8 +125,12 @@ impl Target {
                 // SAFETY: whoever made the doorbell vouches for the register.
                 unsafe { register.as_ptr().write_volatile(*index) };
             }
-            Self::Register32 { register, index } => {
-                let value = u32::from(*index) | u32::from(place) << 16;
+            Self::Register32 {
+                register,
+                index,
+                places,
+            } => {
+                let value = u32::from(*index) | u32::from(place & places) << 16;
                 // SAFETY: whoever made the doorbell vouches for the register.
                 unsafe { register.as_ptr().write_volatile(value) };
             }
@@ -126,12 +157,14 @@ impl PartialEq for Target {
                 Register32 {
                     register: a,
                     index: i,
+                    places: p,
                 },
                 Register32 {
                     register: b,
                     index: j,
+                    places: q,
                 },
-            ) => a == b && i == j,
+            ) => a == b && i == j && p == q,
             (Event(a), Event(b)) => Arc::ptr_eq(a, b),
             _ => false,
         }
@@ -151,7 +184,9 @@ impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Register16 { register, index } => write!(f, "{register:p} <- {index}"),
-            Self::Register32 { register, index } => write!(f, "{register:p} <- {index} and place"),
+            Self::Register32 {
+                register, index, ..
+            } => write!(f, "{register:p} <- {index}, 32 bits"),
             Self::Event(_) => write!(f, "event"),
         }
     }
