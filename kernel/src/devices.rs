@@ -27,6 +27,7 @@ use crate::address_space;
 use crate::clients::Clients;
 use crate::command_line::CommandLine;
 use crate::data_paths::{DataPaths, QemuParent};
+use crate::mover::VirtioMover;
 
 /// The option that names a virtio device in memory, as Linux has it.
 const VIRTIO_MMIO: &str = "virtio_mmio.device";
@@ -69,6 +70,10 @@ impl Devices {
             disks,
             clients,
         };
+        devices.management.offer_moves(Arc::new(VirtioMover {
+            virtio_vdpa: Arc::clone(&devices.virtio_vdpa),
+            vdpa: Arc::clone(&devices.vdpa),
+        }));
         let net = NetDriver::new(Arc::clone(&devices.nets), NetOptions::default());
         add_driver(&devices.virtio, Arc::new(net)).await;
         let blk = BlkDriver::new(Arc::clone(&devices.disks));

@@ -116,6 +116,8 @@ mod logger;
 #[cfg(any(target_os = "none", test))]
 mod memory;
 #[cfg(target_os = "none")]
+mod mover;
+#[cfg(target_os = "none")]
 mod network;
 #[cfg(any(target_os = "none", test))]
 mod on_link;

@@ -26,6 +26,7 @@ pub mod features;
 pub mod ids;
 pub mod iotlb;
 mod mac;
+pub mod moving;
 pub mod ops;
 pub mod platform;
 pub mod power;

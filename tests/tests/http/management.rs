@@ -1,5 +1,10 @@
 //! Devices that are made, shown and deleted while the site serves, on the console and over HTTP.
 
+use std::thread;
+
+use qemu::device::Access;
+use tests::noise;
+
 use crate::{ANSWER, Files};
 
 #[test]
@@ -167,6 +172,39 @@ fn devices_are_changed_over_http_when_the_command_line_allows_it() {
     ask("POST", "/dev", &[JSON], "{", 400);
     ask("DELETE", "/dev/foo", &[], "", 200);
     ask("GET", "/dev/foo", &[], "", 404);
+}
+
+/// Two functions of the board that lead to the same medium, as two functions of a storage card would.
+#[test]
+fn a_disk_is_moved_to_another_function_and_back_under_a_download() {
+    let bytes = noise::bytes(77, 24 << 20);
+    let files = Files::new().with("large.bin", &bytes);
+    let (site, _image) = files.serve_on(|mut guest| {
+        guest.append = "ip=dhcp admin=http".into();
+        guest.disks[0].access = Access::ReadOnly;
+        guest.disks.push(guest.disks[0].clone());
+        guest
+    });
+    let ask = |method: &str, path: &str, body: &str, status| {
+        let path = format!("/api/vdpa{path}");
+        let answer = site.client().send(method, &path, &[JSON], body);
+        json(answer.unwrap(), status)
+    };
+    ask("POST", "/dev/vdpa1/move", r#"{"to": "vdpa1"}"#, 409);
+    ask("POST", "/dev/vdpa1/move", r#"{"to": "vdpa0"}"#, 409);
+    ask("POST", "/dev/vdpa1/move", r#"{"to": "vdpa9"}"#, 404);
+    thread::scope(|scope| {
+        let client = site.client();
+        let download = scope.spawn(move || client.body("/files/large.bin", &[]).unwrap());
+        for (from, to) in [("vdpa1", "vdpa2"), ("vdpa2", "vdpa1")].repeat(3) {
+            let body = format!("{{\"to\": \"{to}\"}}");
+            ask("POST", &format!("/dev/{from}/move"), &body, 200);
+        }
+        let (status, body) = download.join().unwrap();
+        assert!(status == 200 && body == bytes, "{} bytes", body.len());
+    });
+    let (status, body) = site.client().body("/files/large.bin", &[]).unwrap();
+    assert!(status == 200 && body == bytes, "{} bytes", body.len());
 }
 
 const JSON: (&str, &str) = ("content-type", "application/json");

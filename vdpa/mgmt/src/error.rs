@@ -5,6 +5,7 @@ use core::fmt;
 use vdpa::Features;
 use vdpa::bus::AddError;
 use vdpa::device::RegisterError;
+use vdpa::moving::MoveError;
 use vdpa::ops::OpError;
 
 use super::attributes::AttributeSet;
@@ -75,6 +76,12 @@ pub enum MgmtError {
     /// The bus did not take the device.
     #[error(transparent)]
     Register(RegisterError),
+    /// The device and the one that it shall be moved to are the same.
+    #[error("a device cannot be moved to itself")]
+    SameDevice,
+    /// The device was not moved.
+    #[error("not moved: {0}")]
+    Move(MoveError),
     /// The device did not answer as it should.
     #[error(transparent)]
     Device(OpError),

@@ -36,9 +36,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use spin::Mutex;
+use spin::{Mutex, Once};
 use vdpa::Node;
 use vdpa::device::{Removal, Removed, VdpaBus, VdpaDevice, VdpaDeviceConfig};
+use vdpa::moving::Mover;
 use vdpa::wait::Turn;
 
 pub use vdpa::{BadMacAddress, MacAddress};
@@ -64,6 +65,7 @@ pub struct Management {
     parent_handle: fn(&Node) -> Handle,
     turn: Turn,
     managers: Mutex<Vec<Arc<dyn ManagementDevice>>>,
+    mover: Once<Arc<dyn Mover>>,
 }
 
 impl Management {
@@ -76,7 +78,13 @@ impl Management {
             parent_handle,
             turn: Turn::default(),
             managers: Mutex::default(),
+            mover: Once::new(),
         })
+    }
+
+    /// Offers the user to move devices. The first mover counts.
+    pub fn offer_moves(&self, mover: Arc<dyn Mover>) {
+        self.mover.call_once(|| mover);
     }
 
     /// Offers a management device to the user.
@@ -233,6 +241,23 @@ impl Management {
         let creator = creator(&device).ok_or(MgmtError::Unsupported)?;
         let settings = creator.settings.as_ref().ok_or(MgmtError::Unsupported)?;
         Ok(settings.set_mac(mac)?)
+    }
+
+    /// Moves what a device's driver has made of it to another device, while it is in use. Whoever uses `to`
+    /// loses it before; afterwards nobody uses the first device.
+    ///
+    /// # Errors
+    /// [`MgmtError::NoDevice`]; [`MgmtError::SameDevice`]; [`MgmtError::Unsupported`], if nobody can move
+    /// devices; [`MgmtError::Move`]: the first device goes on, if that is possible.
+    pub async fn move_device(&self, from: &str, to: &str) -> Result<(), MgmtError> {
+        let _turn = self.turn.take().await;
+        let (from, to) = (self.find(from)?, self.find(to)?);
+        if Arc::ptr_eq(&from, &to) {
+            return Err(MgmtError::SameDevice);
+        }
+        let mover = self.mover.get().ok_or(MgmtError::Unsupported)?;
+        let moved = mover.move_device(&from, &to).await;
+        moved.map_err(MgmtError::Move)
     }
 
     fn find(&self, name: &str) -> Result<Arc<VdpaDevice>, MgmtError> {

@@ -5,7 +5,7 @@
 //! and no network: both belong to an application.
 //!
 //! Beyond the program, the configuration of block devices is shown, devices can be made with a capacity, a block
-//! size and queues, and an error says what to type instead.
+//! size and queues, devices can be moved (`dev move`), and an error says what to type instead.
 //!
 //! Source of words and shapes: `vdpa(8)`, `vdpa-dev(8)`, `vdpa-mgmtdev(8)`.
 
@@ -88,6 +88,11 @@ pub async fn run(management: &Management, command: &Command) -> Result<Output, R
                 queues,
             },
         },
+        Command::Move { device, to } => {
+            let moved = management.move_device(device, to).await;
+            moved.map_err(refused(device))?;
+            Output::Done
+        }
         Command::SetMac { device, mac } => {
             let set = management.set_mac(device, *mac).await;
             set.map_err(refused(device))?;

@@ -59,9 +59,20 @@ fn objects_and_commands() {
                 mac: MacAddress([2, 0, 0, 0, 0, 1]),
             },
         ),
+        (
+            "dev move name foo to bar",
+            Command::Move {
+                device: "foo".into(),
+                to: "bar".into(),
+            },
+        ),
     ] {
         assert_eq!(command(line), expected, "{line}");
     }
+    assert_eq!(
+        error("dev move name foo"),
+        "to DEV is missing; type vdpa dev move name DEV to DEV"
+    );
 }
 
 #[test]
@@ -153,7 +164,7 @@ fn every_error_says_what_to_type() {
         ),
         (
             "dev remove foo",
-            "there is no command remove; type help, show, list, add, del, config, vstats or set",
+            "there is no command remove; type help, show, list, add, del, config, vstats, set or move",
         ),
         (
             "-x dev show",

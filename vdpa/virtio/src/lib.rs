@@ -43,11 +43,11 @@ use vdpa::wait::Turn;
 use vdpa::{Features, Node, Platform};
 use virtq::{DeviceHold, DmaAllocator, Event};
 
-pub use self::moving::MoveError;
 pub use self::queue::{Completion, VirtQueue};
 pub use self::registry::Registry;
 pub use self::rewind::Rewind;
 pub use self::transport::Transport;
+pub use vdpa::moving::MoveError;
 
 use self::fixed::FixedConfig;
 use self::inspect::Inspector;

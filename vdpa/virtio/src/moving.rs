@@ -5,48 +5,13 @@
 
 use alloc::sync::Arc;
 
+use vdpa::moving::MoveError;
 use vdpa::ops::OpError;
 
 use super::bring_up::agree;
 use super::queue::QueueEntry;
 use super::rest::{Places, Restless, Setup};
 use super::{Transport, VirtioDevice};
-
-/// Why a device was not moved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MoveError {
-    /// There is nothing to move: no such device, or it does not run.
-    #[error("the device does not run")]
-    NotRunning,
-    /// Somebody has the new device already, or it is changing hands.
-    #[error("the new device is not free")]
-    NotFree,
-    /// The new device is of another type.
-    #[error("the new device is of another type")]
-    OtherType,
-    /// The new device does not offer what is in use.
-    #[error("the new device lacks features that are in use")]
-    LacksFeatures,
-    /// The new device cannot have these queues, by number, size or alignment.
-    #[error("the new device cannot have the queues that are in use")]
-    LacksQueues,
-    /// Its blocks have another size, or it sets narrower limits than the driver keeps to.
-    #[error("the new device is configured differently")]
-    OtherConfig,
-    /// Notifications tell where the driver stands (`VIRTIO_F_NOTIFICATION_DATA`), so nobody else can make up
-    /// for one.
-    #[error("only the driver can notify the device")]
-    NotificationData,
-    /// The driver would have to rewind its queues, and does not.
-    #[error("the driver does not rewind its queues")]
-    DriverSilent,
-    /// The old device did not come to rest.
-    #[error("the old device does not come to rest: {0}")]
-    From(OpError),
-    /// The new device did not take over.
-    #[error("the new device does not take over: {0}")]
-    To(OpError),
-}
 
 impl VirtioDevice {
     /// Moves the device to what `to` leads to, which has been reset and is used by nobody, while the driver

@@ -8,6 +8,7 @@
 //! | `GET /api/vdpa/dev/NAME/vstats/QIDX` | `vdpa -j dev vstats show NAME qidx QIDX` |
 //! | `POST /api/vdpa/dev`, JSON with the words of `dev add` as keys | `vdpa -j dev add ...` |
 //! | `POST /api/vdpa/dev/NAME`, JSON with the words of `dev set` as keys | `vdpa -j dev set name NAME ...` |
+//! | `POST /api/vdpa/dev/NAME/move`, JSON with the words of `dev move` as keys | `vdpa -j dev move name NAME ...` |
 //! | `DELETE /api/vdpa/dev/NAME` | `vdpa -j dev del NAME` |
 //! | `POST /api/vdpa`, the words as plain text | `vdpa` with these words |
 //!
@@ -94,7 +95,11 @@ impl From<ToolError> for Refusal {
             ToolError::Usage(_) => 400,
             ToolError::Refused(refused) => match refused.error {
                 MgmtError::NoDevice | MgmtError::NoManager | MgmtError::NoQueue { .. } => 404,
-                MgmtError::Exists | MgmtError::NotCreated | MgmtError::Again => 409,
+                MgmtError::Exists
+                | MgmtError::NotCreated
+                | MgmtError::SameDevice
+                | MgmtError::Move(_)
+                | MgmtError::Again => 409,
                 MgmtError::Create(CreateError::OutOfMemory { .. } | CreateError::TooMany) => 507,
                 MgmtError::Register(_) | MgmtError::Device(_) => 500,
                 _ => 400,
@@ -171,7 +176,10 @@ fn change(segments: &[&str], request: &Request<'_>) -> Result<Invocation, Refusa
         )),
         (["dev"], "application/json") => Ok(json(Command::add_from_json(body)?)),
         (["dev", name], "application/json") => Ok(json(Command::set_from_json(name, body)?)),
-        (["dev"] | ["dev", _], _) => Err(Refusal::new(
+        (["dev", name, "move"], "application/json") => {
+            Ok(json(Command::move_from_json(name, body)?))
+        }
+        (["dev"] | ["dev", _] | ["dev", _, "move"], _) => Err(Refusal::new(
             415,
             "send JSON with Content-Type: application/json",
         )),
@@ -227,7 +235,7 @@ fn segments(path: &str) -> Result<Vec<String>, Refusal> {
 fn nothing_there() -> Refusal {
     Refusal::new(
         404,
-        "ask for mgmtdev, dev, dev/config, dev/NAME, dev/NAME/config or dev/NAME/vstats/QIDX below /api/vdpa",
+        "ask for mgmtdev, dev, dev/config, dev/NAME, dev/NAME/config, dev/NAME/move or dev/NAME/vstats/QIDX below /api/vdpa",
     )
 }
 

@@ -92,6 +92,8 @@ fn bodies_are_commands() {
         granted(&set),
         command("dev set name foo mac 02:00:00:00:00:01")
     );
+    let to = json_body("/dev/foo/move", r#"{"to": "bar"}"#);
+    assert_eq!(granted(&to), command("dev move name foo to bar"));
 }
 
 #[test]

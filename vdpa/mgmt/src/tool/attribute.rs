@@ -24,6 +24,7 @@ pub(crate) enum Key {
     BlockSize,
     NumQueues,
     QueueIndex,
+    To,
 }
 
 impl Key {
@@ -41,6 +42,7 @@ impl Key {
             Self::BlockSize => "block_size",
             Self::NumQueues => "num_queues",
             Self::QueueIndex => "qidx",
+            Self::To => "to",
         }
     }
 
@@ -48,6 +50,7 @@ impl Key {
     pub(crate) fn form(self) -> &'static str {
         match self {
             Self::Name => "a name, such as name foo",
+            Self::To => "a device of `vdpa dev show`, such as to vdpa1",
             Self::Mgmtdev => {
                 "a management device of `vdpa mgmtdev show`, such as mgmtdev vdpasim_net"
             }
@@ -93,7 +96,7 @@ pub(crate) fn read(key: Key, value: &str, attributes: &mut Attributes) -> Result
         }
         Key::BlockSize => attributes.block_size = Some(key.number(value)?),
         Key::NumQueues => attributes.queues = Some(key.number(value)?),
-        Key::Name | Key::Mgmtdev | Key::QueueIndex => {}
+        Key::Name | Key::Mgmtdev | Key::QueueIndex | Key::To => {}
     }
     Ok(())
 }

@@ -55,6 +55,13 @@ pub enum Command {
     },
     /// Delete a device.
     Delete(String),
+    /// Move what runs on a device to another one.
+    Move {
+        /// The device.
+        device: String,
+        /// Where to.
+        to: String,
+    },
     /// Give a network device another address.
     SetMac {
         /// The device.
@@ -110,11 +117,20 @@ impl Command {
         set(&[&["name", device], &borrowed(&words)[..]].concat())
     }
 
+    /// Reads an object of JSON whose keys are the words of `dev move` after the device: `{"to": "vdpa1"}`.
+    ///
+    /// # Errors
+    /// [`UsageError`].
+    pub fn move_from_json(device: &str, json: &str) -> Result<Self, UsageError> {
+        let words = words_of_json(json)?;
+        move_device(&[&["name", device], &borrowed(&words)[..]].concat())
+    }
+
     /// Whether it changes something, which not everybody may be allowed to.
     #[must_use]
     pub fn changes(&self) -> bool {
         match self {
-            Self::Add { .. } | Self::Delete(_) | Self::SetMac { .. } => true,
+            Self::Add { .. } | Self::Delete(_) | Self::Move { .. } | Self::SetMac { .. } => true,
             Self::Help(_)
             | Self::ShowManagers(_)
             | Self::ShowDevices(_)
@@ -162,7 +178,7 @@ fn mgmtdev(words: &[&str]) -> Result<Command, UsageError> {
 
 fn dev(words: &[&str]) -> Result<Command, UsageError> {
     const COMMANDS: &[&str] = &[
-        "help", "show", "list", "add", "del", "config", "vstats", "set",
+        "help", "show", "list", "add", "del", "config", "vstats", "set", "move",
     ];
     match choose("command", words, COMMANDS)? {
         (Some("help"), _) => Ok(Command::Help(usage::DEV)),
@@ -180,6 +196,7 @@ fn dev(words: &[&str]) -> Result<Command, UsageError> {
             _ => Ok(Command::Help(usage::VSTATS)),
         },
         (Some("set"), rest) => set(rest),
+        (Some("move"), rest) => move_device(rest),
         (_, rest) => Ok(Command::ShowDevices(one_name(rest, usage::DEV)?)),
     }
 }
@@ -226,6 +243,16 @@ fn set(words: &[&str]) -> Result<Command, UsageError> {
     Ok(Command::SetMac {
         device: name.ok_or(UsageError::Missing("name DEV", usage::SET))?,
         mac: mac.ok_or(UsageError::Missing("mac ADDRESS", usage::SET))?,
+    })
+}
+
+fn move_device(words: &[&str]) -> Result<Command, UsageError> {
+    let pairs = pairs(words, &[Key::Name, Key::To], usage::MOVE)?;
+    let value = |wanted| pairs.iter().find(|(key, _)| *key == wanted);
+    let name = |wanted| value(wanted).map(|(_, name)| (*name).to_owned());
+    Ok(Command::Move {
+        device: name(Key::Name).ok_or(UsageError::Missing("name DEV", usage::MOVE))?,
+        to: name(Key::To).ok_or(UsageError::Missing("to DEV", usage::MOVE))?,
     })
 }
 

@@ -123,6 +123,10 @@ impl Refused {
             MgmtError::Create(_) | MgmtError::Register(_) => {
                 "`vdpa dev help` lists what can be chosen"
             }
+            MgmtError::SameDevice => "type the name of another one after to",
+            MgmtError::Move(_) => {
+                "to must be a device of the same type, with the same contents and all features in use"
+            }
             MgmtError::Device(_) => "try again, or delete it with vdpa dev del",
         })
     }

@@ -18,6 +18,7 @@ Usage: vdpa dev show [ DEV ]
            [ capacity SIZE ] [ block_size BYTES ] [ num_queues COUNT ]
        vdpa dev del DEV
        vdpa dev set name DEV mac ADDRESS
+       vdpa dev move name DEV to DEV
        vdpa dev config show [ DEV ]
        vdpa dev vstats show DEV qidx INDEX
 ";
@@ -33,6 +34,9 @@ pub(crate) const ADD: &str = "vdpa dev add name NAME mgmtdev MGMTDEV [ ATTRIBUTE
 
 /// A device to be changed.
 pub(crate) const SET: &str = "vdpa dev set name DEV mac ADDRESS";
+
+/// A device to be moved.
+pub(crate) const MOVE: &str = "vdpa dev move name DEV to DEV";
 
 /// A device to be deleted.
 pub(crate) const DEL: &str = "vdpa dev del DEV";

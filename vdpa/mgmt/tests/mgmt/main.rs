@@ -4,6 +4,7 @@
 
 mod adding;
 mod deleting;
+mod moving;
 mod showing;
 mod simulators;
 mod world;
