@@ -13,6 +13,8 @@ use super::request::{CONTROL_LEN, DATA_SEGMENTS_MAX};
 
 /// The unit of positions and capacities (VIRTIO 1.2, 5.2.4), whatever the block size.
 pub const SECTOR_LEN: u32 = 512;
+/// The longest segment of a disk that says 0, as Linux has it.
+const SEGMENT_LEN: u32 = 64 * 1024;
 /// The largest logical block size that is believed.
 const BLOCK_LEN_MAX: u32 = 64 * 1024;
 
@@ -71,7 +73,15 @@ impl Limits {
         if !block_len.is_power_of_two() || !(SECTOR_LEN..=BLOCK_LEN_MAX).contains(&block_len) {
             return Err("the disk's block size is not a power of two from 512 to 65536");
         }
-        let segment_max = fields.size_max.unwrap_or(u32::MAX);
+        // QEMU's `vhost-user-blk` server offers the field and leaves it at zero.
+        let segment_max = match fields.size_max {
+            Some(0) => SEGMENT_LEN,
+            given => given.unwrap_or(u32::MAX),
+        };
+        // The header and the status take two (VIRTIO 1.2, 2.7.5.3.1: with an indirect table, too).
+        if queue_size < 3 {
+            return Err("the disk's queue is too short for a request");
+        }
         // A disk that leaves `seg_max` at zero still takes one segment.
         let segments_max = fields
             .seg_max
@@ -79,7 +89,7 @@ impl Limits {
                 u16::try_from(max.max(1)).unwrap_or(u16::MAX)
             })
             .min(DATA_SEGMENTS_MAX)
-            .min(queue_size.saturating_sub(2));
+            .min(queue_size - 2);
         // A chain, with its header and status, is not longer than 2^32 - 1 bytes.
         let chain_max = u32::MAX - u32::try_from(CONTROL_LEN).expect("a few bytes");
         let transfer_max = segment_max
@@ -173,6 +183,17 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_of_no_length_is_as_long_as_in_linux() {
+        let fields = Fields {
+            size_max: Some(0),
+            ..NOTHING
+        };
+        let limits = limits(fields, 256).unwrap();
+        assert_eq!(limits.segment_max, 65_536);
+        assert_eq!(limits.transfer_max, 16 * 65_536);
+    }
+
+    #[test]
     fn impossible_limits_are_refused() {
         for blk_size in [0, 256, 513, 3 * 512, 128 * 1024] {
             let fields = Fields {
@@ -181,16 +202,6 @@ mod tests {
             };
             assert!(limits(fields, 256).is_err(), "block size {blk_size}");
         }
-        assert!(
-            limits(
-                Fields {
-                    size_max: Some(0),
-                    ..NOTHING
-                },
-                256
-            )
-            .is_err()
-        );
         assert!(
             limits(
                 Fields {

@@ -3,7 +3,6 @@
 use alloc::string::String;
 use core::fmt;
 
-use vdpa::bus::ProbeError;
 use vdpa::ops::OpError;
 use vdpa::{Features, Node};
 use virtio::le16;
@@ -90,14 +89,18 @@ pub(super) fn offered_mac(
     Ok(Some(MacAddress(bytes)).filter(|mac| mac.is_unicast()))
 }
 
-/// The longest IP packet in bytes.
-pub(super) fn read_mtu(device: &VirtioDevice, features: Features) -> Result<u16, ProbeError> {
+/// The longest IP packet in bytes. A device that says less than there can be is not believed, as in Linux.
+pub(super) fn read_mtu(device: &VirtioDevice, features: Features) -> Result<u16, OpError> {
     if !features.contains(F::MTU) {
         return Ok(MTU_DEFAULT);
     }
     let mtu = read_u16(device, MTU)?;
     if mtu < MTU_MIN {
-        return Err(ProbeError::Unsuitable("the device's MTU is below 68"));
+        log::warn!(
+            "{}: an MTU of {mtu} is none; {MTU_DEFAULT} instead",
+            path(device)
+        );
+        return Ok(MTU_DEFAULT);
     }
     Ok(mtu)
 }

@@ -47,8 +47,10 @@ impl VirtioDevice {
             self.memory.space.attach(transport.map_target())?;
         }
         let required = required | virtio::F::VERSION_1.into();
+        let is_net = self.device_type == virtio::Id::Net;
         let agreed = agree(&transport, required, |offered| {
-            offered.intersection(supported | required | transport_features())
+            let both = offered.intersection(supported | required | transport_features());
+            if is_net { without_orphans(both) } else { both }
         })
         .await?;
         self.state.lock().features = agreed;
@@ -108,6 +110,26 @@ impl VirtioDevice {
             },
         );
     }
+}
+
+/// Without the features of a network device that need another one which is not there (VIRTIO 1.2, 2.2.1 and 5.1.3.1).
+fn without_orphans(features: Features) -> Features {
+    use virtio::net::F;
+    let needs = [
+        (
+            F::CTRL_RX | F::CTRL_VLAN | F::GUEST_ANNOUNCE | F::MQ | F::CTRL_MAC_ADDR | F::RSS,
+            F::CTRL_VQ,
+        ),
+        (F::GUEST_TSO4 | F::GUEST_TSO6 | F::GUEST_UFO, F::GUEST_CSUM),
+        (F::HOST_TSO4 | F::HOST_TSO6 | F::HOST_UFO, F::CSUM),
+    ];
+    needs.into_iter().fold(features, |rest, (orphans, needed)| {
+        if rest.contains(needed) {
+            rest
+        } else {
+            rest.difference(orphans.into())
+        }
+    })
 }
 
 /// Agrees on features with a device that has been reset: those that `choose` picks from what it offers,

@@ -52,8 +52,9 @@ fn a_disk_that_cannot_be_used_is_refused() {
         ..Setup::with(F::BLK_SIZE)
     };
     let no_data = Setup {
-        size_max: 0,
-        ..Setup::with(F::SIZE_MAX)
+        size_max: 511,
+        seg_max: 1,
+        ..Setup::with(F::SIZE_MAX | F::SEG_MAX)
     };
     let small_queue = Setup {
         queue_size: 2,

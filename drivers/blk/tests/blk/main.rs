@@ -13,6 +13,8 @@ mod fixture;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod odd;
+#[cfg(test)]
 mod polled;
 #[cfg(test)]
 mod requests;

@@ -23,6 +23,7 @@ pub(crate) struct Setup {
     pub(crate) features: F,
     pub(crate) mac: [u8; 6],
     pub(crate) mtu: u16,
+    pub(crate) pairs: u16,
     pub(crate) queue_size: u16,
     pub(crate) completion: Completion,
 }
@@ -33,6 +34,7 @@ impl Default for Setup {
             features: F::MAC | F::STATUS | F::MTU,
             mac: MAC,
             mtu: 1500,
+            pairs: 1,
             queue_size: 16,
             completion: Completion::Interrupt,
         }
@@ -51,7 +53,8 @@ impl Setup {
     /// `virtio_net_config`: mac, status, pairs, mtu.
     pub(crate) fn config(&self) -> Vec<u8> {
         let mut config = self.mac.to_vec();
-        config.extend([1, 0, 1, 0]);
+        config.extend([1, 0]);
+        config.extend(self.pairs.to_le_bytes());
         config.extend(self.mtu.to_le_bytes());
         config
     }

@@ -251,3 +251,41 @@ fn a_function_whose_reset_never_ends_is_not_driven() {
     bench.assert_refused();
     bench.assert_lawful();
 }
+
+/// Ten network cards and twenty disks with fewer vectors than they would like: all of them work.
+#[test]
+fn many_functions_share_what_vectors_there_are() {
+    for vectors in [200, 40, 7, 0] {
+        let w = World::new();
+        let medium = ram_disk();
+        let nets = [Product::VirtioNet, Product::N3000Net].into_iter().cycle();
+        let disks = [Product::VirtioBlk, Product::C5000xBlk].into_iter().cycle();
+        let plans = nets.take(10).chain(disks.take(20)).map(strict);
+        let bench = Bench::with_disk(&w.platform, plans, &Medium(Arc::clone(&medium)));
+        w.platform.limit_vectors(vectors);
+        w.platform.block_on(async {
+            let mut devices = Vec::new();
+            for card in 0..bench.cards.len() {
+                let parent = bench.parent(card).await.unwrap();
+                devices.push(w.add(Box::new(parent)).await);
+            }
+            assert_eq!(w.made.nets.names().len(), 10);
+            assert_eq!(w.made.disks.names().len(), 20);
+            for _ in 0..10 {
+                let traffic = Traffic::start(&w, w.made.nets.take().unwrap());
+                traffic.progress(&w).await;
+                drop(traffic.finish(&w).await);
+            }
+            for _ in 0..20 {
+                let disk = w.made.disks.take().unwrap();
+                let buffer = disk.buffer(512).unwrap();
+                disk.read(7, buffer).await.unwrap();
+            }
+            for device in devices {
+                w.vdpa.unregister(&device, Removal::Orderly).await;
+            }
+        });
+        bench.assert_lawful();
+        assert_eq!(w.platform.vectors_in_use(), 0);
+    }
+}
