@@ -128,6 +128,18 @@ impl System {
         task::halts()
     }
 
+    /// From now on the processor counts the instructions that it waits for, instead of halting. For measurements: it
+    /// keeps a processor of the host busy.
+    pub fn count_idle(&self) {
+        task::count_idle();
+    }
+
+    /// How many instructions the processor has spent waiting since [`System::count_idle`].
+    #[must_use]
+    pub fn idle_instructions(&self) -> u64 {
+        task::idle_instructions()
+    }
+
     /// Starts a task on this processor. `name` is for people.
     pub fn spawn(&self, name: &str, task: impl Future<Output = ()> + 'static) {
         task::spawn_local(self.spawner, name, task);

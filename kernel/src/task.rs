@@ -3,6 +3,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::arch::asm;
 use core::pin::Pin;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,6 +26,9 @@ static SPAWNER: Once<SendSpawner> = Once::new();
 static PENDING: AtomicBool = AtomicBool::new(false);
 /// How often the processor has halted.
 static HALTS: AtomicU64 = AtomicU64::new(0);
+/// Whether it counts instead, and what it has counted.
+static COUNTS_IDLE: AtomicBool = AtomicBool::new(false);
+static IDLE_INSTRUCTIONS: AtomicU64 = AtomicU64::new(0);
 
 /// Starts a task. `name` is for people.
 ///
@@ -59,6 +63,17 @@ pub(crate) fn halts() -> u64 {
     HALTS.load(Ordering::Relaxed)
 }
 
+/// From now on the processor does not halt when it has nothing to do, but counts the instructions that it spends
+/// waiting.
+pub(crate) fn count_idle() {
+    COUNTS_IDLE.store(true, Ordering::Relaxed);
+}
+
+/// How many instructions the processor has spent waiting since [`count_idle`].
+pub(crate) fn idle_instructions() -> u64 {
+    IDLE_INSTRUCTIONS.load(Ordering::Relaxed)
+}
+
 /// Runs tasks for ever, beginning with the one that `first` makes. Without a task to run the
 /// processor halts until the next interrupt.
 pub(crate) fn run<F>(first: impl FnOnce(Spawner) -> F) -> !
@@ -75,6 +90,9 @@ where
         interrupts::disable();
         if PENDING.swap(false, Ordering::Acquire) {
             interrupts::enable();
+        } else if COUNTS_IDLE.load(Ordering::Relaxed) {
+            interrupts::enable();
+            IDLE_INSTRUCTIONS.fetch_add(spin(), Ordering::Relaxed);
         } else {
             HALTS.fetch_add(1, Ordering::Relaxed);
             // The processor takes no interrupt between the two instructions, so that a handler that
@@ -82,6 +100,28 @@ where
             interrupts::enable_and_hlt();
         }
     }
+}
+
+/// Waits until there is something to poll, and returns how many instructions that took; the handlers of interrupts
+/// are not among them.
+fn spin() -> u64 {
+    /// Those of one round.
+    const INSTRUCTIONS: u64 = 4;
+    let mut rounds = 0u64;
+    // SAFETY: the loop reads a byte of a static and changes one register.
+    unsafe {
+        asm!(
+            "2:",
+            "inc {rounds}",
+            "pause",
+            "cmp byte ptr [{pending}], 0",
+            "je 2b",
+            rounds = inout(reg) rounds,
+            pending = in(reg) PENDING.as_ptr(),
+            options(nostack, readonly),
+        );
+    }
+    rounds * INSTRUCTIONS
 }
 
 /// Called by the executor, from any context, when there is something to poll.

@@ -74,7 +74,8 @@ impl Disk {
         len: usize,
     ) -> Result<DmaBuffer, BlkError> {
         let request = self.transfer(direction, sector, bounce, len)?;
-        self.perform(request).await?.ok_or(BlkError::Broken)
+        let result = self.0.requests.submit(request).await;
+        self.0.answer(result)?.ok_or(BlkError::Broken)
     }
 
     /// A buffer for one piece. It is kept for the next unless the piece fails.

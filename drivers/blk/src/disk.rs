@@ -9,12 +9,12 @@ use vdpa::ids::IdGuard;
 use vdpa::ops::OpError;
 use virtio::blk::{S, T};
 use virtio_bus::VirtioDevice;
-use virtq::{DmaBuffer, RequestReason, Requests, Used};
+use virtq::{DmaBuffer, RequestError, RequestReason, Requests, Used};
 
 use super::error::BlkError;
 use super::limits::Limits;
 use super::pool::Pool;
-use super::request::{BlkRequest, Data, Direction, Forms};
+use super::request::{BlkRequest, Data, Direction, RequestSlots, Violation};
 
 /// The length of a disk's id (VIRTIO 1.2, 5.2.6).
 const ID_LEN: usize = 20;
@@ -38,7 +38,7 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     /// In sectors. The disk may change it.
     pub(super) capacity: AtomicU64,
-    pub(super) forms: Forms,
+    pub(super) slots: RequestSlots,
     /// Where data goes that is copied to or from the caller's memory.
     pub(super) bounce: Pool<DmaBuffer>,
     pub(super) stopped: AtomicBool,
@@ -98,7 +98,8 @@ impl Disk {
     pub async fn read(&self, sector: u64, buffer: DmaBuffer) -> Result<DmaBuffer, BlkError> {
         let len = buffer.len();
         let request = self.transfer(Direction::FromDisk, sector, buffer, len)?;
-        self.perform(request).await?.ok_or(BlkError::Broken)
+        let result = self.0.requests.submit(request).await;
+        self.0.answer(result)?.ok_or(BlkError::Broken)
     }
 
     /// Writes the buffer to the disk, from `sector` on. What is written survives a power failure
@@ -110,7 +111,8 @@ impl Disk {
     pub async fn write(&self, sector: u64, buffer: DmaBuffer) -> Result<DmaBuffer, BlkError> {
         let len = buffer.len();
         let request = self.transfer(Direction::ToDisk, sector, buffer, len)?;
-        self.perform(request).await?.ok_or(BlkError::Broken)
+        let result = self.0.requests.submit(request).await;
+        self.0.answer(result)?.ok_or(BlkError::Broken)
     }
 
     /// Waits until everything that was written before survives a power failure. For a disk without a
@@ -127,7 +129,8 @@ impl Disk {
             };
         }
         let request = self.request(T::Flush, 0, None)?;
-        self.perform(request).await.map(|_| ())
+        let result = self.0.requests.submit(request).await;
+        self.0.answer(result).map(|_| ())
     }
 
     /// The disk's id, by custom its serial number; at most 20 bytes.
@@ -142,13 +145,15 @@ impl Disk {
             direction: Direction::FromDisk,
         };
         let request = self.request(T::GetId, 0, Some(data))?;
-        let buffer = self.perform(request).await?;
+        let result = self.0.requests.submit(request).await;
+        let buffer = self.0.answer(result)?;
         let bytes = buffer.as_ref().map_or(&[][..], |buffer| &buffer[..]);
         let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
         Ok(String::from_utf8_lossy(text).into_owned())
     }
 
     /// Checks a range of `len` bytes against the disk as it is now.
+    #[inline]
     pub(super) fn check(&self, sector: u64, len: usize) -> Result<(), BlkError> {
         let range = self.0.limits.range(sector, len)?;
         if range.end <= self.capacity() {
@@ -159,6 +164,7 @@ impl Disk {
     }
 
     /// A request to transfer the first `len` bytes of a buffer.
+    #[inline]
     pub(super) fn transfer(
         &self,
         direction: Direction,
@@ -184,20 +190,12 @@ impl Disk {
         self.request(kind, sector, Some(data))
     }
 
+    #[inline]
     fn request(&self, kind: T, sector: u64, data: Option<Data>) -> Result<BlkRequest, BlkError> {
-        let form = self.0.forms.take(|| self.0.device.dma());
-        let mut request = form.map_err(|_| self.0.lack())?;
+        let slot = self.0.slots.take(|| self.0.device.dma());
+        let mut request = slot.map_err(|_| self.0.lack())?;
         request.write(kind, sector, data);
         Ok(request)
-    }
-
-    /// Makes one request, and returns its buffer.
-    pub(super) async fn perform(&self, request: BlkRequest) -> Result<Option<DmaBuffer>, BlkError> {
-        let shared = &*self.0;
-        match shared.requests.submit(request).await {
-            Ok(used) => shared.answer(used),
-            Err(error) => Err(shared.explain(error.reason)),
-        }
     }
 }
 
@@ -212,19 +210,27 @@ impl Shared {
         self.stopped.load(Ordering::Acquire)
     }
 
-    /// What has become of a request that the disk has carried out.
-    fn answer(&self, used: Used<BlkRequest>) -> Result<Option<DmaBuffer>, BlkError> {
-        match used.chain.finish(used.written) {
+    /// What has become of a request, and its buffer.
+    #[inline]
+    pub(super) fn answer(
+        &self,
+        result: Result<Used<BlkRequest>, RequestError<BlkRequest>>,
+    ) -> Result<Option<DmaBuffer>, BlkError> {
+        let used = result.map_err(|error| self.explain(error.reason))?;
+        match used.chain.finish(used.written, &self.slots) {
             Ok((S::Ok, buffer)) => Ok(buffer),
             Ok((S::Unsupp, _)) => Err(BlkError::Unsupported),
             Ok(_) => Err(BlkError::Io),
-            Err(violation) => {
-                log::error!("{}: {violation}", self.name);
-                self.device.mark_broken();
-                self.stop();
-                Err(BlkError::Broken)
-            }
+            Err(violation) => Err(self.mark_broken(violation)),
         }
+    }
+
+    #[cold]
+    fn mark_broken(&self, violation: Violation) -> BlkError {
+        log::error!("{}: {violation}", self.name);
+        self.device.mark_broken();
+        self.stop();
+        BlkError::Broken
     }
 
     /// Why the disk takes no more requests.

@@ -22,7 +22,7 @@ use super::copy::LANES;
 use super::disk::{Disk, Shared};
 use super::limits::{Limits, SECTOR_LEN, read_capacity};
 use super::pool::Pool;
-use super::request::{BlkRequest, Forms};
+use super::request::{BlkRequest, RequestSlots};
 use super::worker::Worker;
 
 /// The request queue (VIRTIO 1.2, 5.2.2).
@@ -80,7 +80,7 @@ impl BlkDriver {
     ) -> Result<Prepared, ProbeError> {
         let limits = Limits::read(device, features, queue_size)?;
         let capacity = read_capacity(device)?;
-        let forms = Forms::new(&device.dma(), usize::from(queue_size))
+        let slots = RequestSlots::new(&device.dma(), usize::from(queue_size))
             .map_err(|_| ProbeError::OutOfResources)?;
         let id = self
             .registry
@@ -90,7 +90,7 @@ impl BlkDriver {
         Ok(Prepared {
             limits,
             capacity,
-            forms,
+            slots,
             id,
         })
     }
@@ -105,7 +105,7 @@ impl BlkDriver {
         let Prepared {
             limits,
             capacity,
-            forms,
+            slots,
             id,
         } = prepared;
         let VirtQueue {
@@ -129,7 +129,7 @@ impl BlkDriver {
             requests: Requests::new(ring, doorbell),
             limits,
             capacity: AtomicU64::new(capacity),
-            forms,
+            slots,
             bounce: Pool::new(BOUNCE_KEPT),
             stopped: AtomicBool::new(false),
             _id: id,
@@ -175,7 +175,7 @@ impl Driver<VirtioDevice> for BlkDriver {
 struct Prepared {
     limits: Limits,
     capacity: u64,
-    forms: Forms,
+    slots: RequestSlots,
     id: IdGuard,
 }
 
@@ -196,7 +196,7 @@ impl BoundBlk {
         let _ = self.shared.device.reset().await;
         self.worker.join().await;
         self.shared.requests.reclaim();
-        self.shared.forms.clear();
+        self.shared.slots.clear();
         self.shared.bounce.clear();
     }
 }

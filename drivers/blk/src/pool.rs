@@ -1,15 +1,17 @@
-//! A small store of what requests need for a while and is dear to make anew.
+//! A small store of what requests need for a while and what takes an allocation to make.
 
 use alloc::vec::Vec;
 use core::fmt;
+use core::hint::spin_loop;
 use core::mem;
 
-use spin::Mutex;
+use atomic_refcell::AtomicRefCell;
 
-/// Keeps values for whoever needs one next. More than it keeps can be out at once; the surplus is freed.
+/// Keeps values for the next request. More than it keeps can be out at once; the surplus is freed. Nobody waits: while
+/// another processor has borrowed the store, it looks empty, or full.
 pub(super) struct Pool<T> {
     capacity: usize,
-    free: Mutex<Vec<T>>,
+    free: AtomicRefCell<Vec<T>>,
 }
 
 impl<T> Pool<T> {
@@ -17,26 +19,34 @@ impl<T> Pool<T> {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             capacity,
-            free: Mutex::new(Vec::with_capacity(capacity)),
+            free: AtomicRefCell::new(Vec::with_capacity(capacity)),
         }
     }
 
     /// The value that was kept last.
+    #[inline]
     pub(super) fn take(&self) -> Option<T> {
-        self.free.lock().pop()
+        self.free.try_borrow_mut().ok()?.pop()
     }
 
     /// Keeps a value, or frees it if there are enough.
+    #[inline]
     pub(super) fn keep(&self, value: T) {
-        let mut free = self.free.lock();
-        if free.len() < self.capacity {
+        if let Ok(mut free) = self.free.try_borrow_mut()
+            && free.len() < self.capacity
+        {
             free.push(value);
         }
     }
 
     /// Frees the values that are here.
     pub(super) fn clear(&self) {
-        let free = mem::take(&mut *self.free.lock());
+        let free = loop {
+            if let Ok(mut free) = self.free.try_borrow_mut() {
+                break mem::take(&mut *free);
+            }
+            spin_loop();
+        };
         drop(free);
     }
 }

@@ -17,6 +17,8 @@ const CONTROL_STRIDE: usize = CONTROL_LEN.next_multiple_of(64);
 /// In how many segments the data of a request may lie. Only disks that limit the size of a segment
 /// need more than one.
 pub(super) const DATA_SEGMENTS_MAX: u16 = 16;
+/// The same, with the header and the status.
+const SEGMENTS_MAX: usize = 18;
 /// What the status byte holds until the disk writes it.
 const STATUS_UNTOUCHED: u8 = 0xff;
 
@@ -48,30 +50,31 @@ pub(super) enum Violation {
     BadLength,
 }
 
-/// The forms that requests are written in, one for each that can be with the disk.
+/// What requests are written in, one slot for each request that can be with the disk.
 #[derive(Debug)]
-pub(super) struct Forms(Arc<Pool<Box<Form>>>);
+pub(super) struct RequestSlots(Arc<Pool<Box<RequestSlot>>>);
 
-impl Forms {
-    /// `count` forms, whose control blocks are one allocation.
+impl RequestSlots {
+    /// `count` slots, whose control blocks are one allocation.
     pub(super) fn new(allocator: &Arc<dyn DmaAllocator>, count: usize) -> Result<Self, DmaError> {
         let pool = Arc::new(Pool::new(count));
         for control in DmaBuffer::pool(allocator, count, CONTROL_STRIDE)? {
-            pool.keep(Form::new(control, &pool));
+            pool.keep(RequestSlot::new(control, &pool));
         }
         Ok(Self(pool))
     }
 
-    /// A form to write a request in. If all are out, it is made of memory from `allocator`.
+    /// A slot to write a request in. If all are out, it is made of memory from `allocator`.
+    #[inline]
     pub(super) fn take(
         &self,
         allocator: impl FnOnce() -> Arc<dyn DmaAllocator>,
     ) -> Result<BlkRequest, DmaError> {
-        let form = match self.0.take() {
-            Some(form) => form,
-            None => Form::new(DmaBuffer::new(&allocator(), CONTROL_STRIDE)?, &self.0),
+        let slot = match self.0.take() {
+            Some(slot) => slot,
+            None => RequestSlot::new(DmaBuffer::new(&allocator(), CONTROL_STRIDE)?, &self.0),
         };
-        Ok(BlkRequest(Some(form)))
+        Ok(BlkRequest(Some(slot)))
     }
 
     /// Frees those that are here.
@@ -82,85 +85,94 @@ impl Forms {
 
 /// The memory of a request.
 #[derive(Debug)]
-struct Form {
+struct RequestSlot {
     /// [`CONTROL_LEN`] bytes or more.
     control: DmaBuffer,
     data: Option<Data>,
-    /// Of the data.
-    readable_segments: u16,
-    /// Of the data.
-    writable_segments: u16,
+    /// What the device sees, of which it reads the first `readable`.
+    segments: [Segment; SEGMENTS_MAX],
+    readable: usize,
+    count: usize,
     home: Weak<Pool<Box<Self>>>,
 }
 
-impl Form {
+impl RequestSlot {
     fn new(control: DmaBuffer, home: &Arc<Pool<Box<Self>>>) -> Box<Self> {
+        // The header is the first segment of every request.
+        let header = Segment::part(&control, 0, HEADER_LEN as u32);
         Box::new(Self {
             control,
             data: None,
-            readable_segments: 0,
-            writable_segments: 0,
+            segments: [header; SEGMENTS_MAX],
+            readable: 1,
+            count: 1,
             home: Arc::downgrade(home),
         })
     }
 
-    fn header(&self) -> Segment {
-        Segment::part(&self.control, 0, HEADER_LEN as u32)
-    }
-
-    fn status(&self) -> Segment {
-        Segment::part(&self.control, HEADER_LEN as u32, 1)
-    }
-
-    /// The segment of the data with this index.
-    fn data_segment(&self, index: u16) -> Segment {
-        let data = self
-            .data
-            .as_ref()
-            .expect("only data is counted in segments");
-        let start = u32::from(index) * data.segment_max;
-        let len = data.segment_max.min(data.len - start);
-        Segment::part(&data.buffer, start, len)
+    /// Cuts the data into segments behind the header, and returns how many segments there are then.
+    ///
+    /// # Panics
+    /// If the buffer is shorter than said, or there are more segments than a request has.
+    #[inline]
+    fn add_data(&mut self, data: &Data) -> usize {
+        assert!(
+            bytes(data.len) <= data.buffer.len(),
+            "the data lies in its buffer"
+        );
+        let (mut start, mut count) = (0, 1);
+        while start < data.len {
+            let len = data.segment_max.min(data.len - start);
+            self.segments[count] = Segment::part(&data.buffer, start, len);
+            start += len;
+            count += 1;
+        }
+        count
     }
 }
 
-/// A request to a disk, with the memory it needs. What is moved is small, and the form goes back to
-/// where it came from by itself, whoever drops the request.
+/// A request to a disk, with the memory it needs. What is moved is small. The memory goes back to where it came from
+/// when the request is [finished](Self::finish), and also if it is dropped.
 #[derive(Debug)]
-pub(super) struct BlkRequest(Option<Box<Form>>);
+pub(super) struct BlkRequest(Option<Box<RequestSlot>>);
 
 impl BlkRequest {
     /// Writes the request.
     ///
     /// # Panics
-    /// If the data's buffer is shorter than said, or its segments are empty or more than a queue takes.
+    /// If the data's buffer is shorter than said, or its segments are more than a request has.
+    #[inline]
     pub(super) fn write(&mut self, kind: T, sector: u64, data: Option<Data>) {
-        let form = self.form_mut();
-        let (header, status) = form.control[..CONTROL_LEN].split_at_mut(HEADER_LEN);
-        header[..4].copy_from_slice(&u32::from(kind).to_le_bytes());
-        header[4..8].fill(0);
-        header[8..].copy_from_slice(&sector.to_le_bytes());
-        status.fill(STATUS_UNTOUCHED);
-        (form.readable_segments, form.writable_segments) = match &data {
-            None => (0, 0),
-            Some(data) => {
-                assert!(
-                    bytes(data.len) <= data.buffer.len(),
-                    "the data lies in its buffer"
-                );
-                match data.direction {
-                    Direction::ToDisk => (data.segments(), 0),
-                    Direction::FromDisk => (0, data.segments()),
-                }
-            }
+        let slot = self.0.as_deref_mut().expect("a request keeps its slot");
+        let control: &mut [u8; CONTROL_LEN] = slot.control.first_chunk_mut().expect("it is longer");
+        control[..4].copy_from_slice(&u32::from(kind).to_le_bytes());
+        control[4..8].fill(0);
+        control[8..HEADER_LEN].copy_from_slice(&sector.to_le_bytes());
+        control[HEADER_LEN] = STATUS_UNTOUCHED;
+        let (readable, count) = match &data {
+            None => (1, 1),
+            Some(data) => match (slot.add_data(data), data.direction) {
+                (count, Direction::ToDisk) => (count, count),
+                (count, Direction::FromDisk) => (1, count),
+            },
         };
-        form.data = data;
+        slot.segments[count] = Segment::part(&slot.control, HEADER_LEN as u32, 1);
+        (slot.readable, slot.count) = (readable, count + 1);
+        slot.data = data;
     }
 
-    /// What the disk answered after it wrote `written` bytes, and the data's buffer.
-    pub(super) fn finish(mut self, written: u32) -> Result<(S, Option<DmaBuffer>), Violation> {
-        let form = self.form_mut();
-        let status = match form.control[HEADER_LEN] {
+    /// What the disk answered after it wrote `written` bytes, and the data's buffer. The rest goes back to `slots`.
+    #[inline]
+    pub(super) fn finish(
+        mut self,
+        written: u32,
+        slots: &RequestSlots,
+    ) -> Result<(S, Option<DmaBuffer>), Violation> {
+        let mut slot = self.0.take().expect("a request keeps its slot");
+        let data = slot.data.take();
+        let status = slot.control[HEADER_LEN];
+        slots.0.keep(slot);
+        let status = match status {
             STATUS_UNTOUCHED => return Err(Violation::NoStatus),
             // VIRTIO 1.2, 5.2.6: every other value belongs to features that are not negotiated.
             byte => match S::try_from(byte) {
@@ -168,7 +180,6 @@ impl BlkRequest {
                 _ => return Err(Violation::UnknownStatus),
             },
         };
-        let data = form.data.take();
         let from_disk = match &data {
             Some(data) if data.direction == Direction::FromDisk => bytes(data.len),
             _ => 0,
@@ -179,36 +190,23 @@ impl BlkRequest {
         }
         Ok((status, data.map(|data| data.buffer)))
     }
-
-    fn form(&self) -> &Form {
-        self.0.as_deref().expect("a request keeps its form")
-    }
-
-    fn form_mut(&mut self) -> &mut Form {
-        self.0.as_deref_mut().expect("a request keeps its form")
-    }
-}
-
-impl Data {
-    fn segments(&self) -> u16 {
-        if (1..=self.segment_max).contains(&self.len) {
-            // The common case takes no division.
-            return 1;
-        }
-        u16::try_from(self.len.div_ceil(self.segment_max)).expect("the data has few segments")
-    }
 }
 
 impl Drop for BlkRequest {
     fn drop(&mut self) {
-        let Some(mut form) = self.0.take() else {
-            return;
-        };
-        // A request that was given up still has its data.
-        form.data = None;
-        if let Some(home) = form.home.upgrade() {
-            home.keep(form);
+        // Not of a request that is finished.
+        if let Some(slot) = self.0.take() {
+            recall(slot);
         }
+    }
+}
+
+/// A request was given up and still has its data.
+#[cold]
+fn recall(mut slot: Box<RequestSlot>) {
+    slot.data = None;
+    if let Some(home) = slot.home.upgrade() {
+        home.keep(slot);
     }
 }
 
@@ -218,23 +216,18 @@ impl Drop for BlkRequest {
 unsafe impl Chain for BlkRequest {
     const MAX_SEGMENTS: u16 = DATA_SEGMENTS_MAX + 2;
 
+    #[inline]
     fn readable(&self) -> impl ExactSizeIterator<Item = Segment> {
-        let form = self.form();
-        (0..1 + form.readable_segments).map(|index| match index.checked_sub(1) {
-            None => form.header(),
-            Some(index) => form.data_segment(index),
-        })
+        let slot = self.0.as_deref();
+        let segments = slot.map_or(&[][..], |slot| &slot.segments[..slot.readable]);
+        segments.iter().copied()
     }
 
+    #[inline]
     fn writable(&self) -> impl ExactSizeIterator<Item = Segment> {
-        let form = self.form();
-        (0..form.writable_segments + 1).map(|index| {
-            if index < form.writable_segments {
-                form.data_segment(index)
-            } else {
-                form.status()
-            }
-        })
+        let slot = self.0.as_deref();
+        let segments = slot.map_or(&[][..], |slot| &slot.segments[slot.readable..slot.count]);
+        segments.iter().copied()
     }
 }
 

@@ -5,7 +5,7 @@
 
 use core::ops::Range;
 
-use super::header::ETHERNET_LEN;
+use super::header::{ETHERNET_LEN, needs_checksum};
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -17,6 +17,22 @@ const HOP_BY_HOP: u8 = 0;
 const DESTINATION_OPTIONS: u8 = 60;
 /// How many IPv6 extension headers are looked through for the transport header.
 const EXTENSIONS_MAX: usize = 4;
+
+/// Leaves the checksum of a frame to the device where it can compute it, from a start to the frame's end
+/// (VIRTIO 1.2, 5.1.6.2). `header` is zero.
+#[inline]
+pub(super) fn offload(header: &mut [u8], frame: &mut [u8]) {
+    let Some(transport) = Transport::find(frame) else {
+        return;
+    };
+    if transport.range.end != frame.len() {
+        transport.store_full(frame);
+        return;
+    }
+    transport.store_pseudo(frame);
+    let header = header.first_chunk_mut().expect("a header is longer");
+    needs_checksum(header, transport.range.start, transport.field);
+}
 
 /// A TCP segment or a whole UDP datagram in a frame, and its checksum's place.
 #[derive(Clone, Debug)]
@@ -41,21 +57,6 @@ impl Transport {
         }
     }
 
-    /// Where the transport header starts in the frame.
-    pub(super) fn start(&self) -> usize {
-        self.range.start
-    }
-
-    /// Where the payload ends in the frame.
-    pub(super) fn end(&self) -> usize {
-        self.range.end
-    }
-
-    /// The checksum's offset from the transport header.
-    pub(super) fn field(&self) -> usize {
-        self.field
-    }
-
     /// Whether the checksum is right.
     pub(super) fn verify(&self, frame: &[u8]) -> bool {
         let absent = be16(frame, self.range.start + self.field) == Some(0);
@@ -63,12 +64,12 @@ impl Transport {
     }
 
     /// Stores the sum over the pseudo header, from which a device goes on (VIRTIO 1.2, 5.1.6.2).
-    pub(super) fn store_pseudo(&self, frame: &mut [u8]) {
+    fn store_pseudo(&self, frame: &mut [u8]) {
         self.store(frame, self.pseudo.fold());
     }
 
     /// Stores the whole checksum.
-    pub(super) fn store_full(&self, frame: &mut [u8]) {
+    fn store_full(&self, frame: &mut [u8]) {
         self.store(frame, 0);
         let checksum = !self.pseudo.add(&frame[self.range.clone()]).fold();
         self.store(frame, if checksum == 0 { 0xffff } else { checksum });
@@ -291,7 +292,7 @@ mod tests {
         let mut frame = ipv4(6, &segment);
         let found = Transport::find(&frame).unwrap();
         assert_eq!(
-            (found.start(), found.field(), found.end()),
+            (found.range.start, found.field, found.range.end),
             (34, 16, frame.len())
         );
         found.store_pseudo(&mut frame);
@@ -323,7 +324,7 @@ mod tests {
         extended.extend(&datagram);
         for (mut frame, start) in [(ipv6(17, &datagram), 54), (ipv6(0, &extended), 62)] {
             let found = Transport::find(&frame).unwrap();
-            assert_eq!(found.start(), start);
+            assert_eq!(found.range.start, start);
             found.store_full(&mut frame);
             let mut covered = frame[22..54].to_vec();
             covered.extend([0, 0, 0, datagram.len() as u8, 0, 0, 0, 17]);
@@ -359,7 +360,7 @@ mod tests {
         Transport::find(&frame).unwrap().store_full(&mut frame);
         frame.resize(60, 0xee);
         let found = Transport::find(&frame).unwrap();
-        assert_eq!(found.end(), end);
+        assert_eq!(found.range.end, end);
         assert!(found.verify(&frame));
     }
 

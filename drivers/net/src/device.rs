@@ -16,10 +16,9 @@ use virtq::RewindError;
 
 use super::config::{Link, MacAddress, offered_mac, read_link};
 use super::control::{Control, Line};
-use super::receive::{Receiver, Violation};
+use super::receive::{Receiver, RxToken, Violation};
 use super::shared::{Shared, Stage};
-use super::token::{RxToken, TxToken, Way};
-use super::transmit::{Delivery, Transmitter};
+use super::transmit::{Delivery, Transmitter, TxTarget, TxToken};
 use super::wait::ATTEMPTS;
 
 /// A network interface.
@@ -104,6 +103,7 @@ impl NetDevice {
     }
 
     /// A received frame and the right to answer it. If there is none, `cx` is woken when there may be.
+    #[inline]
     pub(super) fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
@@ -124,11 +124,12 @@ impl NetDevice {
         } = self.port.as_mut().filter(|_| ready)?;
         Some((
             RxToken(receiver),
-            TxToken(Way::Device(transmitter, delivery)),
+            TxToken(TxTarget::Device(transmitter, delivery)),
         ))
     }
 
     /// The right to send a frame. If there is no room, `cx` is woken when there may be.
+    #[inline]
     pub(super) fn poll_transmit(
         &mut self,
         cx: &mut Context<'_>,
@@ -138,10 +139,10 @@ impl NetDevice {
         match room.and_then(|room| self.note(room)) {
             Some(true) => {
                 let port = self.port.as_mut()?;
-                Some(TxToken(Way::Device(&mut port.transmitter, delivery)))
+                Some(TxToken(TxTarget::Device(&mut port.transmitter, delivery)))
             }
             Some(false) => None,
-            None => Some(TxToken(Way::Nowhere(&self.shared.counters))),
+            None => Some(TxToken(TxTarget::Nowhere(&self.shared.counters))),
         }
     }
 
@@ -187,6 +188,7 @@ impl NetDevice {
     }
 
     /// What a queue says, if there are any. The first error silences the interface.
+    #[inline]
     fn poll_port(&mut self, poll: impl FnOnce(&mut Port) -> Result<bool, Violation>) -> bool {
         let result = self.running().map(poll);
         result.and_then(|result| self.note(result)).unwrap_or(false)
@@ -227,6 +229,7 @@ impl NetDevice {
     }
 
     /// The queues, if they may be used. Frees them if they never will be again.
+    #[inline]
     fn running(&mut self) -> Option<&mut Port> {
         match self.shared.stage() {
             Stage::Running => self.port.as_mut(),
@@ -239,17 +242,23 @@ impl NetDevice {
     }
 
     /// Silences the interface at the first error.
+    #[inline]
     fn note<T, E: Display>(&mut self, result: Result<T, E>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             Err(error) => {
-                log::warn!("{}: {error}", self.name());
-                self.shared.silence();
-                if let Some(port) = &self.port {
-                    port.device.mark_broken();
-                }
+                self.silence(&error);
                 None
             }
+        }
+    }
+
+    #[cold]
+    fn silence(&self, error: &dyn Display) {
+        log::warn!("{}: {error}", self.name());
+        self.shared.silence();
+        if let Some(port) = &self.port {
+            port.device.mark_broken();
         }
     }
 }

@@ -11,8 +11,8 @@ use embassy_net_driver::{Capabilities, Checksum, Driver, HardwareAddress, LinkSt
 use super::config::Link;
 use super::device::NetDevice;
 use super::header::ETHERNET_LEN;
-use super::token::{RxToken, TxToken};
-use super::transmit::Delivery;
+use super::receive::RxToken;
+use super::transmit::{Delivery, TxToken};
 
 /// The largest IP MTU that `embassy-net-driver` allows.
 const MTU_MAX: usize = 9216;
@@ -53,17 +53,5 @@ impl Driver for NetDevice {
 
     fn hardware_address(&self) -> HardwareAddress {
         HardwareAddress::Ethernet(self.mac().0)
-    }
-}
-
-impl embassy_net_driver::RxToken for RxToken<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, f: F) -> R {
-        self.read(f)
-    }
-}
-
-impl embassy_net_driver::TxToken for TxToken<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        self.write(len, f)
     }
 }

@@ -10,25 +10,18 @@ pub(super) const ETHERNET_LEN: usize = 14;
 /// The length of the header in bytes.
 pub(super) const HEADER_LEN: usize = size_of::<Hdr>();
 
-/// The header as the device reads it.
-pub(super) fn encode(header: &Hdr) -> [u8; HEADER_LEN] {
-    let mut bytes = [0; HEADER_LEN];
-    bytes[0] = header.flags.bits();
-    bytes[1] = header.gso_type;
-    let words = [
-        header.hdr_len,
-        header.gso_size,
-        header.csum_start,
-        header.csum_offset,
-        header.num_buffers,
-    ];
-    for (field, word) in bytes[2..].chunks_exact_mut(2).zip(words) {
-        field.copy_from_slice(&word.to_ne().to_le_bytes());
-    }
-    bytes
+/// Says in a header that is zero that the device finishes the checksum: it sums up from `start` of the frame on,
+/// and stores the result `offset` behind.
+#[inline]
+pub(super) fn needs_checksum(header: &mut [u8; HEADER_LEN], start: usize, offset: usize) {
+    // Both lie in the headers of a frame, which end below 64 KiB.
+    header[0] = HdrF::NEEDS_CSUM.bits();
+    header[6..8].copy_from_slice(&(start as u16).to_le_bytes());
+    header[8..10].copy_from_slice(&(offset as u16).to_le_bytes());
 }
 
 /// The header that starts `bytes`, as the device wrote it; `None` if there are too few bytes.
+#[inline]
 pub(super) fn decode(bytes: &[u8]) -> Option<Hdr> {
     let bytes: &[u8; HEADER_LEN] = bytes.first_chunk()?;
     let word = |at: usize| le16::from_ne(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
@@ -59,8 +52,30 @@ mod tests {
             num_buffers: le16::from_ne(0x0c0d),
         };
         let bytes = [1, 3, 5, 4, 7, 6, 9, 8, 0x0b, 0x0a, 0x0d, 0x0c];
-        assert_eq!(encode(&header), bytes);
-        assert_eq!(encode(&decode(&bytes).unwrap()), bytes);
+        let decoded = decode(&bytes).unwrap();
+        assert_eq!(
+            (decoded.flags, decoded.gso_type),
+            (header.flags, header.gso_type)
+        );
+        let words = |header: &Hdr| {
+            let Hdr {
+                hdr_len,
+                gso_size,
+                csum_start,
+                csum_offset,
+                num_buffers,
+                ..
+            } = *header;
+            [hdr_len, gso_size, csum_start, csum_offset, num_buffers].map(le16::to_ne)
+        };
+        assert_eq!(words(&decoded), words(&header));
+    }
+
+    #[test]
+    fn an_unfinished_checksum_is_named_by_its_start_and_its_offset() {
+        let mut bytes = [0; HEADER_LEN];
+        needs_checksum(&mut bytes, 0x0122, 16);
+        assert_eq!(bytes, [1, 0, 0, 0, 0, 0, 0x22, 0x01, 16, 0, 0, 0]);
     }
 
     #[test]

@@ -24,7 +24,6 @@ mod receive;
 mod shared;
 #[cfg(feature = "smoltcp")]
 mod smoltcp;
-mod token;
 mod transmit;
 mod wait;
 
@@ -32,4 +31,5 @@ pub use config::MacAddress;
 pub use control::{Control, ControlError, Switch};
 pub use device::NetDevice;
 pub use driver::{NetDriver, NetOptions};
-pub use token::{RxToken, TxToken};
+pub use receive::RxToken;
+pub use transmit::TxToken;

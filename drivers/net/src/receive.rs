@@ -73,6 +73,24 @@ impl DropReason {
     }
 }
 
+/// A received frame. Dropped without being consumed, it is offered again.
+#[derive(Debug)]
+pub struct RxToken<'a>(pub(super) &'a mut Receiver);
+
+impl embassy_net_driver::RxToken for RxToken<'_> {
+    #[inline]
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, f: F) -> R {
+        self.0.consume(f)
+    }
+}
+
+#[cfg(feature = "smoltcp")]
+impl smoltcp::phy::RxToken for RxToken<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        self.0.consume(|frame| f(frame))
+    }
+}
+
 /// The receive side of an interface.
 #[derive(Debug)]
 pub(super) struct Receiver {
@@ -141,14 +159,22 @@ impl Receiver {
     }
 
     /// Whether there is a frame to consume. If not, `cx` is woken when there may be one.
+    #[inline]
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Result<bool, Violation> {
+        if self.fetch()? {
+            return Ok(true);
+        }
+        self.poll_used(cx)
+    }
+
+    fn poll_used(&mut self, cx: &mut Context<'_>) -> Result<bool, Violation> {
         for _ in 0..ATTEMPTS {
-            if self.fetch()? {
-                return Ok(true);
-            }
             self.publish();
             if !self.awaited.poll_used(cx) {
                 return Ok(false);
+            }
+            if self.fetch()? {
+                return Ok(true);
             }
         }
         cx.waker().wake_by_ref();
@@ -156,7 +182,8 @@ impl Receiver {
     }
 
     /// Hands the frame on and gives its buffer back to the device.
-    pub(super) fn consume<R>(&mut self, read: impl FnOnce(&mut [u8]) -> R) -> R {
+    #[inline]
+    fn consume<R>(&mut self, read: impl FnOnce(&mut [u8]) -> R) -> R {
         match self.frame.take() {
             Some(Frame::InPlace { mut buffer, end }) => {
                 let result = read(&mut buffer[HEADER_LEN..end]);
@@ -241,6 +268,7 @@ impl Receiver {
     /// Puts a frame together from its first buffer and the `span - 1` next. They are all there and,
     /// but for the last, all full (VIRTIO 1.2, 5.1.6.4.1). A frame that is too long is cut one byte
     /// behind the limit, so that it is seen to be.
+    #[cold]
     fn assemble(&mut self, first: &DmaBuffer, end: usize, span: u16) -> Result<(), Violation> {
         if end != first.len() {
             return Err(Violation::Gap);

@@ -5,13 +5,13 @@
 
 use core::task::{Context, Waker};
 
-use smoltcp::phy::{self, Checksum, Device, DeviceCapabilities, Medium};
+use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
 
 use super::device::NetDevice;
 use super::header::ETHERNET_LEN;
-use super::token::{RxToken, TxToken};
-use super::transmit::Delivery;
+use super::receive::RxToken;
+use super::transmit::{Delivery, TxToken};
 
 impl Device for NetDevice {
     type RxToken<'a> = RxToken<'a>;
@@ -39,17 +39,5 @@ impl Device for NetDevice {
         capabilities.checksum.tcp = transport;
         capabilities.checksum.udp = transport;
         capabilities
-    }
-}
-
-impl phy::RxToken for RxToken<'_> {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        self.read(|frame| f(frame))
-    }
-}
-
-impl phy::TxToken for TxToken<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        self.write(len, f)
     }
 }

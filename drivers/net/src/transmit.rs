@@ -9,13 +9,12 @@ use alloc::vec::Vec;
 use core::task::Context;
 
 use vdpa::Features;
-use virtio::le16;
-use virtio::net::{F, Hdr, HdrF};
+use virtio::net::F;
 use virtq::{Broken, DmaBuffer, Readable, RewindError};
 
-use super::checksum::Transport;
+use super::checksum::offload;
 use super::counters::Counters;
-use super::header::{HEADER_LEN, encode};
+use super::header::HEADER_LEN;
 use super::wait::{ATTEMPTS, Awaited};
 
 /// After how many frames the device hears of them although more may follow.
@@ -47,6 +46,39 @@ pub(super) enum Delivery {
     Immediate,
     /// With [`Transmitter::publish`], or after a number of frames.
     Batched,
+}
+
+/// The right to send a frame.
+#[derive(Debug)]
+pub struct TxToken<'a>(pub(super) TxTarget<'a>);
+
+/// Where a sent frame goes.
+#[derive(Debug)]
+pub(super) enum TxTarget<'a> {
+    Device(&'a mut Transmitter, Delivery),
+    /// Nowhere: the device is broken or gone. A stack that could not send at all would also stop its
+    /// timers, and with them the time-outs that end its connections.
+    Nowhere(&'a Counters),
+}
+
+impl embassy_net_driver::TxToken for TxToken<'_> {
+    #[inline]
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        match self.0 {
+            TxTarget::Device(transmitter, delivery) => transmitter.send(len, delivery, f),
+            TxTarget::Nowhere(counters) => {
+                counters.tx_no_device.add(1);
+                swallow(len, f)
+            }
+        }
+    }
+}
+
+#[cfg(feature = "smoltcp")]
+impl smoltcp::phy::TxToken for TxToken<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        embassy_net_driver::TxToken::consume(self, len, f)
+    }
 }
 
 /// The transmit side of an interface.
@@ -89,10 +121,16 @@ impl Transmitter {
     }
 
     /// Whether a frame can be sent. If not, `cx` is woken when one may be.
+    #[inline]
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Result<bool, Broken> {
-        if self.pool.len() < self.low_water {
-            self.reclaim()?;
+        if self.pool.len() >= self.low_water {
+            return Ok(true);
         }
+        self.poll_reclaim(cx)
+    }
+
+    fn poll_reclaim(&mut self, cx: &mut Context<'_>) -> Result<bool, Broken> {
+        self.reclaim()?;
         for _ in 0..ATTEMPTS {
             if !self.pool.is_empty() {
                 return Ok(true);
@@ -115,12 +153,8 @@ impl Transmitter {
 
     /// Sends the frame of `len` bytes that `write` makes. A frame that is too long, or that finds no
     /// buffer, is dropped and counted.
-    pub(super) fn send<R>(
-        &mut self,
-        len: usize,
-        delivery: Delivery,
-        write: impl FnOnce(&mut [u8]) -> R,
-    ) -> R {
+    #[inline]
+    fn send<R>(&mut self, len: usize, delivery: Delivery, write: impl FnOnce(&mut [u8]) -> R) -> R {
         let buffer = if len <= self.frame_max {
             self.pool.pop()
         } else {
@@ -130,11 +164,33 @@ impl Transmitter {
             self.counters.tx_too_long.add(1);
             return swallow(len, write);
         };
-        let frame = &mut buffer[HEADER_LEN..HEADER_LEN + len];
+        let total = HEADER_LEN + len;
+        let (header, frame) = buffer[..total].split_at_mut(HEADER_LEN);
         let result = write(frame);
-        let header = self.finish_checksum(frame);
-        buffer[..HEADER_LEN].copy_from_slice(&encode(&header));
-        self.submit(buffer, len, delivery);
+        header.fill(0);
+        if self.checksum == TransmitChecksum::Device {
+            offload(header, frame);
+        }
+        // A frame is at most 64 KiB long.
+        let chain = Readable {
+            buffer,
+            len: total as u32,
+        };
+        match self.awaited.queue.ring.add(chain) {
+            Ok(_) => {
+                self.counters.tx_packets.add(1);
+                self.counters.tx_bytes.add(len);
+                self.unpublished += 1;
+                if delivery == Delivery::Immediate || self.unpublished >= BATCH_MAX {
+                    self.publish();
+                }
+            }
+            // There are no more buffers than descriptors: the queue is broken.
+            Err(error) => {
+                self.counters.tx_no_device.add(1);
+                self.pool.push(error.chain.buffer);
+            }
+        }
         result
     }
 
@@ -152,45 +208,6 @@ impl Transmitter {
         }
     }
 
-    fn submit(&mut self, buffer: DmaBuffer, len: usize, delivery: Delivery) {
-        let total = u32::try_from(HEADER_LEN + len).expect("a frame is at most 64 KiB long");
-        match self.awaited.queue.ring.add(Readable { buffer, len: total }) {
-            Ok(_) => {
-                self.counters.tx_packets.add(1);
-                self.counters.tx_bytes.add(len);
-                self.unpublished += 1;
-                if delivery == Delivery::Immediate || self.unpublished >= BATCH_MAX {
-                    self.publish();
-                }
-            }
-            // There are no more buffers than descriptors: the queue is broken.
-            Err(error) => {
-                self.counters.tx_no_device.add(1);
-                self.pool.push(error.chain.buffer);
-            }
-        }
-    }
-
-    /// Leaves the checksum to the device where it can compute it: from a start to the frame's end.
-    fn finish_checksum(&self, frame: &mut [u8]) -> Hdr {
-        let mut header = Hdr::default();
-        if self.checksum == TransmitChecksum::Stack {
-            return header;
-        }
-        let Some(transport) = Transport::find(frame) else {
-            return header;
-        };
-        if transport.end() != frame.len() {
-            transport.store_full(frame);
-            return header;
-        }
-        transport.store_pseudo(frame);
-        header.flags = HdrF::NEEDS_CSUM;
-        header.csum_start = small(transport.start());
-        header.csum_offset = small(transport.field());
-        header
-    }
-
     /// Takes back the buffers that the device has sent.
     fn reclaim(&mut self) -> Result<(), Broken> {
         while let Some(used) = self.awaited.queue.ring.take()? {
@@ -202,11 +219,7 @@ impl Transmitter {
 }
 
 /// Lets the stack make a frame that goes nowhere.
-pub(super) fn swallow<R>(len: usize, write: impl FnOnce(&mut [u8]) -> R) -> R {
+#[cold]
+fn swallow<R>(len: usize, write: impl FnOnce(&mut [u8]) -> R) -> R {
     write(&mut vec![0; len])
-}
-
-/// A place in the headers of a frame.
-fn small(offset: usize) -> le16 {
-    le16::from_ne(u16::try_from(offset).expect("headers end below 64 KiB"))
 }

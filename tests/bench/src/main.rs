@@ -1,9 +1,9 @@
 //! The bench kernel: measures the data path, the IOTLB and the management of devices inside the unikernel.
 //!
 //! The kernel's command line says how: `rounds=N` and `length=MS` are the number of rounds of each row and
-//! about how long one is, `rows=WORD,...` selects the rows whose names contain every word, and `software` those of
-//! them that wait for no device of the machine. What the rows are is in [`guest_bench::row`]. On the machine there must be a disk and two network cards that reach each
-//! other, if rows are wanted that need them.
+//! about how long one is, `rows=WORD,...` selects the rows whose names contain every word, and with `idle=count` the
+//! processor counts instructions while it waits, and does not halt. What the rows are is in [`guest_bench::row`]. On
+//! the machine there must be a disk and two network cards that reach each other, if rows are wanted that need them.
 
 #![no_std]
 #![no_main]
@@ -51,6 +51,9 @@ async fn main(system: System) -> ExitCode {
 async fn measure_all(system: System) -> Result<ExitCode, Failure> {
     let plan = plan(system.command_line());
     let rows = rows(system.command_line());
+    if system.command_line().get("idle") == Some("count") {
+        system.count_idle();
+    }
     let machine = Machine::new(system).await?;
     report(Record::Plan(rows.len()));
     let mut code = ExitCode::SUCCESS;
@@ -75,11 +78,7 @@ fn plan(arguments: &CommandLine) -> Plan {
 fn rows(arguments: &CommandLine) -> Vec<Row> {
     let words = arguments.get("rows").unwrap_or_default();
     let words: Vec<&str> = words.split(',').collect();
-    let mut rows = Row::selected(&words);
-    if arguments.has("software") {
-        rows.retain(|row| !row.waits_for_machine());
-    }
-    rows
+    Row::selected(&words)
 }
 
 /// Measures one row and reports its rounds.

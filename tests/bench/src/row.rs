@@ -109,21 +109,6 @@ impl Row {
         Self::all().filter(selects).collect()
     }
 
-    /// Whether the processor waits for devices of QEMU's meanwhile. Instructions cannot be counted then.
-    #[must_use]
-    pub fn waits_for_machine(&self) -> bool {
-        matches!(
-            self,
-            Self::Disk {
-                path: Path::Pci,
-                ..
-            } | Self::Net {
-                path: Path::Pci,
-                ..
-            }
-        )
-    }
-
     /// The row's name.
     #[must_use]
     pub fn name(&self) -> String {

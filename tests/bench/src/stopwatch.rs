@@ -1,5 +1,5 @@
 //! How work is measured: in rounds of about the same length, by the clock, the time-stamp counter and the
-//! count of halts.
+//! count of halts. What the processor has counted while it waited is no work.
 
 use alloc::vec::Vec;
 use core::arch::x86_64::_rdtsc;
@@ -110,7 +110,7 @@ impl Stopwatch<'_> {
     fn moment(&self) -> Moment {
         Moment {
             now: self.system.platform().now(),
-            ticks: ticks(),
+            ticks: ticks().wrapping_sub(self.system.idle_instructions()),
             halts: self.system.halts(),
         }
     }

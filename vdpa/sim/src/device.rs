@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
 
+use embassy_futures::yield_now;
 use spin::Mutex;
 use vdpa::iotlb::IovaRange;
 use vdpa::ops::{DirtyLog, OpError};
@@ -19,7 +20,7 @@ use super::faults::Faults;
 use super::model::{Change, Model, Shape};
 use super::ops::Ops;
 use super::space::Spaces;
-use super::worker::{work, yield_now};
+use super::worker::work;
 use super::{CreateError, Flavour, QUEUE_SIZE_LIMIT, SimConfig};
 
 /// How long a device that does not come out of reset keeps its parent waiting.

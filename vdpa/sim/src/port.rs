@@ -59,24 +59,21 @@ impl Port {
     /// driver has broken has none any more.
     #[inline]
     pub(super) fn take(&mut self) -> Option<Chain> {
-        // A second time for what has come while the driver was asked.
-        for _ in 0..2 {
-            match self.queue.pop() {
-                Ok(Some(chain)) => {
-                    self.asleep = false;
-                    return Some(chain);
-                }
-                Ok(None) if !self.asleep => self.sleep()?,
-                Ok(None) | Err(PopError::Busy | PopError::Broken(_)) => return None,
+        match self.queue.pop() {
+            Ok(Some(chain)) => {
+                self.asleep = false;
+                Some(chain)
             }
+            Ok(None) if !self.asleep => self.sleep(),
+            Ok(None) | Err(PopError::Busy | PopError::Broken(_)) => None,
         }
-        None
     }
 
-    /// Asks the driver to notify of the next chain. Nothing, unless one has come meanwhile.
-    fn sleep(&mut self) -> Option<()> {
+    /// Asks the driver to notify of the next chain, and returns the one that has come meanwhile.
+    #[cold]
+    fn sleep(&mut self) -> Option<Chain> {
         match self.queue.enable_notifications() {
-            Ok(Pending::Yes) => Some(()),
+            Ok(Pending::Yes) => self.queue.pop().ok().flatten(),
             Ok(Pending::No) => {
                 self.asleep = true;
                 None

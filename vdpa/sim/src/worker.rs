@@ -2,9 +2,10 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::future::poll_fn;
-use core::task::Poll;
 use core::time::Duration;
+
+use embassy_futures::select::select;
+use embassy_futures::yield_now;
 
 use super::device::Device;
 use super::engine::Next;
@@ -40,26 +41,6 @@ async fn wait<M: Model>(device: &Device<M>) {
 /// As [`wait`], but not beyond a time; the next turn finds out whether it has come.
 async fn wait_until<M: Model>(device: &Device<M>, time: Duration) {
     let left = time.saturating_sub(device.platform.now());
-    let mut sleep = device.platform.sleep(left.min(SLEEP_MAX));
-    poll_fn(|cx| {
-        if device.bell.event().poll_wait(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        sleep.as_mut().poll(cx)
-    })
-    .await;
-}
-
-/// Lets every other task that can run go first.
-pub(super) async fn yield_now() {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if yielded {
-            return Poll::Ready(());
-        }
-        yielded = true;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
+    let sleep = device.platform.sleep(left.min(SLEEP_MAX));
+    select(device.bell.event().wait(), sleep).await;
 }

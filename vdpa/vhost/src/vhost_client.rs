@@ -26,9 +26,8 @@ mod transport;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::future::poll_fn;
-use core::task::Poll;
 
+use embassy_futures::select::select;
 use vdpa::Platform;
 use vdpa::device::{VdpaBus, VdpaDevice};
 use vdpa::dma::DmaSpace;
@@ -194,7 +193,7 @@ impl Client {
         // Its drivers must hear of the end, also if the client has forgotten the bus.
         let bus = device.bus();
         let task = async move {
-            either(&end, transport.hang_up()).await;
+            select(end.wait(), transport.hang_up().wait()).await;
             if device.is_over(&*transport).await {
                 device.withdraw().await;
             }
@@ -212,16 +211,4 @@ impl Drop for Client {
     fn drop(&mut self) {
         self.end.raise();
     }
-}
-
-/// Waits for one of two events.
-async fn either(a: &Event, b: &Event) {
-    poll_fn(|cx| {
-        if a.poll_wait(cx).is_ready() || b.poll_wait(cx).is_ready() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    })
-    .await;
 }

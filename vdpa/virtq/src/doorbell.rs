@@ -113,19 +113,12 @@ impl Doorbell {
     /// Rings. `place` is the queue's [`place`](crate::Queue::place).
     #[inline]
     pub fn ring(&self, place: u16) {
-        self.target().ring(place);
-    }
-}
-
-impl Target {
-    #[inline]
-    pub(crate) fn ring(&self, place: u16) {
-        match self {
-            Self::Register16 { register, index } => {
+        match self.target() {
+            Target::Register16 { register, index } => {
                 // SAFETY: whoever made the doorbell vouches for the register.
                 unsafe { register.as_ptr().write_volatile(*index) };
             }
-            Self::Register32 {
+            Target::Register32 {
                 register,
                 index,
                 places,
@@ -134,7 +127,7 @@ impl Target {
                 // SAFETY: whoever made the doorbell vouches for the register.
                 unsafe { register.as_ptr().write_volatile(value) };
             }
-            Self::Event(event) => event.raise(),
+            Target::Event(event) => event.raise(),
         }
     }
 }

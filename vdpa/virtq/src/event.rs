@@ -33,8 +33,9 @@ impl Event {
     }
 
     /// Takes the event down and says whether it was up.
+    #[inline]
     pub fn take(&self) -> bool {
-        self.raised.swap(false, Ordering::Acquire)
+        self.raised.load(Ordering::Relaxed) && self.raised.swap(false, Ordering::Acquire)
     }
 
     /// How often it has been raised since it was made.

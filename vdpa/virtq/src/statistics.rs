@@ -36,20 +36,20 @@ impl Statistics {
         }
     }
 
-    pub(crate) fn count_added(&self, chains: u64) {
+    pub(crate) fn count_publication(&self, chains: u64, notified: bool) {
         bump(&self.added, chains);
+        bump(
+            if notified {
+                &self.kicks
+            } else {
+                &self.suppressed
+            },
+            1,
+        );
     }
 
     pub(crate) fn count_used(&self) {
         bump(&self.used, 1);
-    }
-
-    pub(crate) fn count_kick(&self) {
-        bump(&self.kicks, 1);
-    }
-
-    pub(crate) fn count_suppressed(&self) {
-        bump(&self.suppressed, 1);
     }
 }
 

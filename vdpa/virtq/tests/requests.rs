@@ -2,10 +2,11 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 
 use common::{Case, Message, Setup};
 use virtq::testing::DeviceRing;
@@ -358,4 +359,51 @@ fn a_chain_that_cannot_be_is_refused() {
     let mut request = pin!(f.requests.submit(long));
     assert_eq!(reason(poll(request.as_mut())), RequestReason::TooLong);
     assert_eq!(AddReason::TooLong.to_string(), "the chain is too long");
+}
+
+/// The queue is borrowed while the waker of its request is cloned.
+#[test]
+fn a_request_that_finds_the_queue_borrowed_tries_again_with_its_next_poll() {
+    let mut f = fixture(4);
+    let woken = Arc::new(Woken::default());
+    let second = RefCell::new(Box::pin(f.requests.submit(f.setup.message(b"2", 0))));
+    let meanwhile = || {
+        let poll = poll_with(second.borrow_mut().as_mut(), &woken);
+        assert!(poll.is_pending());
+    };
+    let mut first = pin!(f.requests.submit(f.setup.message(b"1", 0)));
+    let function: &dyn Fn() = &meanwhile;
+    let waker = on_clone(&function);
+    assert!(
+        first
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+
+    assert_eq!(woken.count(), 1, "it is polled again");
+    let seen = f.device.pop().unwrap();
+    assert_eq!(f.device.read(&seen), b"1");
+    assert!(f.device.pop().is_none(), "it has not been added");
+    meanwhile();
+    let seen = f.device.pop().unwrap();
+    assert_eq!(f.device.read(&seen), b"2");
+}
+
+/// A waker that wakes nobody and calls a function, which must outlive it, when it is cloned.
+fn on_clone(function: &&dyn Fn()) -> Waker {
+    static VTABLE: RawWakerVTable = RawWakerVTable::new(
+        |data| {
+            // SAFETY: the data is the function of `on_clone`, which still lives.
+            let function = unsafe { &*data.cast::<&dyn Fn()>() };
+            function();
+            let noop = Waker::noop();
+            RawWaker::new(noop.data(), noop.vtable())
+        },
+        |_| {},
+        |_| {},
+        |_| {},
+    );
+    // SAFETY: the waker stays on this thread, and its functions touch nothing but the function that is called.
+    unsafe { Waker::new(std::ptr::from_ref(function).cast(), &VTABLE) }
 }

@@ -143,6 +143,73 @@ impl Area {
         Ok(())
     }
 
+    /// The two words of the descriptor at `offset`, a multiple of 16.
+    #[inline]
+    pub(super) fn load_descriptor<M: Memory>(
+        &mut self,
+        memory: &M,
+        offset: u32,
+    ) -> Result<(u64, u64), Broken> {
+        let Some(ptr) = self.window(offset, 16) else {
+            return Ok((
+                self.load64(memory, offset)?,
+                self.load64(memory, offset + 8)?,
+            ));
+        };
+        let ptr = ptr.cast::<[AtomicU64; 2]>();
+        // SAFETY: the window has these 16 bytes, aligned as they are for the driver; both sides access them
+        // atomically.
+        let [addr, rest] = unsafe { ptr.as_ref() };
+        let load = |word: &AtomicU64| u64::from_le(word.load(Ordering::Relaxed));
+        Ok((load(addr), load(rest)))
+    }
+
+    /// Stores two words of 32 bits that follow each other.
+    #[inline]
+    pub(super) fn store32_pair<M: Memory, L: DirtyLog>(
+        &mut self,
+        host: &Host<M, L>,
+        offset: u32,
+        [first, second]: [u32; 2],
+    ) -> Result<(), Broken> {
+        let Some(ptr) = self.window(offset, 8) else {
+            self.store32(host, offset, first)?;
+            return self.store32(host, offset + 4, second);
+        };
+        let ptr = ptr.cast::<[AtomicU32; 2]>();
+        // SAFETY: as for `load_descriptor`, and the area was translated for writing.
+        let cells = unsafe { ptr.as_ref() };
+        cells[0].store(first.to_le(), Ordering::Relaxed);
+        cells[1].store(second.to_le(), Ordering::Relaxed);
+        host.log.written(self.at(offset), 8);
+        Ok(())
+    }
+
+    /// Stores a word of 32 bits at `offset`, a multiple of 8, and one of 16 behind it.
+    #[inline]
+    pub(super) fn store32_then16<M: Memory, L: DirtyLog>(
+        &mut self,
+        host: &Host<M, L>,
+        offset: u32,
+        first: u32,
+        second: u16,
+    ) -> Result<(), Broken> {
+        let Some(ptr) = self.window(offset, 8) else {
+            self.store32(host, offset, first)?;
+            return self.store16(host, offset + 4, second, Ordering::Relaxed);
+        };
+        // SAFETY: as for `load_descriptor`, and the area was translated for writing.
+        let word = unsafe { AtomicU32::from_ptr(ptr.as_ptr().cast()) };
+        word.store(first.to_le(), Ordering::Relaxed);
+        // SAFETY: the window has 8 bytes there.
+        let ptr = unsafe { ptr.add(4) };
+        // SAFETY: likewise.
+        let half = unsafe { AtomicU16::from_ptr(ptr.as_ptr().cast()) };
+        half.store(second.to_le(), Ordering::Relaxed);
+        host.log.written(self.at(offset), 6);
+        Ok(())
+    }
+
     /// The host's pointer to a cell of `WIDTH` bytes, aligned to it.
     #[inline]
     fn cell<M: Memory, const WIDTH: u32>(
@@ -151,14 +218,23 @@ impl Area {
         offset: u32,
     ) -> Result<NonNull<u8>, Broken> {
         debug_assert!(offset.is_multiple_of(WIDTH));
-        let inside = offset.wrapping_sub(self.window.start);
-        if u64::from(inside) + u64::from(WIDTH) > u64::from(self.window.len) {
-            return self
+        match self.window(offset, WIDTH) {
+            Some(ptr) => Ok(ptr),
+            None => self
                 .translate(memory, offset, WIDTH)
-                .map_err(Broken::RingFault);
+                .map_err(Broken::RingFault),
         }
-        // SAFETY: the cell lies inside the window.
-        Ok(unsafe { self.window.ptr.add(inside as usize) })
+    }
+
+    /// The host's pointer to `len` bytes at `offset`, if the mapping that was used last has all of them.
+    #[inline]
+    fn window(&self, offset: u32, len: u32) -> Option<NonNull<u8>> {
+        let inside = offset.wrapping_sub(self.window.start);
+        if u64::from(inside) + u64::from(len) > u64::from(self.window.len) {
+            return None;
+        }
+        // SAFETY: the bytes lie inside the window.
+        Some(unsafe { self.window.ptr.add(inside as usize) })
     }
 
     /// Moves the window so that it starts at `offset`.

@@ -99,6 +99,29 @@ impl Chain {
         self.body.descriptors = 0;
     }
 
+    /// Makes it the chain of one descriptor of the ring, or says what is wrong with it.
+    #[inline]
+    pub(super) fn fill_single(&mut self, id: u16, descriptor: Descriptor) -> Result<(), Broken> {
+        let Descriptor {
+            addr, len, flags, ..
+        } = descriptor;
+        let body = &mut *self.body;
+        (body.id, body.descriptors) = (id, 1);
+        let writable = flags & F_WRITE != 0;
+        let Some(last) = len.checked_sub(1) else {
+            return self.fill().end();
+        };
+        if addr.checked_add(u64::from(last)).is_none() {
+            return Err(Broken::AddressWrap);
+        }
+        *body.segments.first_mut().ok_or(Broken::TooLong)? = Segment::described(DmaAddr(addr), len);
+        body.count = 1;
+        let len = u64::from(len);
+        (body.readable, body.readable_len, body.writable_len) =
+            if writable { (0, 0, len) } else { (1, len, 0) };
+        Ok(())
+    }
+
     /// Begins to collect the segments of the chain.
     #[inline]
     pub(super) fn fill(&mut self) -> Filling<'_> {

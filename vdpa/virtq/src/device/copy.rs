@@ -99,12 +99,12 @@ fn whole<M: Memory>(
     wanted: usize,
     access: Access,
 ) -> Option<Piece> {
+    let wanted = u32::try_from(wanted).ok().filter(|&wanted| wanted > 0)?;
     let mut skip = offset;
     for &Segment { addr, len, .. } in segments {
         let len = u64::from(len);
         if skip < len {
-            let wanted = u32::try_from(wanted).ok()?;
-            if wanted == 0 || u64::from(wanted) > len - skip {
+            if u64::from(wanted) > len - skip {
                 return None;
             }
             // Does not wrap: the chain's segments were checked.

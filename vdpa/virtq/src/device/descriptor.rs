@@ -1,6 +1,7 @@
 //! Descriptors in private memory, and the tables of them that a driver keeps outside the ring.
 
 use core::ptr::NonNull;
+use core::slice;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::copy::Pieces;
@@ -91,6 +92,18 @@ impl<'a, M: Memory> Table<'a, M> {
     #[inline]
     pub(super) fn entries(&self) -> u16 {
         self.entries
+    }
+
+    /// All entries, if they lie in one mapping and aligned, as they mostly do. Each word is to be read once.
+    #[inline]
+    pub(super) fn in_place(&self) -> Option<&[[AtomicU64; 2]]> {
+        let entries = self.piece.ptr.cast::<[AtomicU64; 2]>();
+        let is_whole = self.piece.len == u32::from(self.entries) * SIZE;
+        if !is_whole || !entries.is_aligned() {
+            return None;
+        }
+        // SAFETY: the piece begins with the table and has all of it; both sides access it atomically.
+        Some(unsafe { slice::from_raw_parts(entries.as_ptr(), usize::from(self.entries)) })
     }
 
     /// The two words of entry `index`, which is below [`Table::entries`].

@@ -1,7 +1,7 @@
 //! A packed ring, as the device reads and writes it (VIRTIO 1.2, 2.8).
 
 use core::mem;
-use core::sync::atomic::{Ordering, fence};
+use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::area::{Area, Host};
 use super::chain::{Chain, Filling};
@@ -18,14 +18,14 @@ use crate::format::{
 
 /// Where the fields of a descriptor lie.
 const LEN: u32 = 8;
-const ID: u32 = 12;
 const FLAGS: u32 = 14;
 
 /// A place in the ring, with the wrap counter there.
 #[derive(Clone, Copy)]
 struct Place {
     index: u16,
-    wrap: bool,
+    /// The wrap counter as the flags of a descriptor have it that is available there.
+    available: u16,
 }
 
 /// The device's end of a packed ring.
@@ -56,7 +56,7 @@ impl PackedRing {
     pub(super) fn new(config: &DeviceConfig, index: u16, wrap: bool) -> Result<Self, NewError> {
         let ring = config.addresses.descriptor;
         let len = 16 * u32::from(config.size);
-        let start = Place { index, wrap };
+        let start = Place::new(index, wrap);
         Ok(Self {
             offered: Area::new(ring, len, 16, Access::Read)?,
             returned: Area::new(ring, len, 16, Access::Write)?,
@@ -85,7 +85,7 @@ impl PackedRing {
     pub(super) fn state(&self) -> RingState {
         RingState::Packed {
             index: self.avail.index,
-            wrap: self.avail.wrap,
+            wrap: self.avail.wrap(),
         }
     }
 
@@ -95,9 +95,38 @@ impl PackedRing {
 
     #[inline]
     pub(super) fn pop<M: Memory>(&mut self, memory: &M, chain: &mut Chain) -> Result<bool, Broken> {
-        if !self.is_pending(memory)? {
+        let offset = 16 * u32::from(self.avail.index);
+        // What the driver wrote before the flags is visible afterwards.
+        let flags = self
+            .offered
+            .load16(memory, offset + FLAGS, Ordering::Acquire)?;
+        if !self.avail.is_available(flags) {
             return Ok(false);
         }
+        if flags & F_NEXT == 0 && self.in_flight < self.size {
+            let (addr, rest) = self.offered.load_descriptor(memory, offset)?;
+            // The flags were read before.
+            let descriptor = Descriptor {
+                flags,
+                ..Descriptor::packed(addr, rest)
+            };
+            self.avail = self.avail.after(1, self.size);
+            self.in_flight += 1;
+            if flags & F_INDIRECT == 0 {
+                chain.fill_single(descriptor.next_or_id, descriptor)?;
+            } else {
+                let mut chain = chain.fill();
+                chain.identify(descriptor.next_or_id, 1);
+                self.walk_table(memory, descriptor, true, chain)?;
+            }
+            return Ok(true);
+        }
+        self.pop_list(memory, chain)?;
+        Ok(true)
+    }
+
+    /// Takes a chain of several descriptors.
+    fn pop_list<M: Memory>(&mut self, memory: &M, chain: &mut Chain) -> Result<(), Broken> {
         let mut chain = chain.fill();
         let mut place = self.avail;
         let free = self.size - self.in_flight;
@@ -105,8 +134,7 @@ impl PackedRing {
         while count < free {
             count += 1;
             let offset = 16 * u32::from(place.index);
-            let addr = self.offered.load64(memory, offset)?;
-            let rest = self.offered.load64(memory, offset + LEN)?;
+            let (addr, rest) = self.offered.load_descriptor(memory, offset)?;
             let descriptor = Descriptor::packed(addr, rest);
             if !place.is_available(descriptor.flags) {
                 return Err(Broken::NotAvailable);
@@ -122,13 +150,11 @@ impl PackedRing {
             if descriptor.flags & F_INDIRECT != 0 {
                 // VIRTIO 1.2, 2.8.19: a table is not part of a list.
                 let alone = last && count == 1;
-                self.walk_table(memory, descriptor, alone, chain)?;
-                return Ok(true);
+                return self.walk_table(memory, descriptor, alone, chain);
             }
             chain.add(descriptor)?;
             if last {
-                chain.end()?;
-                return Ok(true);
+                return chain.end();
             }
         }
         Err(Broken::Overrun)
@@ -165,6 +191,13 @@ impl PackedRing {
             return Err(Broken::IndirectChained);
         }
         let mut table = Table::new(memory, descriptor, self.chain_max)?;
+        if let Some(entries) = table.in_place() {
+            for [addr, rest] in entries {
+                let load = |word: &AtomicU64| u64::from_le(word.load(Ordering::Relaxed));
+                chain.add(Descriptor::packed(load(addr), load(rest)))?;
+            }
+            return chain.end();
+        }
         for index in 0..table.entries() {
             let (addr, rest) = table.entry(index)?;
             chain.add(Descriptor::packed(addr, rest))?;
@@ -184,9 +217,8 @@ impl PackedRing {
             written,
         } = completion;
         let offset = 16 * u32::from(self.used.index);
-        self.returned.store32(host, offset + LEN, written)?;
         self.returned
-            .store16(host, offset + ID, id, Ordering::Relaxed)?;
+            .store32_then16(host, offset + LEN, written, id)?;
         // VIRTIO 1.2, 2.8.4: the length counts only with this flag.
         let wrote = if written > 0 { F_WRITE } else { 0 };
         let flags = self.used.used_flags() | wrote;
@@ -243,7 +275,7 @@ impl PackedRing {
     fn passed(&self, event: Place, batch: u32) -> bool {
         // With the other wrap counter it lies in the lap before this one. (In the next lap, it lies ahead by
         // what looks like more than a lap behind.)
-        let lap = if event.wrap == self.used.wrap {
+        let lap = if event.available == self.used.available {
             0
         } else {
             i64::from(self.size)
@@ -285,17 +317,25 @@ impl PackedRing {
 }
 
 impl Place {
+    fn new(index: u16, wrap: bool) -> Self {
+        let available = if wrap { F_AVAIL } else { F_USED };
+        Self { index, available }
+    }
+
+    fn wrap(self) -> bool {
+        self.available == F_AVAIL
+    }
+
     /// Whether these flags say that the driver offers the descriptor in this lap.
     #[inline]
     fn is_available(self, flags: u16) -> bool {
-        let offered = if self.wrap { F_AVAIL } else { F_USED };
-        flags & (F_AVAIL | F_USED) == offered
+        flags & (F_AVAIL | F_USED) == self.available
     }
 
     /// The flags that say that the device has used the descriptor in this lap.
     #[inline]
     fn used_flags(self) -> u16 {
-        if self.wrap { F_AVAIL | F_USED } else { 0 }
+        if self.wrap() { F_AVAIL | F_USED } else { 0 }
     }
 
     /// The place `count` descriptors further on; `count` is at most the ring's size.
@@ -305,10 +345,7 @@ impl Place {
         if index < size {
             Self { index, ..self }
         } else {
-            Self {
-                index: index - size,
-                wrap: !self.wrap,
-            }
+            self.in_other_lap(index - size)
         }
     }
 
@@ -316,22 +353,22 @@ impl Place {
     fn before(self, count: u16, size: u16) -> Self {
         match self.index.checked_sub(count) {
             Some(index) => Self { index, ..self },
-            None => Self {
-                index: self.index + size - count,
-                wrap: !self.wrap,
-            },
+            None => self.in_other_lap(self.index + size - count),
         }
+    }
+
+    #[cold]
+    fn in_other_lap(self, index: u16) -> Self {
+        let available = self.available ^ (F_AVAIL | F_USED);
+        Self { index, available }
     }
 
     /// As event suppression has it (VIRTIO 1.2, 2.8.14).
     fn encode(self) -> u16 {
-        self.index | u16::from(self.wrap) << 15
+        self.index | u16::from(self.wrap()) << 15
     }
 
     fn decode(event: u16) -> Self {
-        Self {
-            index: event & 0x7fff,
-            wrap: event >> 15 != 0,
-        }
+        Self::new(event & 0x7fff, event >> 15 != 0)
     }
 }

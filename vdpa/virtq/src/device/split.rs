@@ -122,8 +122,7 @@ impl SplitRing {
         let mut index = head;
         for _ in 0..self.size {
             let offset = 16 * u32::from(index);
-            let addr = self.descriptors.load64(memory, offset)?;
-            let rest = self.descriptors.load64(memory, offset + 8)?;
+            let (addr, rest) = self.descriptors.load_descriptor(memory, offset)?;
             let descriptor = Descriptor::split(addr, rest);
             if descriptor.flags & F_INDIRECT != 0 {
                 return self.walk_table(memory, descriptor, chain);
@@ -181,8 +180,8 @@ impl SplitRing {
         completion: Completion,
     ) -> Result<(), Broken> {
         let entry = ENTRIES + 8 * u32::from(self.slot(self.used_index));
-        self.used.store32(host, entry, u32::from(completion.id))?;
-        self.used.store32(host, entry + 4, completion.written)?;
+        let words = [u32::from(completion.id), completion.written];
+        self.used.store32_pair(host, entry, words)?;
         self.used_index = self.used_index.wrapping_add(1);
         Ok(())
     }

@@ -297,9 +297,11 @@ impl Line {
         // SAFETY: no empty line permits anything; so the mapping lies inside the memory, and the address in
         // the mapping. An offset into memory is one of the processor.
         let ptr = unsafe { self.ptr.add(inside as usize) };
-        let len = match u32::try_from(behind) {
-            Ok(behind) if behind < len => behind + 1,
-            _ => len,
+        let len = if u64::from(len) <= behind {
+            len
+        } else {
+            // One more than what is behind, which is less than the length asked for.
+            u32::try_from(behind + 1).map_or(len, |left| left.min(len))
         };
         Some(Piece { addr, ptr, len })
     }

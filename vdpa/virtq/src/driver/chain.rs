@@ -1,5 +1,7 @@
-//! What a driver puts into a queue: owned buffers, first those the device reads, then those it writes.
+//! What a driver puts into a queue: owned buffers, first those the device reads, then those it writes; and how they lie
+//! in the ring.
 
+use crate::format::{F_NEXT, F_WRITE};
 use crate::{AddressSpaceId, DmaAddr, DmaBuffer};
 
 /// One contiguous piece of a chain, as one descriptor names it.
@@ -141,4 +143,51 @@ unsafe impl Chain for Exchange {
         let segment = self.answer.as_ref();
         segment.map(|answer| Segment::of(&answer.0)).into_iter()
     }
+}
+
+/// How a chain lies in a ring, decided before anything is written.
+pub(super) struct Plan {
+    /// How many segments it has.
+    pub(super) segments: u16,
+    /// How many descriptors of the ring it takes.
+    pub(super) descriptors: u16,
+    /// How many bytes the device may write.
+    pub(super) writable: u32,
+}
+
+impl Plan {
+    /// The plan of a chain that has been added before, with the same needs.
+    pub(super) fn again<T: Chain>(chain: &T, descriptors: u16, writable: u32) -> Self {
+        let segments = chain.readable().len() + chain.writable().len();
+        Self {
+            segments: u16::try_from(segments).expect("the chain has been added before"),
+            descriptors,
+            writable,
+        }
+    }
+
+    /// Whether the chain goes into an indirect table.
+    pub(super) fn is_indirect(&self) -> bool {
+        self.descriptors < self.segments
+    }
+}
+
+/// Calls `write` with the segments of a chain, first those the device reads, each with its descriptor's flags, in one
+/// plain loop for each kind.
+#[inline]
+pub(super) fn describe<T: Chain>(chain: &T, segments: u16, mut write: impl FnMut(Segment, u16)) {
+    let mut left = segments;
+    let mut describe = |segment, flags| {
+        // A chain that has become longer since it was looked at is not written any further.
+        let Some(after) = left.checked_sub(1) else {
+            return;
+        };
+        left = after;
+        let next = if left > 0 { F_NEXT } else { 0 };
+        write(segment, flags | next);
+    };
+    chain.readable().for_each(|segment| describe(segment, 0));
+    chain
+        .writable()
+        .for_each(|segment| describe(segment, F_WRITE));
 }

@@ -1,4 +1,5 @@
-//! Ring memory on the driver's side: cells that driver and device access at the same time.
+//! Ring memory on the driver's side: cells that driver and device access at the same time, and the indirect tables,
+//! one for each chain that a queue can hold.
 //!
 //! Every access is one atomic access of the field's own width. Nothing here is believed or checked.
 
@@ -7,8 +8,9 @@ use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use super::{DeviceHold, Segment, UsedWatch};
-use crate::format::DESCRIPTOR;
+use super::chain::describe;
+use super::{Chain, DeviceHold, Segment, UsedWatch};
+use crate::format::{DESCRIPTOR, F_WRITE};
 use crate::{DmaAddr, DmaAllocator, DmaBuffer, DmaError};
 
 /// Memory that a device may touch at any time, until its hold is released.
@@ -64,33 +66,44 @@ impl RingMemory {
         self.u32(offset).store(value.to_le(), Ordering::Relaxed);
     }
 
-    #[inline]
-    pub(super) fn store64(&self, offset: usize, value: u64) {
-        let cell = self.cell(offset, 8).cast();
-        // SAFETY: `cell` gives an aligned field inside the allocation that `self` owns; all access to
-        // it, the device's too, is atomic.
-        let cell = unsafe { AtomicU64::from_ptr(cell.as_ptr()) };
-        cell.store(value.to_le(), Ordering::Relaxed);
-    }
-
     /// Writes a descriptor: the segment, and the `rest` above its length.
     #[inline]
     pub(super) fn store_descriptor(&self, offset: usize, segment: Segment, rest: u64) {
         let halves = self.cell(offset, DESCRIPTOR).cast::<[AtomicU64; 2]>();
-        // SAFETY: as for `store64`; the descriptor lies inside the allocation as a whole.
+        // SAFETY: `cell` gives an aligned field inside the allocation that `self` owns, here a descriptor as a whole;
+        // all access to it, the device's too, is atomic.
         let [addr, len_and_rest] = unsafe { halves.as_ref() };
         addr.store(segment.addr.0.to_le(), Ordering::Relaxed);
         let rest = u64::from(segment.len) | rest;
         len_and_rest.store(rest.to_le(), Ordering::Relaxed);
     }
 
+    /// Writes a descriptor of a packed ring but for its flags.
+    #[inline]
+    pub(super) fn store_closed_descriptor(&self, offset: usize, segment: Segment, id: u16) {
+        let cells = self.cell(offset, DESCRIPTOR);
+        // SAFETY: as for `store_descriptor`: three of the descriptor's fields.
+        let addr = unsafe { AtomicU64::from_ptr(cells.cast().as_ptr()) };
+        addr.store(segment.addr.0.to_le(), Ordering::Relaxed);
+        // SAFETY: likewise.
+        let rest = unsafe { cells.add(8) };
+        // SAFETY: likewise.
+        let len = unsafe { AtomicU32::from_ptr(rest.cast().as_ptr()) };
+        len.store(segment.len.to_le(), Ordering::Relaxed);
+        // SAFETY: likewise.
+        let rest = unsafe { rest.add(4) };
+        // SAFETY: likewise.
+        let field = unsafe { AtomicU16::from_ptr(rest.cast().as_ptr()) };
+        field.store(id.to_le(), Ordering::Relaxed);
+    }
+
     fn u16(&self, offset: usize) -> &AtomicU16 {
-        // SAFETY: as for `store64`.
+        // SAFETY: as for `store_descriptor`.
         unsafe { AtomicU16::from_ptr(self.cell(offset, 2).cast().as_ptr()) }
     }
 
     fn u32(&self, offset: usize) -> &AtomicU32 {
-        // SAFETY: as for `store64`.
+        // SAFETY: as for `store_descriptor`.
         unsafe { AtomicU32::from_ptr(self.cell(offset, 4).cast().as_ptr()) }
     }
 
@@ -111,5 +124,65 @@ impl Drop for RingMemory {
             // SAFETY: the memory is being dropped, so this happens once.
             unsafe { ManuallyDrop::drop(&mut self.buffer) };
         }
+    }
+}
+
+/// The tables of a queue.
+pub(super) struct IndirectTables {
+    memory: RingMemory,
+    table_len: u16,
+    /// Which descriptor format the tables have.
+    format: Format,
+}
+
+/// How a table's descriptors follow each other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// By `next` (VIRTIO 1.2, 2.7.5.3).
+    Split,
+    /// In order, without a flag for it (VIRTIO 1.2, 2.8.7).
+    Packed,
+}
+
+impl IndirectTables {
+    /// One table of `table_len` entries for each of `count` chains.
+    pub(super) fn new(
+        format: Format,
+        count: u16,
+        table_len: u16,
+        dma: &Arc<dyn DmaAllocator>,
+        hold: &Arc<DeviceHold>,
+    ) -> Result<Self, DmaError> {
+        let len = usize::from(count) * usize::from(table_len) * DESCRIPTOR;
+        Ok(Self {
+            memory: RingMemory::new(dma, len, DESCRIPTOR, hold)?,
+            table_len,
+            format,
+        })
+    }
+
+    /// Writes a chain of `segments` segments into table `index`, and names the table.
+    #[inline]
+    pub(super) fn write<T: Chain>(&self, index: u16, chain: &T, segments: u16) -> Segment {
+        assert!(segments <= self.table_len, "the plan has compared them");
+        let start = usize::from(index) * usize::from(self.table_len) * DESCRIPTOR;
+        let mut offset = start;
+        match self.format {
+            Format::Split => {
+                let mut next = 1u16;
+                describe(chain, segments, |segment, flags| {
+                    let rest = u64::from(flags) << 32 | u64::from(next) << 48;
+                    self.memory.store_descriptor(offset, segment, rest);
+                    offset += DESCRIPTOR;
+                    next += 1;
+                });
+            }
+            Format::Packed => describe(chain, segments, |segment, flags| {
+                let rest = u64::from(flags & F_WRITE) << 48;
+                self.memory.store_descriptor(offset, segment, rest);
+                offset += DESCRIPTOR;
+            }),
+        }
+        Segment::described(self.memory.addr(start), u32::from(segments) * 16)
     }
 }

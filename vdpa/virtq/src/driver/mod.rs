@@ -3,10 +3,8 @@
 mod chain;
 mod error;
 mod hold;
-mod indirect;
 mod memory;
 mod packed;
-mod plan;
 mod queue;
 mod requests;
 mod ring;

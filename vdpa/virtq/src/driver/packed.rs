@@ -9,10 +9,9 @@ use alloc::vec;
 use core::mem;
 use core::sync::atomic::Ordering;
 
+use super::chain::{Plan, describe};
 use super::error::Broken;
-use super::indirect::{Format, IndirectTables};
-use super::memory::RingMemory;
-use super::plan::{Plan, flagged};
+use super::memory::{Format, IndirectTables, RingMemory};
 use super::ring::{Claim, RingConfig};
 use super::{Chain, DeviceHold};
 use crate::format::{
@@ -26,7 +25,8 @@ use crate::{DmaAllocator, DmaError, Segment};
 #[derive(Clone, Copy)]
 struct Place {
     index: u16,
-    wrap: bool,
+    /// The wrap counter as the flags of a descriptor have it that is available there.
+    available: u16,
 }
 
 /// The driver's end of a packed ring.
@@ -62,7 +62,7 @@ impl PackedRing {
         let driver_event = (size * DESCRIPTOR).next_multiple_of(align);
         let device_event = driver_event + align;
         let tables = config.tables(Format::Packed, dma, hold)?;
-        let start = Place { index, wrap };
+        let start = Place::new(index, wrap);
         let mut ring = Self {
             memory: RingMemory::new(dma, device_event + 4, align, hold)?,
             tables,
@@ -92,14 +92,16 @@ impl PackedRing {
 
     /// Goes to `index` and `wrap` with an empty ring. Chains keep their ids.
     pub(super) fn rewind(&mut self, index: u16, wrap: bool) {
-        self.avail = Place { index, wrap };
+        self.avail = Place::new(index, wrap);
         self.used = self.avail;
         (self.unpublished, self.gate) = (0, None);
         // Behind the start the ring looks used in this lap, before it used in the last: to neither side
         // does a descriptor seem to be there.
         for place in 0..self.size {
-            let lap = if place < index { wrap } else { !wrap };
-            self.write(place, NOWHERE, 0, used_in(lap));
+            let lap = Place::new(place, if place < index { wrap } else { !wrap });
+            let flags = u64::from(lap.used_flags()) << 48;
+            let offset = usize::from(place) * DESCRIPTOR;
+            self.memory.store_descriptor(offset, NOWHERE, flags);
         }
         self.store_event(self.driver_event, 0, EVENT_F_ENABLE);
         self.store_event(self.device_event, 0, EVENT_F_ENABLE);
@@ -116,7 +118,7 @@ impl PackedRing {
     pub(super) fn state(&self) -> RingState {
         RingState::Packed {
             index: self.used.index,
-            wrap: self.used.wrap,
+            wrap: self.used.wrap(),
         }
     }
 
@@ -125,61 +127,42 @@ impl PackedRing {
         self.free_id
     }
 
+    /// Writes a chain into the next descriptors, by a free id or by the one that it has had before.
     #[inline]
-    pub(super) fn add<T: Chain>(&mut self, chain: &T, plan: &Plan) -> u16 {
-        let id = self.free_id;
-        self.free_id = self.next[usize::from(id)];
-        self.put(id, chain, plan);
-        id
-    }
-
-    /// Writes a chain into the next descriptors.
-    #[inline]
-    pub(super) fn put<T: Chain>(&mut self, id: u16, chain: &T, plan: &Plan) {
+    pub(super) fn add<T: Chain>(&mut self, chain: &T, plan: &Plan, known: Option<u16>) -> u16 {
+        let id = known.unwrap_or(self.free_id);
+        if known.is_none() {
+            self.free_id = self.next[usize::from(id)];
+        }
         match &self.tables {
             Some(tables) if plan.is_indirect() => {
                 let table = tables.write(id, chain, plan.segments);
-                self.put_segment(table, id, F_INDIRECT);
+                self.put(table, id, F_INDIRECT);
             }
-            _ => {
-                for (segment, flags) in flagged(chain, plan.segments) {
-                    self.put_segment(segment, id, flags);
-                }
-            }
+            _ => describe(chain, plan.segments, |segment, flags| {
+                self.put(segment, id, flags);
+            }),
         }
         self.unpublished += plan.descriptors;
+        id
     }
 
     /// Writes the next descriptor. The first since the last publication stays closed to the device, and
-    /// with it everything behind, because the device takes them in order.
+    /// with it everything behind, because the device takes them in order: its flags stay as they are, closed to both
+    /// sides since the last lap. (The device may be reading them, and accesses that race must be of one size.)
     #[inline]
-    fn put_segment(&mut self, segment: Segment, id: u16, flags: u16) {
-        let Place { index, wrap } = self.avail;
-        let open = flags | available_in(wrap);
+    fn put(&mut self, segment: Segment, id: u16, flags: u16) {
+        let Place { index, available } = self.avail;
+        let open = flags | available;
+        let offset = usize::from(index) * DESCRIPTOR;
         if self.gate.is_some() {
-            self.write(index, segment, id, open);
+            let rest = u64::from(id) << 32 | u64::from(open) << 48;
+            self.memory.store_descriptor(offset, segment, rest);
         } else {
-            self.write_closed(index, segment, id);
+            self.memory.store_closed_descriptor(offset, segment, id);
             self.gate = Some((index, open));
         }
         self.avail = self.avail.after(1, self.size);
-    }
-
-    #[inline]
-    fn write(&self, index: u16, segment: Segment, id: u16, flags: u16) {
-        let offset = usize::from(index) * DESCRIPTOR;
-        let rest = u64::from(id) << 32 | u64::from(flags) << 48;
-        self.memory.store_descriptor(offset, segment, rest);
-    }
-
-    /// Writes a descriptor and leaves its flags as they are, closed to both sides since the last lap: the
-    /// device may be reading them, and accesses that race must be of one size.
-    #[inline]
-    fn write_closed(&self, index: u16, segment: Segment, id: u16) {
-        let offset = usize::from(index) * DESCRIPTOR;
-        self.memory.store64(offset, segment.addr.0);
-        self.memory.store32(offset + 8, segment.len);
-        self.memory.store16(offset + 12, id, Ordering::Relaxed);
     }
 
     /// Shows the device what was added, and says whether it wants to be notified.
@@ -207,11 +190,8 @@ impl PackedRing {
 
     /// Whether the last `batch` descriptors include the one of this event (VIRTIO 1.2, 2.8.14).
     fn passed(&self, event: u16, batch: u16) -> bool {
-        let wanted = Place {
-            index: event & 0x7fff,
-            wrap: event >> 15 != 0,
-        };
-        let lap = if wanted.wrap == self.avail.wrap {
+        let wanted = Place::new(event & 0x7fff, event >> 15 != 0);
+        let lap = if wanted.available == self.avail.available {
             0
         } else {
             self.size
@@ -229,7 +209,7 @@ impl PackedRing {
     pub(super) fn has_used(&self) -> bool {
         let offset = usize::from(self.used.index) * DESCRIPTOR + 14;
         let flags = self.memory.load16(offset, Ordering::Acquire);
-        flags & (F_AVAIL | F_USED) == used_in(self.used.wrap)
+        flags & (F_AVAIL | F_USED) == self.used.used_flags()
     }
 
     /// What the device says of the next used chain.
@@ -282,6 +262,21 @@ impl PackedRing {
 }
 
 impl Place {
+    fn new(index: u16, wrap: bool) -> Self {
+        let available = if wrap { F_AVAIL } else { F_USED };
+        Self { index, available }
+    }
+
+    fn wrap(self) -> bool {
+        self.available == F_AVAIL
+    }
+
+    /// The flags of a descriptor that the device has used in this lap.
+    #[inline]
+    fn used_flags(self) -> u16 {
+        if self.wrap() { F_AVAIL | F_USED } else { 0 }
+    }
+
     /// The place `count` descriptors further on; `count` is at most the ring's size.
     #[inline]
     fn after(self, count: u16, size: u16) -> Self {
@@ -289,29 +284,20 @@ impl Place {
         if index < size {
             Self { index, ..self }
         } else {
-            Self {
-                index: index - size,
-                wrap: !self.wrap,
-            }
+            self.in_next_lap(index - size)
         }
+    }
+
+    #[cold]
+    fn in_next_lap(self, index: u16) -> Self {
+        let available = self.available ^ (F_AVAIL | F_USED);
+        Self { index, available }
     }
 
     /// As event suppression and notifications have it.
     fn encode(self) -> u16 {
-        self.index | u16::from(self.wrap) << 15
+        self.index | u16::from(self.wrap()) << 15
     }
-}
-
-/// The flags of a descriptor that the driver has made available in a lap.
-#[inline]
-fn available_in(wrap: bool) -> u16 {
-    if wrap { F_AVAIL } else { F_USED }
-}
-
-/// The flags of a descriptor that the device has used in a lap.
-#[inline]
-fn used_in(wrap: bool) -> u16 {
-    if wrap { F_AVAIL | F_USED } else { 0 }
 }
 
 const NOWHERE: Segment = Segment::described(crate::DmaAddr(0), 0);

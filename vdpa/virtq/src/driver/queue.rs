@@ -17,11 +17,11 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::mem;
 
+use super::chain::Plan;
 use super::error::{AddError, AddReason, Broken, CreateError, StillHeld};
-use super::plan::{Plan, Room};
 use super::ring::{Ring, RingConfig};
 use super::vocabulary::{Notify, Pending, QueueConfig, Token, Used};
-use super::{Chain, DeviceHold, UsedWatch};
+use super::{Chain, DeviceHold, Segment, UsedWatch};
 use crate::format::{RingAddresses, RingState, SIZE_MAX};
 use crate::{AddressSpaceId, DmaAllocator, DmaError, Statistics};
 
@@ -196,44 +196,70 @@ impl<T: Chain> Queue<T> {
     /// [`AddError`], which gives the chain back.
     #[inline]
     pub fn add(&mut self, chain: T) -> Result<Token, AddError<T>> {
-        match self.enter(&chain) {
-            Ok((token, slot)) => {
-                *slot = Some(chain);
-                Ok(token)
-            }
-            Err(reason) => Err(AddError { chain, reason }),
+        let (readable, writable) = (chain.readable(), chain.writable());
+        let segments = readable.len() + writable.len();
+        let (mut read, mut written) = (0, 0);
+        let (mut empty, mut foreign) = (false, false);
+        let mut look = |segment: Segment| {
+            empty |= segment.len == 0;
+            foreign |= segment.space != self.space;
+            u64::from(segment.len)
+        };
+        readable.for_each(|segment| read += look(segment));
+        writable.for_each(|segment| written += look(segment));
+        // VIRTIO 1.2, 2.7.5.3.1: no chain is longer than the queue, indirect or not.
+        let limit = T::MAX_SEGMENTS.min(self.size);
+        let indirect = segments > 1 && segments <= usize::from(self.table_len);
+        let descriptors = if indirect { 1 } else { segments };
+        let reason = if let Some(broken) = self.broken {
+            Some(AddReason::Broken(broken))
+        } else if segments == 0 {
+            Some(AddReason::Empty)
+        } else if segments > usize::from(limit) {
+            Some(AddReason::TooLong)
+        } else if empty {
+            Some(AddReason::Empty)
+        } else if foreign {
+            Some(AddReason::Foreign)
+        } else if read + written > u64::from(u32::MAX) {
+            // VIRTIO 1.2, 2.7.5: no chain is longer than 2^32 bytes.
+            Some(AddReason::TooLong)
+        } else if usize::from(self.free) < descriptors {
+            Some(AddReason::Full)
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            return Err(AddError { chain, reason });
         }
-    }
-
-    /// Adds the chain that is there, and takes it.
-    #[inline]
-    pub(super) fn add_from(&mut self, chain: &mut Option<T>) -> Result<Token, AddReason> {
-        let (token, slot) = self.enter(chain.as_ref().ok_or(AddReason::Empty)?)?;
-        *slot = chain.take();
-        Ok(token)
+        // Both are at most the limit, and the sum has 32 bits.
+        let plan = Plan {
+            segments: segments as u16,
+            descriptors: descriptors as u16,
+            writable: written as u32,
+        };
+        let id = match &mut self.ring {
+            Ring::Split(ring) => ring.add(&chain, &plan, None),
+            Ring::Packed(ring) => ring.add(&chain, &plan, None),
+        };
+        self.free -= plan.descriptors;
+        if let Order::Same(line) = &mut self.order {
+            line.push(self.added, id);
+        }
+        self.slots[usize::from(id)] = Slot {
+            chain: Some(chain),
+            position: self.added,
+            descriptors: plan.descriptors,
+            writable: plan.writable,
+        };
+        self.added += 1;
+        Ok(Token(id))
     }
 
     /// Which chain the next one to be added will be, if there is room.
     #[inline]
     pub(super) fn next_token(&self) -> Token {
         Token(self.ring.next_id())
-    }
-
-    /// Writes a chain into the ring, and names the place where it has to stay.
-    #[inline(always)]
-    fn enter(&mut self, chain: &T) -> Result<(Token, &mut Option<T>), AddReason> {
-        let plan = self.plan(chain)?;
-        let id = self.ring.add(chain, &plan);
-        self.free -= plan.descriptors;
-        if let Order::Same(line) = &mut self.order {
-            line.push(self.added, id);
-        }
-        let slot = &mut self.slots[usize::from(id)];
-        slot.position = self.added;
-        slot.descriptors = plan.descriptors;
-        slot.writable = plan.writable;
-        self.added += 1;
-        Ok((Token(id), &mut slot.chain))
     }
 
     /// Lets the device see every chain added so far, and says whether it wants to be notified.
@@ -243,15 +269,17 @@ impl<T: Chain> Queue<T> {
         if batch == 0 {
             return Notify::NotNeeded;
         }
-        let needed = self.ring.publish();
+        let needed = match &mut self.ring {
+            Ring::Split(ring) => ring.publish(),
+            Ring::Packed(ring) => ring.publish(),
+        };
         self.published = self.added;
-        self.in_flight += u16::try_from(batch).expect("no more chains than descriptors");
-        self.statistics.count_added(batch);
+        // No more chains than descriptors.
+        self.in_flight += batch as u16;
+        self.statistics.count_publication(batch, needed);
         if needed {
-            self.statistics.count_kick();
             Notify::Needed
         } else {
-            self.statistics.count_suppressed();
             Notify::NotNeeded
         }
     }
@@ -312,21 +340,6 @@ impl<T: Chain> Queue<T> {
         self.in_flight = 0;
         self.broken = None;
         Ok(())
-    }
-
-    /// Checks a chain against the limits and decides how it will lie in the ring.
-    #[inline]
-    fn plan(&self, chain: &T) -> Result<Plan, AddReason> {
-        if let Some(broken) = self.broken {
-            return Err(AddReason::Broken(broken));
-        }
-        let room = Room {
-            space: self.space,
-            size: self.size,
-            free: self.free,
-            table_len: self.table_len,
-        };
-        Plan::new(chain, &room)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Many requests in flight on one queue, each a future.
 //!
 //! Dropping a future does not take its buffers away from the device: the chain stays with the queue
-//! and is dropped when the device returns it. A lock guards the queue, held for straight code only
-//! and never in an interrupt handler, which has [`Event::raise`] to wake [`Requests::run`].
+//! and is dropped when the device returns it. There is no lock: a request borrows the queue for straight code,
+//! and if another processor has borrowed it, tries again with the next poll. Interrupt handlers do not borrow it;
+//! they have [`Event::raise`] to wake [`Requests::run`].
 
 mod books;
 mod submit;
@@ -11,21 +12,22 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use core::fmt;
 use core::future::poll_fn;
+use core::hint::spin_loop;
 use core::task::{Context, Poll, Waker, ready};
 
+use atomic_refcell::{AtomicRefCell, AtomicRefMut};
 use atomic_waker::AtomicWaker;
-use spin::Mutex;
 
 use super::{Broken, Chain, Pending, Queue, RewindError};
 use crate::{Doorbell, Event, Statistics};
 
 pub use self::submit::Submit;
 
-use self::books::{Inner, Progress, Ticket, Waiter};
+use self::books::{Inner, Ticket, Waiter};
 
 /// A queue whose every chain is a future.
 pub struct Requests<T: Chain> {
-    inner: Mutex<Inner<T>>,
+    inner: AtomicRefCell<Inner<T>>,
     doorbell: Doorbell,
     /// Wakes [`Requests::run`] to notice that it shall end.
     runner: AtomicWaker,
@@ -84,33 +86,26 @@ impl<T: Chain> Requests<T> {
             stopped: false,
         };
         Self {
-            inner: Mutex::new(inner),
+            inner: AtomicRefCell::new(inner),
             doorbell,
             runner: AtomicWaker::new(),
             statistics,
         }
     }
 
-    /// Gives the device a chain, once there is room for it, and waits until the device has used it.
-    ///
-    /// # Errors
-    /// The future ends with a [`RequestError`].
-    pub fn submit(&self, chain: T) -> Submit<'_, T> {
-        Submit::new(self, chain)
-    }
-
     /// Takes every chain that the device has used and wakes who waits for it. Returns how many.
     pub fn complete(&self) -> usize {
         let mut completed = 0;
         loop {
-            let mut batch = self.inner.lock().complete();
-            completed += batch.completed;
-            let wakers = batch.wakers.iter_mut().take(batch.woken);
-            wakers.filter_map(Option::take).for_each(Waker::wake);
-            match batch.state {
-                Progress::MayBeMore => {}
-                Progress::Empty => return completed,
-                Progress::Broken => {
+            // Nobody is woken, and nothing freed, while the queue is borrowed.
+            let taken = self.borrow().complete();
+            match taken {
+                Ok(Some(one)) => {
+                    completed += 1;
+                    one.wake();
+                }
+                Ok(None) => return completed,
+                Err(_) => {
                     self.wake_everybody();
                     return completed;
                 }
@@ -129,7 +124,7 @@ impl<T: Chain> Requests<T> {
     /// # Errors
     /// [`RewindError`].
     pub fn rewind(&self) -> Result<(), RewindError> {
-        let mut inner = self.inner.lock();
+        let mut inner = self.borrow();
         let rewound = inner.queue.rewind();
         // Whoever waits for what has been used hears of it, and that before its token can be taken again.
         let (wakers, chains) = inner.complete_set_aside();
@@ -144,7 +139,7 @@ impl<T: Chain> Requests<T> {
 
     /// Ends every request, present and future, with [`RequestReason::Stopped`].
     pub fn stop(&self) {
-        self.inner.lock().stopped = true;
+        self.borrow().stopped = true;
         self.wake_everybody();
     }
 
@@ -153,7 +148,7 @@ impl<T: Chain> Requests<T> {
     pub fn reclaim(&self) -> usize {
         let mut reclaimed = 0;
         loop {
-            let chain = self.inner.lock().queue.reclaim();
+            let chain = self.borrow().queue.reclaim();
             if chain.is_none() {
                 return reclaimed;
             }
@@ -170,12 +165,24 @@ impl<T: Chain> Requests<T> {
     /// How the device has broken the queue, if it has.
     #[must_use]
     pub fn broken(&self) -> Option<Broken> {
-        self.inner.lock().queue.broken()
+        self.borrow().queue.broken()
+    }
+
+    /// Borrows the queue for straight code, once nobody else has.
+    #[inline]
+    fn borrow(&self) -> AtomicRefMut<'_, Inner<T>> {
+        loop {
+            if let Ok(inner) = self.inner.try_borrow_mut() {
+                return inner;
+            }
+            // Another processor has it.
+            spin_loop();
+        }
     }
 
     /// Enables interrupts; `None` if the queue has ended.
     fn rearm(&self) -> Option<Pending> {
-        let mut inner = self.inner.lock();
+        let mut inner = self.borrow();
         if inner.end().is_some() {
             None
         } else {
@@ -203,9 +210,9 @@ impl<T: Chain> Requests<T> {
     }
 
     fn wake_everybody(&self) {
-        let size = self.inner.lock().waiters.len();
+        let size = self.borrow().waiters.len();
         for index in 0..size {
-            let waker = self.inner.lock().waiters[index].waker();
+            let waker = self.borrow().waiters[index].waker();
             if let Some(waker) = waker {
                 waker.wake();
             }
@@ -217,14 +224,15 @@ impl<T: Chain> Requests<T> {
     }
 
     fn take_ticket(&self) -> Option<Ticket> {
-        self.inner.lock().room.pop_front()
+        self.borrow().room.pop_front()
     }
 }
 
 impl<T: Chain> fmt::Debug for Requests<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = self.inner.try_borrow().ok();
         f.debug_struct("Requests")
-            .field("queue", &self.inner.lock().queue)
+            .field("queue", &inner.as_ref().map(|inner| &inner.queue))
             .finish_non_exhaustive()
     }
 }

@@ -2,12 +2,10 @@
 
 use alloc::sync::Arc;
 
-use super::error::Broken;
-use super::indirect::{Format, IndirectTables};
+use super::memory::{Format, IndirectTables};
 use super::packed::PackedRing;
-use super::plan::Plan;
 use super::split::SplitRing;
-use super::{Chain, DeviceHold, UsedWatch};
+use super::{DeviceHold, UsedWatch};
 use crate::format::{RingAddresses, RingFeatures, RingState};
 use crate::{DmaAllocator, DmaError};
 
@@ -80,16 +78,6 @@ impl Ring {
         }
     }
 
-    /// Adds a chain again by the id that it has had since it was added.
-    pub(super) fn put_back<T: Chain>(&mut self, id: u16, chain: &T, plan: &Plan) {
-        match self {
-            Self::Split(ring) => {
-                ring.put(id, chain, plan);
-            }
-            Self::Packed(ring) => ring.put(id, chain, plan),
-        }
-    }
-
     pub(super) fn addresses(&self) -> RingAddresses {
         match self {
             Self::Split(ring) => ring.addresses(),
@@ -104,28 +92,12 @@ impl Ring {
         }
     }
 
-    #[inline]
-    pub(super) fn add<T: Chain>(&mut self, chain: &T, plan: &Plan) -> u16 {
-        match self {
-            Self::Split(ring) => ring.add(chain, plan),
-            Self::Packed(ring) => ring.add(chain, plan),
-        }
-    }
-
     /// The id of the next chain to be added, if there is room.
     #[inline]
     pub(super) fn next_id(&self) -> u16 {
         match self {
             Self::Split(ring) => ring.next_id(),
             Self::Packed(ring) => ring.next_id(),
-        }
-    }
-
-    #[inline]
-    pub(super) fn publish(&mut self) -> bool {
-        match self {
-            Self::Split(ring) => ring.publish(),
-            Self::Packed(ring) => ring.publish(),
         }
     }
 
@@ -148,22 +120,6 @@ impl Ring {
         match self {
             Self::Split(ring) => Some(ring.used_watch()),
             Self::Packed(_) => None,
-        }
-    }
-
-    #[inline]
-    pub(super) fn peek(&self, in_flight: u16) -> Result<Option<Claim>, Broken> {
-        match self {
-            Self::Split(ring) => ring.peek(in_flight),
-            Self::Packed(ring) => ring.peek(in_flight),
-        }
-    }
-
-    #[inline]
-    pub(super) fn release(&mut self, id: u16, descriptors: u16) {
-        match self {
-            Self::Split(ring) => ring.release(id),
-            Self::Packed(ring) => ring.release(id, descriptors),
         }
     }
 

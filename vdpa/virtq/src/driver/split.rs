@@ -8,10 +8,9 @@ use alloc::sync::Arc;
 use alloc::vec;
 use core::sync::atomic::Ordering;
 
+use super::chain::{Plan, describe};
 use super::error::Broken;
-use super::indirect::{Format, IndirectTables};
-use super::memory::RingMemory;
-use super::plan::{Plan, describe};
+use super::memory::{Format, IndirectTables, RingMemory};
 use super::ring::{Claim, RingConfig};
 use super::{Chain, DeviceHold, UsedWatch};
 use crate::dma::PAGE;
@@ -119,19 +118,11 @@ impl SplitRing {
         self.free_head
     }
 
+    /// Writes a chain into free descriptors, or into those that it has had before from `known` on, and names it in
+    /// the next entry of the available ring.
     #[inline]
-    pub(super) fn add<T: Chain>(&mut self, chain: &T, plan: &Plan) -> u16 {
-        let head = self.free_head;
-        let tail = self.put(head, chain, plan);
-        self.tail[usize::from(head)] = tail;
-        self.free_head = self.next[usize::from(tail)];
-        head
-    }
-
-    /// Writes a chain from the descriptor `head` on into those that follow it in the list, and names it in the
-    /// next entry of the available ring. Returns its last descriptor.
-    #[inline]
-    pub(super) fn put<T: Chain>(&mut self, head: u16, chain: &T, plan: &Plan) -> u16 {
+    pub(super) fn add<T: Chain>(&mut self, chain: &T, plan: &Plan, known: Option<u16>) -> u16 {
+        let head = known.unwrap_or(self.free_head);
         let tail = match &self.tables {
             Some(tables) if plan.is_indirect() => {
                 let table = tables.write(head, chain, plan.segments);
@@ -143,7 +134,11 @@ impl SplitRing {
         let place = self.avail + 4 + 2 * usize::from(self.added & self.mask);
         self.memory.store16(place, head, Ordering::Relaxed);
         self.added = self.added.wrapping_add(1);
-        tail
+        if known.is_none() {
+            self.tail[usize::from(head)] = tail;
+            self.free_head = self.next[usize::from(tail)];
+        }
+        head
     }
 
     #[inline]

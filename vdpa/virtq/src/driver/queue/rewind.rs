@@ -3,8 +3,8 @@
 
 use alloc::vec::Vec;
 
+use super::super::chain::Plan;
 use super::super::error::RewindError;
-use super::super::plan::Plan;
 use super::super::ring::Ring;
 use super::{Chain, Order, Queue};
 
@@ -36,7 +36,10 @@ impl<T: Chain> Queue<T> {
         self.ring.rewind();
         self.put_back(shown);
         // Nobody is there who could be notified.
-        let _ = self.ring.publish();
+        match &mut self.ring {
+            Ring::Split(ring) => ring.publish(),
+            Ring::Packed(ring) => ring.publish(),
+        };
         self.put_back(hidden);
         Ok(())
     }
@@ -57,7 +60,10 @@ impl<T: Chain> Queue<T> {
             let slot = &self.slots[usize::from(*id)];
             if let Some(chain) = &slot.chain {
                 let plan = Plan::again(chain, slot.descriptors, slot.writable);
-                self.ring.put_back(*id, chain, &plan);
+                match &mut self.ring {
+                    Ring::Split(ring) => ring.add(chain, &plan, Some(*id)),
+                    Ring::Packed(ring) => ring.add(chain, &plan, Some(*id)),
+                };
             }
         }
     }

@@ -5,7 +5,7 @@
 use core::mem;
 
 use super::super::error::Broken;
-use super::super::ring::Claim;
+use super::super::ring::{Claim, Ring};
 use super::super::vocabulary::{Token, Used};
 use super::{Chain, Order, Queue};
 
@@ -26,25 +26,10 @@ impl<T: Chain> Queue<T> {
         if !self.set_aside.is_empty() && self.broken.is_none() {
             return Ok(self.take_set_aside());
         }
-        if let Some(broken) = self.broken {
-            return Err(broken);
-        }
-        match self.next_used() {
-            Ok(Some((id, written))) => {
-                let chain = self.finish(id).take();
-                let token = Token(id);
-                Ok(chain.map(|chain| Used {
-                    token,
-                    chain,
-                    written,
-                }))
-            }
-            Ok(None) => Ok(None),
-            Err(broken) => {
-                self.broken = Some(broken);
-                Err(broken)
-            }
-        }
+        let Some((token, written)) = self.take_token()? else {
+            return Ok(None);
+        };
+        Ok(self.fetch(token, written))
     }
 
     /// As [`Queue::take`], but leaves the chain with the queue until [`Queue::fetch`], or until
@@ -56,7 +41,15 @@ impl<T: Chain> Queue<T> {
         }
         match self.next_used() {
             Ok(Some((id, written))) => {
-                self.finish(id);
+                let slot = &mut self.slots[usize::from(id)];
+                let descriptors = mem::take(&mut slot.descriptors);
+                match &mut self.ring {
+                    Ring::Split(ring) => ring.release(id),
+                    Ring::Packed(ring) => ring.release(id, descriptors),
+                }
+                self.free += descriptors;
+                self.in_flight -= 1;
+                self.statistics.count_used();
                 Ok(Some((Token(id), written)))
             }
             Ok(None) => Ok(None),
@@ -109,7 +102,11 @@ impl<T: Chain> Queue<T> {
         {
             return self.next_in_line(self.oldest()).map(Some);
         }
-        let Some(claim) = self.ring.peek(self.in_flight)? else {
+        let claim = match &self.ring {
+            Ring::Split(ring) => ring.peek(self.in_flight)?,
+            Ring::Packed(ring) => ring.peek(self.in_flight)?,
+        };
+        let Some(claim) = claim else {
             return Ok(None);
         };
         let position = self.check(&claim)?;
@@ -155,17 +152,5 @@ impl<T: Chain> Queue<T> {
         }
         let is_last = oldest + 1 == line.batch_end;
         Ok((id, if is_last { line.written } else { slot.writable }))
-    }
-
-    /// Closes the books on a chain that is in flight, and tells where it is.
-    #[inline]
-    fn finish(&mut self, id: u16) -> &mut Option<T> {
-        let slot = &mut self.slots[usize::from(id)];
-        let descriptors = mem::take(&mut slot.descriptors);
-        self.ring.release(id, descriptors);
-        self.free += descriptors;
-        self.in_flight -= 1;
-        self.statistics.count_used();
-        &mut slot.chain
     }
 }

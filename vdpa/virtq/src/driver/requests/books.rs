@@ -7,7 +7,7 @@ use core::mem;
 use core::task::Waker;
 
 use super::RequestReason;
-use crate::driver::{AddReason, Chain, Queue, Token, Used};
+use crate::driver::{Broken, Chain, Queue, Token, Used};
 
 pub(super) struct Inner<T: Chain> {
     pub(super) queue: Queue<T>,
@@ -48,25 +48,14 @@ pub(super) struct Ticket {
     pub(super) waker: Waker,
 }
 
-/// How many are woken after the lock was taken once.
-const BATCH: usize = 8;
-
-/// What completions leave to be done without the lock.
-pub(super) struct Batch<T> {
-    pub(super) wakers: [Option<Waker>; BATCH],
-    /// How many wakers there are.
-    pub(super) woken: usize,
-    pub(super) completed: usize,
-    /// A chain that nobody waits for.
-    pub(super) chain: Option<Used<T>>,
-    pub(super) state: Progress,
-}
-
-/// Whether there is more to complete.
-pub(super) enum Progress {
-    MayBeMore,
-    Empty,
-    Broken,
+/// What a completion leaves to be done once the queue is not borrowed any more.
+pub(super) struct Completed<T> {
+    /// Who waited for the chain.
+    owner: Option<Waker>,
+    /// Who waits for its descriptors.
+    next: Option<Waker>,
+    /// The chain, if nobody waits for it.
+    chain: Option<Used<T>>,
 }
 
 impl<T: Chain> Inner<T> {
@@ -78,38 +67,22 @@ impl<T: Chain> Inner<T> {
         self.queue.broken().map(RequestReason::Broken)
     }
 
-    /// Takes used chains until there is no other, or enough.
-    pub(super) fn complete(&mut self) -> Batch<T> {
-        let mut batch = Batch {
-            wakers: [const { None }; BATCH],
-            woken: 0,
-            completed: 0,
-            chain: None,
-            state: Progress::MayBeMore,
+    /// Takes the next chain that the device has used.
+    #[inline]
+    pub(super) fn complete(&mut self) -> Result<Option<Completed<T>>, Broken> {
+        let Some((token, written)) = self.queue.take_token()? else {
+            return Ok(None);
         };
-        // Each chain wakes at most two: who waits for it, and who waits for its descriptors.
-        while batch.woken + 2 <= BATCH && batch.chain.is_none() {
-            let (token, written) = match self.queue.take_token() {
-                Ok(Some(used)) => used,
-                Ok(None) => {
-                    batch.state = Progress::Empty;
-                    break;
-                }
-                Err(_) => {
-                    batch.state = Progress::Broken;
-                    break;
-                }
-            };
-            batch.completed += 1;
-            match self.waiters[token.index()].finish(written) {
-                Some(owner) => batch.wake_later(owner),
-                None => batch.chain = self.queue.fetch(token, written),
-            }
-            if let Some(next) = self.room.pop_front() {
-                batch.wake_later(next.waker);
-            }
-        }
-        batch
+        let owner = self.waiters[token.index()].finish(written);
+        let chain = match owner {
+            Some(_) => None,
+            None => self.queue.fetch(token, written),
+        };
+        Ok(Some(Completed {
+            owner,
+            next: self.room.pop_front().map(|ticket| ticket.waker),
+            chain,
+        }))
     }
 
     /// Completes what a rewind has set aside; returns who is to be woken and what nobody waits for.
@@ -130,33 +103,22 @@ impl<T: Chain> Inner<T> {
         (wakers, chains)
     }
 
-    /// Adds the chain and takes it.
+    /// Makes way for the next chain, whose token may be one that nobody has fetched the last chain of.
     #[inline]
-    pub(super) fn start(
-        &mut self,
-        chain: &mut Option<T>,
-        waker: &Waker,
-    ) -> Result<Flight, AddReason> {
-        self.keep_unfetched(self.queue.next_token());
-        let token = self.queue.add_from(chain)?;
-        let request = self.next_request;
-        self.next_request += 1;
-        let waiter = &mut self.waiters[token.index()];
-        waiter.request = request;
-        waiter.state = Fate::Waiting(waker.clone());
-        Ok(Flight { token, request })
+    pub(super) fn keep_unfetched(&mut self) {
+        let token = self.queue.next_token();
+        let Waiter { request, state } = &mut self.waiters[token.index()];
+        if let Fate::Done(written) = *state {
+            *state = Fate::Over;
+            let request = *request;
+            self.set_aside(request, token, written);
+        }
     }
 
-    /// Makes way for another chain of this token.
-    #[inline]
-    fn keep_unfetched(&mut self, token: Token) {
-        let waiter = &mut self.waiters[token.index()];
-        if let Fate::Done(written) = waiter.state {
-            waiter.state = Fate::Over;
-            let used = self.queue.fetch(token, written);
-            self.unfetched
-                .extend(used.map(|used| (waiter.request, used)));
-        }
+    #[cold]
+    fn set_aside(&mut self, request: u64, token: Token, written: u32) {
+        let used = self.queue.fetch(token, written);
+        self.unfetched.extend(used.map(|used| (request, used)));
     }
 
     /// Takes a request's chain if it has come back.
@@ -207,11 +169,17 @@ impl<T: Chain> Inner<T> {
     }
 }
 
-impl<T> Batch<T> {
+impl<T> Completed<T> {
+    /// Wakes those who wait, and drops what nobody waits for.
     #[inline]
-    fn wake_later(&mut self, waker: Waker) {
-        self.wakers[self.woken] = Some(waker);
-        self.woken += 1;
+    pub(super) fn wake(self) {
+        if let Some(owner) = self.owner {
+            owner.wake();
+        }
+        if let Some(next) = self.next {
+            next.wake();
+        }
+        drop(self.chain);
     }
 }
 

@@ -4,9 +4,9 @@ use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use super::books::{Fate, Flight};
+use super::books::{Fate, Flight, Waiter};
 use super::{RequestError, RequestReason, Requests};
-use crate::driver::{AddReason, Chain, Notify, Used};
+use crate::driver::{AddError, AddReason, Chain, Notify, Used};
 
 /// The future of one request; see [`Requests::submit`].
 #[must_use = "the device gets the request when the future is polled"]
@@ -25,10 +25,14 @@ enum State {
     Ended,
 }
 
-impl<'a, T: Chain> Submit<'a, T> {
-    pub(super) fn new(requests: &'a Requests<T>, chain: T) -> Self {
-        Self {
-            requests,
+impl<T: Chain> Requests<T> {
+    /// Gives the device a chain, once there is room for it, and waits until the device has used it.
+    ///
+    /// # Errors
+    /// The future ends with a [`RequestError`].
+    pub fn submit(&self, chain: T) -> Submit<'_, T> {
+        Submit {
+            requests: self,
             chain: Some(chain),
             state: State::New,
         }
@@ -42,63 +46,75 @@ impl<T: Chain> Future for Submit<'_, T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let submit = self.get_mut();
-        match submit.state {
-            State::New => submit.poll_start(None, cx),
-            State::WaitingForRoom(ticket) => submit.poll_start(Some(ticket), cx),
-            State::InFlight(flight) => submit.poll_in_flight(flight, cx),
+        let ticket = match submit.state {
+            State::New => None,
+            State::WaitingForRoom(ticket) => Some(ticket),
+            State::InFlight(flight) => return submit.poll_in_flight(flight, cx),
             State::Ended => panic!("a future is not polled after it has ended"),
+        };
+        let Ok(mut inner) = submit.requests.inner.try_borrow_mut() else {
+            return try_again(cx);
+        };
+        let chain = submit.chain.take().expect("no chain has been added yet");
+        if let Some(reason) = inner.end() {
+            drop(inner);
+            return submit.refuse(chain, reason);
         }
+        inner.keep_unfetched();
+        let token = match inner.queue.add(chain) {
+            Ok(token) => token,
+            Err(AddError { chain, reason }) => {
+                let reason = match reason {
+                    AddReason::Full => {
+                        let ticket = inner.queue_up(ticket, cx.waker());
+                        submit.state = State::WaitingForRoom(ticket);
+                        submit.chain = Some(chain);
+                        return Poll::Pending;
+                    }
+                    AddReason::Empty => RequestReason::Empty,
+                    AddReason::TooLong => RequestReason::TooLong,
+                    AddReason::Foreign => RequestReason::Foreign,
+                    AddReason::Broken(broken) => RequestReason::Broken(broken),
+                };
+                drop(inner);
+                return submit.refuse(chain, reason);
+            }
+        };
+        let request = inner.next_request;
+        inner.next_request += 1;
+        inner.waiters[token.index()] = Waiter {
+            request,
+            state: Fate::Waiting(cx.waker().clone()),
+        };
+        submit.state = State::InFlight(Flight { token, request });
+        let kick = inner.queue.publish() == Notify::Needed;
+        let place = inner.queue.place();
+        // A chain may have left more room than this one takes.
+        let next = match ticket {
+            Some(_) if inner.queue.free() > 0 => inner.room.pop_front(),
+            _ => None,
+        };
+        drop(inner);
+        if kick {
+            submit.requests.doorbell.ring(place);
+        }
+        if let Some(next) = next {
+            next.waker.wake();
+        }
+        Poll::Pending
     }
 }
 
 impl<T: Chain> Submit<'_, T> {
-    #[inline]
-    fn poll_start(
+    #[cold]
+    fn refuse(
         &mut self,
-        ticket: Option<u64>,
-        cx: &mut Context<'_>,
+        chain: T,
+        reason: RequestReason,
     ) -> Poll<Result<Used<T>, RequestError<T>>> {
-        let mut inner = self.requests.inner.lock();
-        let started = match inner.end() {
-            Some(reason) => Err(reason),
-            None => match inner.start(&mut self.chain, cx.waker()) {
-                Ok(flight) => Ok(flight),
-                Err(AddReason::Full) => {
-                    let ticket = inner.queue_up(ticket, cx.waker());
-                    self.state = State::WaitingForRoom(ticket);
-                    return Poll::Pending;
-                }
-                Err(AddReason::Empty) => Err(RequestReason::Empty),
-                Err(AddReason::TooLong) => Err(RequestReason::TooLong),
-                Err(AddReason::Foreign) => Err(RequestReason::Foreign),
-                Err(AddReason::Broken(broken)) => Err(RequestReason::Broken(broken)),
-            },
-        };
-        match started {
-            Ok(flight) => {
-                self.state = State::InFlight(flight);
-                let kick = (inner.queue.publish() == Notify::Needed).then(|| inner.queue.place());
-                // A chain may have left more room than this one takes.
-                let next = match ticket {
-                    Some(_) if inner.queue.free() > 0 => inner.room.pop_front(),
-                    _ => None,
-                };
-                drop(inner);
-                if let Some(place) = kick {
-                    self.requests.doorbell.ring(place);
-                }
-                if let Some(next) = next {
-                    next.waker.wake();
-                }
-                Poll::Pending
-            }
-            Err(reason) => {
-                drop(inner);
-                self.state = State::Ended;
-                let chain = self.chain.take();
-                Poll::Ready(Err(RequestError { reason, chain }))
-            }
-        }
+        self.state = State::Ended;
+        let chain = Some(chain);
+        Poll::Ready(Err(RequestError { reason, chain }))
     }
 
     #[inline]
@@ -107,7 +123,9 @@ impl<T: Chain> Submit<'_, T> {
         flight: Flight,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Used<T>, RequestError<T>>> {
-        let mut inner = self.requests.inner.lock();
+        let Ok(mut inner) = self.requests.inner.try_borrow_mut() else {
+            return try_again(cx);
+        };
         if let Some(used) = inner.fetch(flight) {
             self.state = State::Ended;
             return Poll::Ready(Ok(used));
@@ -130,7 +148,7 @@ impl<T: Chain> Submit<'_, T> {
     }
 
     fn leave(&mut self) {
-        let mut inner = self.requests.inner.lock();
+        let mut inner = self.requests.borrow();
         match self.state {
             State::InFlight(flight) => {
                 let used = inner.forget(flight);
@@ -152,6 +170,13 @@ impl<T: Chain> Submit<'_, T> {
             State::New | State::Ended => {}
         }
     }
+}
+
+/// Another processor has borrowed the queue, for straight code.
+#[cold]
+fn try_again<T>(cx: &mut Context<'_>) -> Poll<T> {
+    cx.waker().wake_by_ref();
+    Poll::Pending
 }
 
 impl<T: Chain> Drop for Submit<'_, T> {
