@@ -204,7 +204,7 @@ impl BoundBlk {
 impl Bound for BoundBlk {
     fn remove(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            drop(self.registry.withdraw(&self.shared.name));
+            drop(self.registry.take_named(&self.shared.name));
             self.stop().await;
         })
     }

@@ -293,7 +293,7 @@ impl Bound for BoundNet {
     fn remove(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             self.stop().await;
-            drop(self.registry.withdraw(&self.shared.name));
+            drop(self.registry.take_named(&self.shared.name));
         })
     }
 

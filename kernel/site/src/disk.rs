@@ -16,6 +16,7 @@ use virtq::DmaBuffer;
 use web::pieces::SECTOR;
 
 /// A disk, for reading.
+#[derive(Clone)]
 pub(crate) struct DiskDevice {
     disk: Disk,
     block_size: BlockSize,

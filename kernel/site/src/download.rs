@@ -126,7 +126,11 @@ impl Reader {
             wanted,
         } = self.next_piece().await?;
         let buffer = self.buffer(length)?;
-        let buffer = self.files.disk.read(sector, buffer).await?;
+        let buffer = self
+            .files
+            .disk
+            .read(self.files.first_sector + sector, buffer)
+            .await?;
         let length = u64::try_from(wanted.len()).unwrap_or(u64::MAX);
         self.range.start = self.range.start.saturating_add(length);
         Ok(Some(Read { buffer, wanted }))

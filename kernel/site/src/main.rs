@@ -2,7 +2,8 @@
 //!
 //! `/` is the page with the devices, `/api/status` the same as JSON, `/files/` the disk, `/api/vdpa` management
 //! of the vDPA devices, which is on the console too. The options on the command line are the kernel's own,
-//! `net.port=` for the port, and `admin=http`, which lets everybody who reaches the server change devices.
+//! `net.port=` for the port, `disk=` for the disk or the partition whose files are served (`blk1`, `blk0p2`), and
+//! `admin=http`, which lets everybody who reaches the server change devices.
 
 #![no_std]
 #![no_main]
@@ -36,7 +37,7 @@ kernel::entry!(main);
 const DEFAULT_PORT: u16 = 80;
 
 /// The keys of the command line that mean something, the kernel's among them.
-const KEYS: [&str; 2] = ["admin", "net.port"];
+const KEYS: [&str; 3] = ["admin", "disk", "net.port"];
 
 /// Why nothing can be served.
 #[derive(Debug, Error)]

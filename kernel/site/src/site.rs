@@ -105,7 +105,7 @@ impl Site {
             return files;
         }
         match Files::open(&self.system).await {
-            Err(NoFiles::NoDisk) => files,
+            Err(NoFiles::NoDisk | NoFiles::NoSuchDisk) => files,
             other => {
                 let other = other.map(Rc::new);
                 drop(self.files.replace(other.clone()));

@@ -63,6 +63,14 @@ impl<T> Registry<T> {
             .map(|(_, device)| device)
     }
 
+    /// Takes the device of this name, if nobody has taken it: to use it, or because it is going away.
+    #[must_use]
+    pub fn take_named(&self, name: &str) -> Option<T> {
+        let mut state = self.state.lock();
+        let index = state.ready.iter().position(|(ready, _)| ready == name)?;
+        state.ready.remove(index).map(|(_, device)| device)
+    }
+
     /// Takes the next device, and waits for one if none is left.
     pub async fn next(&self) -> T {
         poll_fn(|cx| self.poll_next(cx)).await
@@ -102,13 +110,6 @@ impl<T> Registry<T> {
     pub fn allocate_number(&self) -> Result<IdGuard, OutOfIds> {
         self.numbers.allocate()
     }
-
-    /// Takes back a device that nobody has taken, because it is going away.
-    pub fn withdraw(&self, name: &str) -> Option<T> {
-        let mut state = self.state.lock();
-        let index = state.ready.iter().position(|(ready, _)| ready == name)?;
-        state.ready.remove(index).map(|(_, device)| device)
-    }
 }
 
 impl<T> fmt::Debug for Registry<T> {
@@ -146,12 +147,22 @@ mod tests {
     }
 
     #[test]
+    fn a_device_is_taken_by_its_name() {
+        let registry = Registry::new();
+        registry.publish("blk0", 7);
+        registry.publish("blk1", 8);
+        assert_eq!(registry.take_named("blk1"), Some(8));
+        assert_eq!(registry.take_named("blk1"), None);
+        assert_eq!(registry.names(), ["blk0"]);
+    }
+
+    #[test]
     fn a_device_that_was_taken_cannot_be_withdrawn() {
         let registry = Registry::new();
         registry.publish("blk0", 7);
         registry.publish("blk1", 8);
-        assert_eq!(registry.withdraw("blk1"), Some(8));
+        assert_eq!(registry.take_named("blk1"), Some(8));
         assert_eq!(registry.take(), Some(7));
-        assert_eq!(registry.withdraw("blk0"), None);
+        assert_eq!(registry.take_named("blk0"), None);
     }
 }
