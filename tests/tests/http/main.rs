@@ -5,6 +5,7 @@
     reason = "a test whose case cannot be set up has failed"
 )]
 
+mod disks;
 mod management;
 mod memory;
 mod paths;
