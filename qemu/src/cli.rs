@@ -1,14 +1,15 @@
 //! The options of `cargo run`, and the machine they describe.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Parser, Subcommand};
 use qemu::accel::AccelChoice;
 use qemu::bench;
 use qemu::build::Profile;
 use qemu::device::{Access, Disk, Net, NetBackend, VirtioOptions};
+use qemu::format::{FormatError, Image};
 use qemu::guest::{Debugger, Guest};
 use qemu::machine::{Machine, Memory};
 use qemu::network::{NetChoice, Network};
@@ -16,7 +17,7 @@ use qemu::passthrough::address::Address;
 use qemu::passthrough::ids::Kind;
 use qemu::passthrough::{Binder, Caution, Request};
 use qemu::path::DataPath;
-use qemu::{port, tree};
+use qemu::{kernel_file, port, tree};
 
 /// The TCP port the guest's web server listens on.
 const GUEST_HTTP_PORT: u16 = 80;
@@ -44,7 +45,7 @@ pub struct Cli {
     #[arg(long, value_name = "DIR", conflicts_with = "disk")]
     pub serve: Option<PathBuf>,
 
-    /// Raw disk image or block device to attach instead of a copy of a directory
+    /// Disk image (raw or qcow2, told by its content) or block device to attach instead of a copy of a directory
     #[arg(long, value_name = "IMAGE")]
     pub disk: Option<PathBuf>,
 
@@ -69,7 +70,7 @@ pub struct Cli {
     pub accel: AccelChoice,
 
     /// Processor model of QEMU [default: max, or host under KVM]
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", value_parser = model)]
     pub cpu: Option<String>,
 
     /// Network: user, none or tap=INTERFACE; and, with a comma between, who drives the card in the guest:
@@ -128,7 +129,7 @@ pub struct Cli {
     pub kernel: Option<PathBuf>,
 
     /// Words for the kernel's command line, such as ip=10.0.2.15/24,gw=10.0.2.2 or log=debug
-    #[arg(long, value_name = "WORDS", default_value = "")]
+    #[arg(long, value_name = "WORDS", default_value = "", value_parser = words)]
     pub append: String,
 
     /// Print the QEMU command line instead of running it; nothing is built, installed or bound, and what is missing
@@ -161,14 +162,7 @@ impl Cli {
     /// Refuses what clap cannot know to be wrong.
     pub fn check(&self) -> Result<()> {
         if let Some(image) = &self.disk {
-            let metadata = image
-                .metadata()
-                .with_context(|| format!("--disk {}", image.display()))?;
-            ensure!(
-                !metadata.is_dir(),
-                "--disk {} is a directory; --serve takes one",
-                image.display()
-            );
+            self.image(image)?;
         }
         if let Some(directory) = &self.serve {
             let metadata = directory.metadata();
@@ -180,14 +174,8 @@ impl Cli {
             );
         }
         if let Some(kernel) = &self.kernel {
-            let metadata = kernel
-                .metadata()
-                .with_context(|| format!("--kernel {}", kernel.display()))?;
-            ensure!(
-                metadata.is_file(),
-                "--kernel {} is not a file",
-                kernel.display()
-            );
+            kernel_file::check(kernel)
+                .map_err(|error| anyhow!("--kernel {}: {error}", kernel.display()))?;
         }
         if self.port.is_some() && self.net.network != Network::User {
             bail!("--port needs --net user: only that network forwards a port of this host");
@@ -254,6 +242,11 @@ impl Cli {
         }
     }
 
+    /// The image at `path`, with what the guest may do to it.
+    pub fn image(&self, path: &Path) -> Result<Image, FormatError> {
+        Image::open(path, self.access())
+    }
+
     /// What the card of QEMU's is connected to. A network function among those `given` takes the place of the
     /// user network.
     pub fn network(&self, given: &[Kind]) -> &Network {
@@ -275,15 +268,16 @@ impl Cli {
     pub fn guest(
         &self,
         kernel: PathBuf,
-        image: Option<PathBuf>,
+        image: Option<Image>,
         host_port: Option<u16>,
         given: &[Kind],
     ) -> Guest {
-        let disk = |image| Disk {
-            access: self.access(),
+        let disk = |image: Image| Disk {
+            format: image.format,
+            access: image.access,
             queues: self.queues,
             virtio: self.virtio(),
-            ..Disk::new(image)
+            ..Disk::new(image.path)
         };
         Guest {
             append: self.kernel_command_line(given),
@@ -361,13 +355,30 @@ impl Cli {
         }
     }
 
-    fn access(&self) -> Access {
+    /// What the guest may do to its disk.
+    pub fn access(&self) -> Access {
         if self.read_only {
             Access::ReadOnly
         } else {
             Access::ReadWrite
         }
     }
+}
+
+/// The name of a processor model, maybe with features behind commas.
+fn model(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() || text.contains(|c: char| c.is_control() || c.is_whitespace()) {
+        return Err("not the name of a processor model");
+    }
+    Ok(text.into())
+}
+
+/// Words of the kernel's command line, which is one line.
+fn words(text: &str) -> Result<String, &'static str> {
+    if text.contains(char::is_control) {
+        return Err("the kernel's command line is one line, without control characters");
+    }
+    Ok(text.into())
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::format::Format;
+
 /// A property of a device that QEMU reads as `on` or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Switch {
@@ -189,11 +191,13 @@ pub enum Access {
     ReadOnly,
 }
 
-/// A virtio disk with a raw image behind it.
+/// A virtio disk with an image behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disk {
     /// The image: a file or a block device of the host.
     pub image: PathBuf,
+    /// What the image is.
+    pub format: Format,
     /// Whether the guest may write to it.
     pub access: Access,
     /// What the disk answers when asked for its identity, at most 20 bytes.
@@ -207,10 +211,11 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// A writable disk with one request queue.
+    /// A writable disk with a raw image and one request queue.
     pub fn new(image: impl Into<PathBuf>) -> Self {
         Self {
             image: image.into(),
+            format: Format::Raw,
             access: Access::ReadWrite,
             serial: None,
             queues: 1,
@@ -225,8 +230,11 @@ impl Disk {
             Access::ReadWrite => "",
             Access::ReadOnly => ",read-only=on",
         };
-        let image = escaped(&self.image.to_string_lossy());
-        let drive = format!("if=none,id=disk{index},format=raw{read_only},file={image}");
+        let (format, image) = (self.format, escaped(&self.image.to_string_lossy()));
+        // What stands before a colon in a file's name is a protocol for QEMU, unless it is a path.
+        let here = if self.image.is_absolute() { "" } else { "./" };
+        let here = if image.contains(':') { here } else { "" };
+        let drive = format!("if=none,id=disk{index},format={format}{read_only},file={here}{image}");
         let serial = self
             .serial
             .as_deref()
@@ -294,6 +302,27 @@ mod tests {
         assert_eq!(
             disk.arguments(2, Transport::Pci)[1],
             "if=none,id=disk2,format=raw,read-only=on,file=/a,,b/c d.img"
+        );
+    }
+
+    #[test]
+    fn names_with_a_colon_are_no_protocols() {
+        for (name, file) in [
+            ("nbd:localhost:1", "file=./nbd:localhost:1"),
+            ("json:{}", "file=./json:{}"),
+            ("/a:b", "file=/a:b"),
+            ("plain", "file=plain"),
+        ] {
+            let arguments = Disk::new(name).arguments(0, Transport::Pci);
+            assert!(arguments[1].ends_with(file), "{}", arguments[1]);
+        }
+        let qcow2 = Disk {
+            format: Format::Qcow2,
+            ..Disk::new("q")
+        };
+        assert_eq!(
+            qcow2.arguments(0, Transport::Pci)[1],
+            "if=none,id=disk0,format=qcow2,file=q"
         );
     }
 

@@ -14,7 +14,7 @@ use crate::passthrough::address::Address;
 pub const QEMU: &str = "qemu-system-x86_64";
 
 /// The port QEMU's `-s` listens on for a debugger.
-const GDB_PORT: u16 = 1234;
+pub const GDB_PORT: u16 = 1234;
 
 /// Whether the machine waits for a debugger before its first instruction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,11 +5,13 @@
 mod cli;
 
 use std::env;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use cli::{Cli, Command, Source};
+use qemu::format::Image;
 use qemu::guest::{Debugger, Guest};
 use qemu::image::DiskImage;
 use qemu::interrupt::{INTERRUPTED, Interrupt};
@@ -17,19 +19,40 @@ use qemu::passthrough::host::Host;
 use qemu::passthrough::ids::Kind;
 use qemu::passthrough::survey::Survey;
 use qemu::port::DEFAULT_PORT;
-use qemu::{bench, build, interactive, prepare};
+use qemu::{bench, build, host_check, interactive, prepare};
 
 /// The unikernel that `cargo run` boots.
 const DEFAULT_PACKAGE: &str = "site";
 
+/// The exit code for options that make no sense.
+const USAGE: u8 = 2;
+
 fn main() -> ExitCode {
-    match run(&Cli::parse()) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            eprintln!(
+                "{} (--help explains the options)",
+                in_one_line(&error.to_string())
+            );
+            return ExitCode::from(USAGE);
+        }
+        // The help and the version.
+        Err(error) => error.exit(),
+    };
+    match run(&cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// What is wrong, without the advice and the usage that follow behind an empty line.
+fn in_one_line(message: &str) -> String {
+    let lines = message.lines().take_while(|line| !line.trim().is_empty());
+    lines.map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 fn run(cli: &Cli) -> Result<u8> {
@@ -74,10 +97,14 @@ fn plan(cli: &Cli, survey: &Survey) -> Result<()> {
         Some(kernel) => kernel.clone(),
         None => build::expected_kernel(DEFAULT_PACKAGE, cli.profile())?,
     };
-    let image = cli.source(given).map(|source| match source {
-        Source::Image(image) => image,
-        Source::Directory(_) => env::temp_dir().join("ringway.img"),
-    });
+    let image = match cli.source(given) {
+        Some(Source::Image(image)) => Some(cli.image(&image)?),
+        Some(Source::Directory(_)) => {
+            let copy = env::temp_dir().join("ringway.img");
+            Some(Image::raw(copy, cli.access()))
+        }
+        None => None,
+    };
     let guest = cli.guest(kernel, image, cli.host_port(given)?, given);
     println!("{}", guest.command_line());
     Ok(())
@@ -100,14 +127,24 @@ fn boot(cli: &Cli, survey: &Survey, interrupt: &Interrupt) -> Result<u8> {
     };
     // The copy of a directory lives as long as the guest.
     let (image, _copy) = match cli.source(given) {
-        Some(Source::Image(image)) => (Some(image), None),
+        Some(Source::Image(image)) => (Some(cli.image(&image)?), None),
         Some(Source::Directory(directory)) => {
             let copy = DiskImage::from_directory(&directory, interrupt)?;
-            (Some(copy.path().to_path_buf()), Some(copy))
+            (Some(Image::raw(copy.path(), cli.access())), Some(copy))
         }
         None => (None, None),
     };
+    if let Some(image) = image
+        .as_ref()
+        .filter(|image| image.is_iso && !cli.read_only)
+    {
+        eprintln!(
+            "{} is the image of a CD: the guest may not write to it",
+            image.path.display()
+        );
+    }
     let guest = cli.guest(kernel, image, port, given);
+    host_check::check(&guest, Path::new("/"))?;
     announce(cli, &guest, port, given);
     // Whatever ends this function gives the functions back. A panic does not, so nothing is printed from here on
     // by what panics when the terminal has gone.

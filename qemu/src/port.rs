@@ -58,7 +58,7 @@ fn first_free(
 }
 
 /// Whether QEMU could listen on `port` of the loopback address now.
-fn usable(port: u16) -> Result<(), PortError> {
+pub(crate) fn usable(port: u16) -> Result<(), PortError> {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
         Ok(_) => Ok(()),
         Err(error) => Err(match error.kind() {

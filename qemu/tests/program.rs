@@ -6,6 +6,8 @@
     reason = "a test whose case cannot be set up has failed"
 )]
 
+mod kernel;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -13,6 +15,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use kernel::kernel;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::{TempDir, tempdir};
 
@@ -30,7 +33,7 @@ impl Place {
             fs::create_dir(place.path(name)).unwrap();
         }
         fs::write(place.path("site/index.html"), "hello").unwrap();
-        fs::write(place.path("kernel"), "").unwrap();
+        fs::write(place.path("kernel"), kernel()).unwrap();
         let qemu = place.path("bin/qemu-system-x86_64");
         fs::write(&qemu, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755)).unwrap();
@@ -42,6 +45,17 @@ impl Place {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.bare();
+        command.arg("--kernel").arg(self.path("kernel"));
+        command
+            .arg("--serve")
+            .arg(self.path("site"))
+            .args(arguments);
+        command
+    }
+
+    /// The program without arguments.
+    fn bare(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_qemu"));
         let path = format!(
             "{}:{}",
@@ -52,11 +66,6 @@ impl Place {
             .env("PATH", path)
             .env("TMPDIR", self.path("tmp"))
             .stdin(Stdio::null());
-        command.arg("--kernel").arg(self.path("kernel"));
-        command
-            .arg("--serve")
-            .arg(self.path("site"))
-            .args(arguments);
         command
     }
 
@@ -274,4 +283,105 @@ fn missing_qemu_is_installed_or_explained_with_the_command() {
         "{}",
         stderr(&output)
     );
+}
+
+#[test]
+fn every_input_that_makes_no_sense_gets_one_line_and_no_machine() {
+    let place = Place::new("touch $TMPDIR/started; exit 33");
+    let write = |name: &str, bytes: &[u8]| fs::write(place.path(name), bytes).unwrap();
+    write("empty", b"");
+    write("short", &[0; 1000]);
+    write("text", b"not a kernel");
+    let mut other = kernel();
+    other[18] = 183;
+    write("other", &other);
+    let mut plain = kernel();
+    plain[64 + 56 + 8] = 1;
+    write("plain", &plain);
+    write("cut", &kernel()[..100]);
+    write("qcow2", b"QFI\xfb\0\0\0\x03");
+    write("vmdk", b"KDMV\x01");
+    fs::create_dir(place.path("loop")).unwrap();
+    std::os::unix::fs::symlink(".", place.path("loop/again")).unwrap();
+    std::os::unix::fs::symlink("itself", place.path("itself")).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        place.path("pipe"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RWXU,
+        0,
+    )
+    .unwrap();
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap().port().to_string();
+    for (arguments, code, part) in [
+        (&["--memory", "0"][..], 2, "less than 4 MiB"),
+        (&["--memory", "1K"], 2, "not a memory size"),
+        (&["--memory", "2T"], 2, "more than"),
+        (&["--port", "0"], 2, "--port"),
+        (&["--port", "70000"], 2, "--port"),
+        (&["--port", &taken], 1, "is in use"),
+        (&["--queues", "0"], 2, "--queues"),
+        (&["--queues", "300"], 2, "--queues"),
+        (&["--machine", "virt"], 2, "q35"),
+        (&["--accel", "xen"], 2, "tcg"),
+        (&["--cpu", ""], 2, "processor model"),
+        (&["--cpu", "host", "--accel", "tcg"], 1, "--cpu host needs"),
+        (&["--append", "a\nb"], 2, "one line"),
+        (&["--net", "tap="], 2, "network interface"),
+        (&["--net", "tap=0123456789abcdef"], 2, "network interface"),
+        (&["--net", "tap=no-such-tap"], 1, "no such tap interface"),
+        (&["--net", "none", "--port", "8080"], 1, "--port needs"),
+        (&["--frobnicate"], 2, "--frobnicate"),
+        (&["--bind"], 2, "--passthrough"),
+        (&["--kernel", "@/missing"], 1, "No such file"),
+        (&["--kernel", "@/site"], 1, "not a file"),
+        (&["--kernel", "@/pipe"], 1, "not a file"),
+        (&["--kernel", "@/empty"], 1, "no ELF file"),
+        (&["--kernel", "@/text"], 1, "no ELF file"),
+        (&["--kernel", "@/cut"], 1, "no ELF file"),
+        (&["--kernel", "@/other"], 1, "x86-64"),
+        (&["--kernel", "@/plain"], 1, "PVH"),
+        (&["--serve", "@/missing"], 1, "No such file"),
+        (&["--serve", "@/text"], 1, "not a directory"),
+        (&["--serve", "@/itself"], 1, "--serve"),
+        (&["--serve", "@/loop"], 1, "contains it"),
+        (&["--disk", "@/missing"], 1, "No such file"),
+        (&["--disk", "@/site"], 1, "directory"),
+        (&["--disk", "@/pipe"], 1, "neither a file nor"),
+        (&["--disk", "/dev/null"], 1, "neither a file nor"),
+        (&["--disk", "@/itself"], 1, "--disk"),
+        (&["--disk", "@/empty"], 1, "is empty"),
+        (&["--disk", "@/short"], 1, "1000 bytes long"),
+        (&["--disk", "@/vmdk"], 1, "VMDK"),
+        (&["--disk", "@/qcow2"], 1, "damaged"),
+        (&["--disk", "@/vmdk", "--read-only"], 1, "VMDK"),
+    ] {
+        let here = place.directory.path().to_str().unwrap();
+        let mut usual = vec!["--kernel", "@/kernel", "--serve", "@/site"];
+        if arguments[0] == "--kernel" {
+            usual.drain(..2);
+        } else if arguments[0] == "--serve" || arguments[0] == "--disk" {
+            usual.drain(2..);
+        }
+        let all = usual
+            .iter()
+            .chain(arguments)
+            .map(|word| word.replace("@", here));
+        let output = place.bare().args(all).output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(part), "{arguments:?}: {said}");
+        // A step of work may have been told before.
+        let errors = said
+            .lines()
+            .filter(|line| !line.starts_with("making a disk image"));
+        assert_eq!(errors.count(), 1, "{arguments:?}: {said}");
+        assert!(said.contains("error: "), "{arguments:?}: {said}");
+        assert!(
+            output.stdout.is_empty() && !place.path("tmp/started").exists(),
+            "{arguments:?}"
+        );
+        place.assert_nothing_is_left();
+    }
 }

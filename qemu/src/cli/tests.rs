@@ -9,7 +9,8 @@ fn parse(arguments: &[&str]) -> Result<Cli, clap::Error> {
 
 fn line(arguments: &[&str]) -> String {
     let cli = parse(&[arguments, &["--accel", "tcg"]].concat()).unwrap();
-    cli.guest("k".into(), Some("d.img".into()), Some(8080), &[])
+    let image = Image::raw("d.img", cli.access());
+    cli.guest("k".into(), Some(image), Some(8080), &[])
         .command_line()
 }
 
@@ -17,7 +18,7 @@ fn line(arguments: &[&str]) -> String {
 fn line_beside(given: &[Kind], arguments: &[&str]) -> String {
     let fixed = ["--accel", "tcg", "--passthrough", "3b:00.2"];
     let cli = parse(&[arguments, &fixed].concat()).unwrap();
-    let image = cli.source(given).map(|_| "d.img".into());
+    let image = cli.source(given).map(|_| Image::raw("d.img", cli.access()));
     cli.guest("k".into(), image, None, given).command_line()
 }
 
@@ -82,7 +83,12 @@ fn every_option_reaches_the_machine() {
         let line = match arguments {
             ["--", ..] => parse(&[&["--accel", "tcg"], arguments].concat())
                 .unwrap()
-                .guest("k".into(), Some("d.img".into()), Some(8080), &[])
+                .guest(
+                    "k".into(),
+                    Some(Image::raw("d.img", Access::ReadWrite)),
+                    Some(8080),
+                    &[],
+                )
                 .command_line(),
             _ => line(arguments),
         };
@@ -214,6 +220,24 @@ fn wrong_values_are_refused_with_the_option_named() {
         (&["--bind"], "--passthrough"),
         (&["--force"], "--passthrough"),
         (&["stray"], "stray"),
+        (&["--memory", "0"], "in which no kernel boots"),
+        (&["--memory", "2T"], "more than"),
+        (&["--memory", "-1"], "-1"),
+        (&["--queues", "300"], "--queues"),
+        (&["--cpu", ""], "not the name of a processor model"),
+        (&["--cpu", "max\n"], "not the name of a processor model"),
+        (&["--append", "a\nb"], "is one line"),
+        (&["--append", "a\u{1}"], "is one line"),
+        (&["--net", "tap="], "not the name of a network interface"),
+        (
+            &["--net", "tap=abcdefghijklmnop"],
+            "not the name of a network interface",
+        ),
+        (&["--accel", "hvf"], "--accel"),
+        (
+            &["--memory", "1G", "--memory", "2G"],
+            "cannot be used multiple times",
+        ),
     ] {
         let message = parse(arguments).unwrap_err().to_string();
         assert!(message.contains(part), "{arguments:?}: {message}");
@@ -225,7 +249,7 @@ fn what_must_exist_is_looked_for() {
     let directory = tempfile::tempdir().unwrap();
     let here = directory.path().to_str().unwrap();
     let file = directory.path().join("file");
-    std::fs::write(&file, "").unwrap();
+    std::fs::write(&file, [0; 512]).unwrap();
     let file = file.to_str().unwrap();
     for (arguments, part) in [
         (["--disk", "/no/such"], "--disk /no/such"),
@@ -234,14 +258,12 @@ fn what_must_exist_is_looked_for() {
         (["--serve", file], "is not a directory"),
         (["--kernel", "/no/such"], "--kernel /no/such"),
         (["--kernel", here], "is not a file"),
+        (["--kernel", file], "is no ELF file"),
     ] {
         let message = parse(&arguments).unwrap().check().unwrap_err().to_string();
         assert!(message.contains(part), "{arguments:?}: {message}");
     }
-    parse(&["--serve", here, "--kernel", file])
-        .unwrap()
-        .check()
-        .unwrap();
+    parse(&["--serve", here]).unwrap().check().unwrap();
     parse(&["--disk", file]).unwrap().check().unwrap();
 }
 

@@ -11,5 +11,7 @@ mod documentation;
 mod fake;
 mod findings;
 mod ids;
+#[path = "../kernel/mod.rs"]
+mod kernel;
 mod program;
 mod refusals;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::fake::{FakeHost, IFC_BLK, OTHER, USB, VF, driver_of, react};
+use crate::kernel::kernel;
 
 /// A host, and a QEMU of our own making on the path.
 struct Place {
@@ -22,7 +23,7 @@ struct Place {
 impl Place {
     fn new(script: &str) -> Self {
         let fake = FakeHost::new();
-        fake.write("kernel", "");
+        fs::write(fake.path("kernel"), kernel()).unwrap();
         fake.write("site/index.html", "hello");
         fake.folder("tmp");
         let script = format!("#!/bin/sh\n{script}\n");
