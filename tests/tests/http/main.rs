@@ -6,6 +6,7 @@
 )]
 
 mod disks;
+mod lint;
 mod management;
 mod memory;
 mod paths;

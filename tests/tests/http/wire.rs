@@ -17,8 +17,8 @@ const EVIL: &str = "DELETE /evil HTTP/1.1\r\nHost: x\r\n\r\n";
 
 /// What a server sent on one connection.
 #[derive(Debug)]
-struct Heard {
-    bytes: Vec<u8>,
+pub(crate) struct Heard {
+    pub(crate) bytes: Vec<u8>,
     /// Whether it ended the connection.
     closed: bool,
 }
@@ -45,7 +45,7 @@ fn connect(port: u16) -> TcpStream {
 }
 
 /// Sends the bytes and listens until the connection ends.
-fn talk(port: u16, bytes: &[u8]) -> Heard {
+pub(crate) fn talk(port: u16, bytes: &[u8]) -> Heard {
     let mut stream = connect(port);
     // A server may have answered, and ended the connection, before it has all of them.
     let _ = stream.write_all(bytes);
