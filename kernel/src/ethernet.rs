@@ -52,21 +52,21 @@ fn syn(frame: &[u8], tcp: usize) -> Option<Notable> {
 }
 
 /// Makes an answer for a DHCP client a broadcast. Servers may send it to the address that they offer (RFC 2131, 4.1),
-/// but a stack without an address takes nothing else.
-pub(crate) fn broadcast_dhcp_answer(frame: &mut [u8]) {
+/// but a stack without an address takes nothing else. Whether it is such an answer.
+pub(crate) fn broadcast_dhcp_answer(frame: &mut [u8]) -> bool {
     const PROTOCOL_UDP: u8 = 17;
     let Some((ethernet, ip)) = frame.split_at_mut_checked(IP) else {
-        return;
+        return false;
     };
     if ethernet[ETHERTYPE] != ETHERTYPE_IPV4 || ip.len() < 28 || ip[9] != PROTOCOL_UDP {
-        return;
+        return false;
     }
     let header_len = usize::from(ip[0] & 0xf) * 4;
     let Some((header, udp)) = ip.split_at_mut_checked(header_len) else {
-        return;
+        return false;
     };
     if header_len < 20 || udp.len() < 8 || udp[2..4] != dhcp::CLIENT_PORT.to_be_bytes() {
-        return;
+        return false;
     }
     header[16..20].fill(0xff);
     header[10..12].fill(0);
@@ -74,6 +74,7 @@ pub(crate) fn broadcast_dhcp_answer(frame: &mut [u8]) {
     header[10..12].copy_from_slice(&sum.to_be_bytes());
     // None: it covers the address (RFC 768).
     udp[6..8].fill(0);
+    true
 }
 
 /// The checksum of a header (RFC 1071). `bytes` are an even number.
@@ -264,7 +265,7 @@ mod tests {
         frame.extend([10, 0, 2, 2, 10, 0, 2, 15]);
         frame.extend([0, 67, 0, 68, 0, 10, 0xbb, 0xbb, 1, 2]);
         let before = frame.clone();
-        broadcast_dhcp_answer(&mut frame);
+        assert!(broadcast_dhcp_answer(&mut frame));
         assert_eq!(frame[IP + 16..IP + 20], [255; 4]);
         assert_eq!(checksum(&frame[IP..IP + 20]), 0, "of the header");
         assert_eq!(frame[IP + 26..], [0, 0, 1, 2], "no checksum of UDP");
@@ -273,13 +274,14 @@ mod tests {
         other[IP + 23] = 69;
         for len in 0..before.len() {
             let mut short = before[..len].to_vec();
-            broadcast_dhcp_answer(&mut short);
+            let is_answer = broadcast_dhcp_answer(&mut short);
+            assert_eq!(is_answer, len >= IP + 28, "{len} bytes");
             if len < IP + 28 {
                 assert_eq!(short, before[..len], "{len} bytes");
             }
         }
         let untouched = other.clone();
-        broadcast_dhcp_answer(&mut other);
+        assert!(!broadcast_dhcp_answer(&mut other));
         assert_eq!(other, untouched, "for another port");
     }
 

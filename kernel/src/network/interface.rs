@@ -51,6 +51,8 @@ pub(super) struct Below {
     mac: [u8; 6],
     assigned: Option<Assigned>,
     kept: Kept,
+    /// The last frame was for a DHCP client.
+    is_answer: bool,
 }
 
 impl Interface {
@@ -65,6 +67,7 @@ impl Interface {
             mac: [0; 6],
             assigned: None,
             kept: Kept::new(),
+            is_answer: false,
         };
         let mut interface = Self {
             device,
@@ -127,6 +130,11 @@ impl Driver for Interface {
     fn receive(&mut self, cx: &mut Context) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
         if self.left == FRAMES_PER_TURN {
             self.start_turn(cx);
+        }
+        // The answer of a DHCP server is the last frame of its turn: its socket has room for a few only, and much of
+        // what arrives is for others.
+        if core::mem::take(&mut self.below.is_answer) {
+            self.left = 0;
         }
         let Some(left) = self.left.checked_sub(1) else {
             cx.waker().wake_by_ref();
@@ -209,7 +217,7 @@ impl Below {
                 let _ = self.kept.push_back(frame.to_vec());
             }
             Some(_) => {}
-            None => ethernet::broadcast_dhcp_answer(frame),
+            None => self.is_answer = ethernet::broadcast_dhcp_answer(frame),
         }
     }
 
