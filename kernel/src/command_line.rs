@@ -4,7 +4,16 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 
 /// The keys that mean something to the kernel.
-const KEYS: [&str; 6] = ["blk", "ifcvf", "ip", "log", "net", "vhost.noiommu"];
+const KEYS: [&str; 8] = [
+    "blk",
+    "ifcvf",
+    "ip",
+    "log",
+    "net",
+    "pci.ecam",
+    "vhost.noiommu",
+    "virtio_mmio.device",
+];
 
 /// The command line that the kernel was started with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,7 +76,9 @@ mod tests {
 
     #[test]
     fn words_without_a_meaning_are_found() {
-        let line = CommandLine::new("ip=dhcp ipp=dhcp =dhcp net.port=1 quiet ? log admin=");
+        let line = CommandLine::new(
+            "virtio_mmio.device=4K@1:5 ip=dhcp ipp=dhcp =dhcp net.port=1 quiet ? log admin=",
+        );
         let unknown: std::vec::Vec<_> = line.unknown(&["net.port", "admin"]).collect();
         assert_eq!(unknown, ["ipp=dhcp", "=dhcp", "quiet", "?"]);
     }
