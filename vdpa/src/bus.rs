@@ -125,7 +125,7 @@ impl<D: BusDevice> Bus<D> {
     }
 
     /// Takes a device off the bus. This is the one sequence for every cause: what depends on it goes first
-    /// ([`BusDevice::make_way`]), no driver can claim it any
+    /// ([`BusDevice::before_remove`]), no driver can claim it any
     /// more and its operations fail ([`BusDevice::leaving`]), its driver lets go, it comes to rest
     /// ([`BusDevice::quiesce`]), what works for it ends ([`BusDevice::left`]), and it leaves bus and tree.
     /// Whoever still refers to it keeps it alive. A device that is not on the bus is left alone.
@@ -133,7 +133,7 @@ impl<D: BusDevice> Bus<D> {
         let Some(slot) = self.slot(device) else {
             return;
         };
-        device.make_way(self).await;
+        device.before_remove(self).await;
         device.leaving();
         Self::evict(&slot).await;
         device.left().await;

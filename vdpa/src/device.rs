@@ -31,14 +31,14 @@ use crate::bus::Bus;
 use crate::dma::IsolationUnit;
 use crate::ids::IdGuard;
 use crate::ops::{OpError, VdpaOps};
-use crate::wait::Turn;
+use crate::wait::AsyncMutex;
 use crate::{Features, Node, Platform};
 
 pub use self::attachment::{AttachError, Attachment};
 pub use self::registry::{Creator, RegisterError, Removal, Removed};
 pub use self::type_name::type_name;
 
-use self::attachment::Tenancy;
+use self::attachment::OwnerSlot;
 use self::session::Session;
 
 /// The bus of vDPA devices.
@@ -104,9 +104,9 @@ pub struct VdpaDevice {
     presence: AtomicU8,
     workers_stopped: AtomicBool,
     /// One task at a time changes the state of the device.
-    turn: Turn,
+    turn: AsyncMutex,
     session: Mutex<Session>,
-    tenancy: Tenancy,
+    owner_slot: OwnerSlot,
     counters: Counters,
     _id: IdGuard,
 }
@@ -230,7 +230,7 @@ impl VdpaDevice {
     /// [`OpError::WrongState`], if `DRIVER_OK` comes before `FEATURES_OK`;
     /// [`OpError::FeaturesRefused`], if the device does not keep `FEATURES_OK`; whatever it answers.
     pub async fn set_status(&self, status: DeviceStatus) -> Result<(), OpError> {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         self.present()?;
         let before = {
             let mut session = self.session.lock();
@@ -264,7 +264,7 @@ impl VdpaDevice {
     /// [`OpError::Gone`]; [`OpError::Timeout`], if the device may still use its memory; then nothing but
     /// another reset is possible.
     pub async fn reset(&self) -> Result<(), OpError> {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         if self.presence.load(Ordering::Acquire) == presence::GONE {
             return Err(OpError::Gone);
         }
@@ -285,12 +285,12 @@ impl VdpaDevice {
             Ok(()) => {
                 self.mark_rings(None);
                 self.check_all_down();
-                self.tenancy.at_rest(self);
+                self.owner_slot.at_rest(self);
             }
             // Hardware that does not answer any more uses no memory either.
             Err(OpError::Gone) => {
                 self.session.lock().restart();
-                self.tenancy.at_rest(self);
+                self.owner_slot.at_rest(self);
             }
             Err(error) => {
                 if error == OpError::Timeout {
@@ -326,7 +326,7 @@ impl VdpaDevice {
 
     /// Queues down, callbacks cleared, reset: what follows every consumer, whatever it left behind.
     async fn bring_to_rest(&self) {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         if self.session.lock().is_fresh() {
             return;
         }
@@ -344,9 +344,9 @@ impl VdpaDevice {
         self.ops.set_config_callback(None);
         if gone {
             self.session.lock().restart();
-            self.tenancy.at_rest(self);
+            self.owner_slot.at_rest(self);
         } else if self.is_lost() || self.reset_in_turn().await.is_err() {
-            self.tenancy.abandon();
+            self.owner_slot.abandon();
             let leaked = self.session.lock().abandon_queues();
             self.counters
                 .leaked_queues

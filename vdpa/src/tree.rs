@@ -88,7 +88,7 @@ impl Node {
     }
 
     /// Moves the node, and what is below it, to the end of another parent's list.
-    pub fn hang_below(self: &Arc<Self>, parent: &Arc<Self>) {
+    pub fn reparent(self: &Arc<Self>, parent: &Arc<Self>) {
         self.detach();
         *self.parent.lock() = Some(Arc::clone(parent));
         self.join(parent);
@@ -235,7 +235,7 @@ mod tests {
         let (old, new) = (Node::child(&root, "vdpa0"), Node::child(&root, "vdpa1"));
         let virtio = Node::child(&old, "virtio0");
         let net = Node::child(&virtio, "net0");
-        virtio.hang_below(&new);
+        virtio.reparent(&new);
         assert_eq!(net.path(), "vdpa1 -> virtio0 -> net0");
         assert!(old.children().is_empty());
         assert!(Arc::ptr_eq(&new.children()[0], &virtio));

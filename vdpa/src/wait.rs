@@ -43,25 +43,25 @@ impl Waiters {
 
 /// Lets one task at a time through a sequence of awaits.
 #[derive(Debug, Default)]
-pub struct Turn {
+pub struct AsyncMutex {
     taken: AtomicBool,
     waiters: Waiters,
 }
 
-impl Turn {
+impl AsyncMutex {
     /// Waits for the turn, which lasts until the returned value is dropped.
-    pub async fn take(&self) -> Turned<'_> {
+    pub async fn lock(&self) -> AsyncMutexGuard<'_> {
         self.waiters
-            .until(|| (!self.taken.swap(true, Ordering::Acquire)).then(|| Turned(self)))
+            .until(|| (!self.taken.swap(true, Ordering::Acquire)).then(|| AsyncMutexGuard(self)))
             .await
     }
 }
 
 /// Proof that it is the holder's turn.
 #[derive(Debug)]
-pub struct Turned<'a>(&'a Turn);
+pub struct AsyncMutexGuard<'a>(&'a AsyncMutex);
 
-impl Drop for Turned<'_> {
+impl Drop for AsyncMutexGuard<'_> {
     fn drop(&mut self) {
         self.0.taken.store(false, Ordering::Release);
         self.0.waiters.wake();
@@ -77,13 +77,13 @@ mod tests {
 
     #[test]
     fn a_turn_that_is_asked_for_in_vain_stays_with_its_holder() {
-        let turn = Turn::default();
+        let turn = AsyncMutex::default();
         let mut cx = Context::from_waker(Waker::noop());
-        let Poll::Ready(first) = pin!(turn.take()).poll(&mut cx) else {
+        let Poll::Ready(first) = pin!(turn.lock()).poll(&mut cx) else {
             panic!("nobody has it");
         };
-        let mut second = pin!(turn.take());
-        let mut third = pin!(turn.take());
+        let mut second = pin!(turn.lock());
+        let mut third = pin!(turn.lock());
         for _ in 0..3 {
             assert!(second.as_mut().poll(&mut cx).is_pending());
             assert!(third.as_mut().poll(&mut cx).is_pending());

@@ -6,7 +6,7 @@
 //! has taken over, it is told again. Tables of addresses and VLANs are not offered.
 
 mod command;
-mod line;
+mod queue;
 mod setting;
 mod worker;
 
@@ -16,7 +16,7 @@ use core::fmt;
 use super::config::MacAddress;
 
 pub(super) use self::command::{Command, Slot};
-pub(super) use self::line::Line;
+pub(super) use self::queue::ControlQueue;
 pub use self::setting::Switch;
 pub(super) use self::setting::{CONTROL_FEATURES, is_usable};
 pub(super) use self::worker::Worker;
@@ -49,11 +49,11 @@ pub enum ControlError {
 /// after the other. It answers when it likes: whoever does not want to wait for ever drops the future, and then
 /// whether the card has changed is unknown. A handle keeps neither the card nor its memory.
 #[derive(Clone)]
-pub struct Control(Weak<Line>);
+pub struct Control(Weak<ControlQueue>);
 
 impl Control {
-    pub(super) fn of(line: &Arc<Line>) -> Self {
-        Self(Arc::downgrade(line))
+    pub(super) fn of(control_queue: &Arc<ControlQueue>) -> Self {
+        Self(Arc::downgrade(control_queue))
     }
 
     /// Gives the interface another address, which [`NetDevice::mac`](super::NetDevice::mac) tells from then on.
@@ -84,16 +84,20 @@ impl Control {
     }
 
     async fn set(&self, setting: Setting) -> Result<(), ControlError> {
-        let line = self.0.upgrade().ok_or(ControlError::Gone)?;
-        line.perform(|_| Some(setting)).await
+        let control_queue = self.0.upgrade().ok_or(ControlError::Gone)?;
+        control_queue.perform(|_| Some(setting)).await
     }
 }
 
 impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = self.0.upgrade();
+        let control_queue = self.0.upgrade();
         f.debug_tuple("Control")
-            .field(&line.as_ref().map(|line| line.name()))
+            .field(
+                &control_queue
+                    .as_ref()
+                    .map(|control_queue| control_queue.name()),
+            )
             .finish()
     }
 }

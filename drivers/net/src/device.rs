@@ -15,7 +15,7 @@ use virtio_bus::VirtioDevice;
 use virtq::RewindError;
 
 use super::config::{Link, MacAddress, offered_mac, read_link};
-use super::control::{Control, Line};
+use super::control::{Control, ControlQueue};
 use super::receive::{Receiver, RxToken, Violation};
 use super::shared::{Shared, Stage};
 use super::transmit::{Delivery, Transmitter, TxTarget, TxToken};
@@ -50,7 +50,7 @@ pub(super) struct Port {
     pub(super) receiver: Receiver,
     pub(super) transmitter: Transmitter,
     /// Of a device with a control queue.
-    pub(super) control: Option<Arc<Line>>,
+    pub(super) control: Option<Arc<ControlQueue>>,
 }
 
 impl Port {

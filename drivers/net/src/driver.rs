@@ -15,13 +15,13 @@ use virtio_bus::{Completion, VirtQueue, VirtioDevice, VirtioId};
 use virtq::{Chain, DmaBuffer, Readable, Writable};
 
 use super::config::{Link, read_link, read_mac, read_mtu};
-use super::control::{CONTROL_FEATURES, Command, Line, Slot, Worker, is_usable};
+use super::control::{CONTROL_FEATURES, Command, ControlQueue, Slot, Worker, is_usable};
 use super::device::{NetDevice, Offload, Port};
 use super::header::ETHERNET_LEN;
 use super::receive::{ReceiveConfig, Receiver};
 use super::shared::{Identity, Shared};
 use super::transmit::{TransmitChecksum, Transmitter};
-use super::wait::Awaited;
+use super::wait::InterruptQueue;
 
 /// The queues of the first pair (VIRTIO 1.2, 5.1.2).
 const RECEIVE_QUEUE: u16 = 0;
@@ -172,11 +172,11 @@ impl NetDriver {
 
         let completion = self.options.completion;
         let counters = &shared.counters;
-        let rx = Awaited::new(rx, completion);
+        let rx = InterruptQueue::new(rx, completion);
         let mut receiver = Receiver::new(rx, receive, receive_buffers, Arc::clone(counters));
         receiver.publish();
         let checksum = TransmitChecksum::of(features);
-        let tx = Awaited::new(tx, completion);
+        let tx = InterruptQueue::new(tx, completion);
         let transmitter = Transmitter::new(
             tx,
             checksum,
@@ -184,10 +184,10 @@ impl NetDriver {
             transmit_buffers,
             Arc::clone(counters),
         );
-        let control = control.map(|ControlQueue { queue, slot }| {
-            let (line, event) = Line::new(device, features, &shared, queue, slot);
-            let worker = Worker::spawn(&line, event, completion);
-            (line, worker)
+        let control = control.map(|ControlParts { queue, slot }| {
+            let (control_queue, event) = ControlQueue::new(device, features, &shared, queue, slot);
+            let worker = Worker::spawn(&control_queue, event, completion);
+            (control_queue, worker)
         });
         let offload = Offload {
             receive: receive.partial_checksums,
@@ -197,7 +197,7 @@ impl NetDriver {
             device: Arc::clone(device),
             receiver,
             transmitter,
-            control: control.as_ref().map(|(line, _)| Arc::clone(line)),
+            control: control.as_ref().map(|(queue, _)| Arc::clone(queue)),
         });
         let interface = NetDevice {
             features,
@@ -243,10 +243,10 @@ impl Driver<VirtioDevice> for NetDriver {
 struct Queues {
     receive: VirtQueue<Writable>,
     transmit: VirtQueue<Readable>,
-    control: Option<ControlQueue>,
+    control: Option<ControlParts>,
 }
 
-struct ControlQueue {
+struct ControlParts {
     queue: VirtQueue<Command>,
     slot: Arc<Slot>,
 }
@@ -265,7 +265,7 @@ struct BoundNet {
     device: Arc<VirtioDevice>,
     registry: Arc<Registry<NetDevice>>,
     shared: Arc<Shared>,
-    control: Option<(Arc<Line>, Worker)>,
+    control: Option<(Arc<ControlQueue>, Worker)>,
     /// In the tree for as long as the interface is bound.
     _node: Arc<Node>,
 }
@@ -274,14 +274,14 @@ impl BoundNet {
     /// Ends the traffic and lets the interface free its queues.
     async fn stop(&self) {
         self.shared.silence();
-        if let Some((line, _)) = &self.control {
-            line.stop();
+        if let Some((queue, _)) = &self.control {
+            queue.stop();
         }
         // If the device does not follow, the queues know that their memory must be leaked.
         let _ = self.device.reset().await;
-        if let Some((line, worker)) = &self.control {
+        if let Some((queue, worker)) = &self.control {
             worker.join().await;
-            line.reclaim();
+            queue.reclaim();
         }
         self.shared.release();
         // A stack that has met the end of the traffic waits for nothing else.
@@ -329,7 +329,7 @@ async fn create_control_queue(
     device: &VirtioDevice,
     features: Features,
     completion: Completion,
-) -> Result<Option<ControlQueue>, ProbeError> {
+) -> Result<Option<ControlParts>, ProbeError> {
     if !is_usable(features) {
         return Ok(None);
     }
@@ -337,7 +337,7 @@ async fn create_control_queue(
     let queue = device
         .create_queue(CONTROL_QUEUE, "control", CONTROL_QUEUE_SIZE, completion)
         .await?;
-    Ok(Some(ControlQueue { queue, slot }))
+    Ok(Some(ControlParts { queue, slot }))
 }
 
 /// As many buffers as the queue has descriptors, or fewer if they are large.

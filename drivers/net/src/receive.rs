@@ -14,7 +14,7 @@ use virtq::{Broken, DmaBuffer, RewindError, Used, Writable};
 use super::checksum::Transport;
 use super::counters::Counters;
 use super::header::{ETHERNET_LEN, HEADER_LEN, decode};
-use super::wait::{ATTEMPTS, Awaited};
+use super::wait::{ATTEMPTS, InterruptQueue};
 
 /// What decides how the device fills receive buffers.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +94,7 @@ impl smoltcp::phy::RxToken for RxToken<'_> {
 /// The receive side of an interface.
 #[derive(Debug)]
 pub(super) struct Receiver {
-    awaited: Awaited<Writable>,
+    awaited: InterruptQueue<Writable>,
     config: ReceiveConfig,
     /// The frame that the stack gets next.
     frame: Option<Frame>,
@@ -118,7 +118,7 @@ enum Frame {
 impl Receiver {
     /// Fills the queue with `buffers`. The device hears of them with [`Receiver::publish`].
     pub(super) fn new(
-        awaited: Awaited<Writable>,
+        awaited: InterruptQueue<Writable>,
         config: ReceiveConfig,
         buffers: Vec<DmaBuffer>,
         counters: Arc<Counters>,

@@ -15,7 +15,7 @@ use virtq::{Broken, DmaBuffer, Readable, RewindError};
 use super::checksum::offload;
 use super::counters::Counters;
 use super::header::HEADER_LEN;
-use super::wait::{ATTEMPTS, Awaited};
+use super::wait::{ATTEMPTS, InterruptQueue};
 
 /// After how many frames the device hears of them although more may follow.
 const BATCH_MAX: u16 = 32;
@@ -84,7 +84,7 @@ impl smoltcp::phy::TxToken for TxToken<'_> {
 /// The transmit side of an interface.
 #[derive(Debug)]
 pub(super) struct Transmitter {
-    awaited: Awaited<Readable>,
+    awaited: InterruptQueue<Readable>,
     checksum: TransmitChecksum,
     frame_max: usize,
     pool: Vec<DmaBuffer>,
@@ -97,7 +97,7 @@ pub(super) struct Transmitter {
 impl Transmitter {
     /// Sends from the buffers of `pool`, each [`Transmitter::buffer_len`] bytes long.
     pub(super) fn new(
-        awaited: Awaited<Readable>,
+        awaited: InterruptQueue<Readable>,
         checksum: TransmitChecksum,
         frame_max: usize,
         pool: Vec<DmaBuffer>,

@@ -10,14 +10,14 @@ pub(super) const ATTEMPTS: usize = 4;
 
 /// A queue whose device interrupts only while somebody waits.
 #[derive(Debug)]
-pub(super) struct Awaited<T: Chain> {
+pub(super) struct InterruptQueue<T: Chain> {
     pub(super) queue: VirtQueue<T>,
     completion: Completion,
     /// Whether the device has been asked to interrupt for the next buffer that it uses.
     armed: bool,
 }
 
-impl<T: Chain> Awaited<T> {
+impl<T: Chain> InterruptQueue<T> {
     pub(super) fn new(mut queue: VirtQueue<T>, completion: Completion) -> Self {
         queue.ring.disable_interrupts();
         Self {

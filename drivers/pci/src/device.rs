@@ -203,7 +203,7 @@ impl BusDevice for PciDevice {
     }
 
     /// Virtual functions go before their physical one.
-    fn make_way<'a>(&'a self, bus: &'a PciBus) -> BoxFuture<'a, ()> {
+    fn before_remove<'a>(&'a self, bus: &'a PciBus) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             sriov::take_off(bus, self).await;
             self.root.release(self);

@@ -64,7 +64,7 @@ impl PciRoot {
         let mut functions = scan(&self.access, &self.access.buses(), self.roots);
         assign(&mut functions, &self.windows, None, iter::empty());
         Arc::new(self)
-            .put_up(bus, root, Vec::new(), functions)
+            .register(bus, root, Vec::new(), functions)
             .await
     }
 
@@ -76,7 +76,7 @@ impl PciRoot {
         port: &Arc<PciDevice>,
     ) -> usize {
         let (known, functions) = self.find_behind(bus, port);
-        self.put_up(bus, port.node(), known, functions).await
+        self.register(bus, port.node(), known, functions).await
     }
 
     /// The devices of the segment, and all its functions: theirs, then those found behind `port`.
@@ -116,17 +116,17 @@ impl PciRoot {
     }
 
     /// Makes devices of the functions after the `known` ones.
-    fn put_up<'a>(
+    fn register<'a>(
         self: &'a Arc<Self>,
         bus: &'a Arc<PciBus>,
         root: &'a Arc<Node>,
         known: Vec<Arc<PciDevice>>,
         functions: Vec<Function>,
     ) -> BoxFuture<'a, usize> {
-        Box::pin(self.put_up_all(bus, root, known, functions))
+        Box::pin(self.register_all(bus, root, known, functions))
     }
 
-    async fn put_up_all(
+    async fn register_all(
         self: &Arc<Self>,
         bus: &Arc<PciBus>,
         root: &Arc<Node>,

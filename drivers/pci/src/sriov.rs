@@ -158,7 +158,7 @@ impl SrIov {
         if found.is_err() {
             self.switch_off().await;
         }
-        Ok(self.put_up(found?).await)
+        Ok(self.register(found?).await)
     }
 
     /// Takes all virtual functions off the bus, the last one first, and ends them.
@@ -287,7 +287,7 @@ impl SrIov {
         (0..count).map(function).collect()
     }
 
-    async fn put_up(&self, functions: Vec<Function>) -> Vec<Arc<PciDevice>> {
+    async fn register(&self, functions: Vec<Function>) -> Vec<Arc<PciDevice>> {
         let mut devices = Vec::new();
         for function in functions {
             let address = function.config.address();

@@ -40,7 +40,7 @@ use spin::{Mutex, Once};
 use vdpa::Node;
 use vdpa::device::{Removal, Removed, VdpaBus, VdpaDevice, VdpaDeviceConfig};
 use vdpa::moving::Mover;
-use vdpa::wait::Turn;
+use vdpa::wait::AsyncMutex;
 
 pub use vdpa::{BadMacAddress, MacAddress};
 
@@ -63,7 +63,7 @@ pub use self::sim_net::SimNets;
 pub struct Management {
     bus: Arc<VdpaBus>,
     parent_handle: fn(&Node) -> Handle,
-    turn: Turn,
+    turn: AsyncMutex,
     managers: Mutex<Vec<Arc<dyn ManagementDevice>>>,
     mover: Once<Arc<dyn Mover>>,
 }
@@ -76,7 +76,7 @@ impl Management {
         Arc::new(Self {
             bus,
             parent_handle,
-            turn: Turn::default(),
+            turn: AsyncMutex::default(),
             managers: Mutex::default(),
             mover: Once::new(),
         })
@@ -92,7 +92,7 @@ impl Management {
     /// # Errors
     /// [`MgmtError::Exists`], if there is one with its handle.
     pub async fn register(&self, manager: Arc<dyn ManagementDevice>) -> Result<(), MgmtError> {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         if self.find_manager(manager.handle()).is_some() {
             return Err(MgmtError::Exists);
         }
@@ -106,7 +106,7 @@ impl Management {
     /// # Errors
     /// [`MgmtError::NoManager`].
     pub async fn managers(&self, wanted: Option<&Handle>) -> Result<Vec<ManagerReport>, MgmtError> {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         let managers = self.managers.lock().clone();
         let mut reports: Vec<_> = managers
             .iter()
@@ -134,7 +134,7 @@ impl Management {
     /// # Errors
     /// [`MgmtError::NoDevice`].
     pub async fn devices(&self, wanted: Option<&str>) -> Result<Vec<DeviceReport>, MgmtError> {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         let report = |device: &Arc<VdpaDevice>| DeviceReport::new(device, self.handle_of(device));
         match wanted {
             Some(name) => Ok(Vec::from([report(&self.find(name)?)])),
@@ -151,7 +151,7 @@ impl Management {
         &self,
         wanted: Option<&str>,
     ) -> Result<Vec<(String, ConfigReport)>, MgmtError> {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         let named = |device: &VdpaDevice, report| (device.node().name().to_owned(), report);
         if let Some(name) = wanted {
             let device = self.find(name)?;
@@ -176,7 +176,7 @@ impl Management {
     /// has no statistics; [`MgmtError::Again`], before its features have been negotiated;
     /// [`MgmtError::Device`].
     pub async fn statistics(&self, name: &str, queue: u32) -> Result<QueueStatistics, MgmtError> {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         QueueStatistics::read(&*self.find(name)?, queue)
     }
 
@@ -190,7 +190,7 @@ impl Management {
         manager: &Handle,
         attributes: &Attributes,
     ) -> Result<Arc<VdpaDevice>, MgmtError> {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         rules::check_name(name)?;
         rules::check_values(attributes)?;
         let manager = self.find_manager(manager).ok_or(MgmtError::NoManager)?;
@@ -216,7 +216,7 @@ impl Management {
     /// # Errors
     /// [`MgmtError::NoDevice`]; [`MgmtError::NotCreated`], if it came by itself.
     pub async fn delete(&self, name: &str) -> Result<Removed, MgmtError> {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         let device = self.find(name)?;
         if creator(&device).is_none() {
             return Err(MgmtError::NotCreated);
@@ -230,7 +230,7 @@ impl Management {
     /// [`MgmtError::NoDevice`]; [`MgmtError::NotUnicast`]; [`MgmtError::Unsupported`], if it is no network
     /// device or its maker cannot change it; [`MgmtError::Device`].
     pub async fn set_mac(&self, name: &str, mac: MacAddress) -> Result<(), MgmtError> {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         let device = self.find(name)?;
         if !is_type(&device, virtio::Id::Net) {
             return Err(MgmtError::Unsupported);
@@ -250,7 +250,7 @@ impl Management {
     /// [`MgmtError::NoDevice`]; [`MgmtError::SameDevice`]; [`MgmtError::Unsupported`], if nobody can move
     /// devices; [`MgmtError::Move`]: the first device goes on, if that is possible.
     pub async fn move_device(&self, from: &str, to: &str) -> Result<(), MgmtError> {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         let (from, to) = (self.find(from)?, self.find(to)?);
         if Arc::ptr_eq(&from, &to) {
             return Err(MgmtError::SameDevice);

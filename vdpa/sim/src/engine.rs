@@ -17,7 +17,7 @@ use virtq::{RingAddresses, RingState};
 
 use super::faults::Faults;
 use super::model::{Budget, Change, Model, Shape, Turn};
-use super::port::{Port, Shown};
+use super::sim_queue::{Shown, SimQueue};
 use super::space::Spaces;
 use super::{AccessPlatform, SimConfig};
 
@@ -53,7 +53,7 @@ pub(super) struct Engine<M> {
     motion: Motion,
     pub(super) setups: Vec<Setup>,
     /// The queues that are ready.
-    ports: Vec<Option<Port>>,
+    ports: Vec<Option<SimQueue>>,
     /// The address space of each group.
     groups: Vec<u16>,
     pub(super) config_callback: Option<Callback>,
@@ -238,7 +238,7 @@ impl<M: Model> Engine<M> {
         let group = self.group(queue);
         let space = self.groups.get(usize::from(group));
         let space = spaces.get(*space.ok_or(OpError::OutOfRange)?)?;
-        let port = Port::new(&config, space, spaces.log(), faults);
+        let port = SimQueue::new(&config, space, spaces.log(), faults);
         let port = port.map_err(|_| OpError::Invalid)?;
         self.ports[usize::from(queue)] = Some(port);
         Ok(())

@@ -24,7 +24,7 @@ mod model;
 mod net;
 mod ops;
 mod page_log;
-mod port;
+mod sim_queue;
 mod space;
 mod worker;
 

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use vdpa::Features;
 use vdpa::ops::VendorCounter;
 
-use super::port::Port;
+use super::sim_queue::SimQueue;
 
 /// The size of the largest configuration space.
 pub(super) const CONFIG_MAX: usize = 64;
@@ -72,7 +72,7 @@ pub(super) trait Model: Send + 'static {
     fn reset(&mut self);
 
     /// Serves the queues until nothing is there or the budget is spent.
-    fn serve(&mut self, ports: &mut [Option<Port>], budget: &mut Budget) -> Turn;
+    fn serve(&mut self, ports: &mut [Option<SimQueue>], budget: &mut Budget) -> Turn;
 
     /// What was counted for a queue.
     fn statistics(&self, queue: u16, features: Features) -> Vec<VendorCounter>;

@@ -9,10 +9,10 @@ mod config;
 mod control;
 mod counters;
 mod filter;
+mod forward;
 mod frame;
 mod model;
 mod receive;
-mod transit;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;

@@ -55,7 +55,7 @@ impl<D: BusDevice> Bus<D> {
         slot.leave();
         if let Some((change, claim)) = slot.seize().await {
             // Also if no driver of the bus has had it: somebody may have used it directly.
-            change.aftermath(|aftermath| aftermath.restless = true);
+            change.cleanup(|cleanup| cleanup.to_reset = true);
             let_go(slot, &change, claim).await;
         }
     }
@@ -109,9 +109,9 @@ async fn try_bind<D: BusDevice>(
     come_to_rest(slot, change).await;
     if let Some(power) = slot.device.power_domain() {
         power.attach().await?;
-        change.aftermath(|aftermath| aftermath.power = Some(power));
+        change.cleanup(|cleanup| cleanup.power = Some(power));
     }
-    change.aftermath(|aftermath| aftermath.restless = true);
+    change.cleanup(|cleanup| cleanup.to_reset = true);
     let id = Matched::row(candidate.matched, driver.as_ref());
     match driver.probe(&slot.device, id).await {
         Ok(bound) => Ok(Claim::new(Arc::clone(driver), bound)),
@@ -131,11 +131,11 @@ async fn let_go<D: BusDevice>(slot: &Slot<D>, change: &Change<'_, D>, claim: Opt
 }
 
 pub(super) async fn come_to_rest<D: BusDevice>(slot: &Slot<D>, change: &Change<'_, D>) {
-    if change.aftermath(|aftermath| aftermath.restless) {
+    if change.cleanup(|cleanup| cleanup.to_reset) {
         slot.device.quiesce().await;
-        change.aftermath(|aftermath| aftermath.restless = false);
+        change.cleanup(|cleanup| cleanup.to_reset = false);
     }
-    if let Some(power) = change.aftermath(|aftermath| aftermath.power.take()) {
+    if let Some(power) = change.cleanup(|cleanup| cleanup.power.take()) {
         power.detach().await;
     }
 }

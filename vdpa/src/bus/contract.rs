@@ -48,7 +48,7 @@ pub trait BusDevice: Send + Sync + 'static {
     }
 
     /// The device is about to be taken off the bus: what cannot be without it goes first.
-    fn make_way<'a>(&'a self, _bus: &'a Bus<Self>) -> BoxFuture<'a, ()>
+    fn before_remove<'a>(&'a self, _bus: &'a Bus<Self>) -> BoxFuture<'a, ()>
     where
         Self: Sized,
     {

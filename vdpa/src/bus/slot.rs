@@ -32,7 +32,7 @@ struct State<D: BusDevice> {
     /// No driver may claim the device any more.
     leaving: bool,
     /// What is left to do when the driver is gone.
-    aftermath: Aftermath,
+    cleanup: PendingCleanup,
 }
 
 enum Binding<D: BusDevice> {
@@ -61,9 +61,9 @@ impl<D: BusDevice> Claim<D> {
 
 /// What a driver leaves behind, even one whose future was dropped half-way.
 #[derive(Default)]
-pub(super) struct Aftermath {
+pub(super) struct PendingCleanup {
     /// A driver has seen the device since it last came to rest.
-    pub(super) restless: bool,
+    pub(super) to_reset: bool,
     /// What feeds the device.
     pub(super) power: Option<Arc<dyn PowerDomain>>,
 }
@@ -82,8 +82,8 @@ impl<D: BusDevice> Change<'_, D> {
     }
 
     /// What the next one will have to clean up.
-    pub(super) fn aftermath<T>(&self, look: impl FnOnce(&mut Aftermath) -> T) -> T {
-        look(&mut self.slot.state.lock().aftermath)
+    pub(super) fn cleanup<T>(&self, look: impl FnOnce(&mut PendingCleanup) -> T) -> T {
+        look(&mut self.slot.state.lock().cleanup)
     }
 }
 
@@ -106,7 +106,7 @@ impl<D: BusDevice> Slot<D> {
             binding: Binding::Unbound,
             override_name: None,
             leaving: false,
-            aftermath: Aftermath::default(),
+            cleanup: PendingCleanup::default(),
         };
         Arc::new(Self {
             device,

@@ -67,9 +67,9 @@ impl<D: BusDevice> Bus<D> {
         come_to_rest(&slot, &change).await;
         if let Some(power) = slot.device.power_domain() {
             power.attach().await.map_err(|_| CarryError::NotThere)?;
-            change.aftermath(|aftermath| aftermath.power = Some(power));
+            change.cleanup(|cleanup| cleanup.power = Some(power));
         }
-        change.aftermath(|aftermath| aftermath.restless = true);
+        change.cleanup(|cleanup| cleanup.to_reset = true);
         match carry.await {
             Ok(bound) => {
                 change.bound(Claim::new(driver, bound));

@@ -6,9 +6,9 @@
 
 mod lease;
 mod log;
+mod owner_slot;
 mod route;
 mod space;
-mod tenancy;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -22,9 +22,9 @@ use crate::ops::{Backing, DmaModel, OpError};
 use super::{VdpaDevice, presence};
 
 use self::lease::Lease;
-use self::route::Told;
+use self::route::MapNotifier;
 
-pub(super) use self::tenancy::Tenancy;
+pub(super) use self::owner_slot::OwnerSlot;
 
 /// Why a device cannot be attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,7 +68,7 @@ impl VdpaDevice {
     /// Whose the device's address spaces are.
     #[must_use]
     pub fn owner(&self) -> Option<Owner> {
-        self.tenancy.owner()
+        self.owner_slot.owner()
     }
 
     /// Takes the right to change what the device can reach, which is nothing yet. The device must be as a
@@ -84,7 +84,7 @@ impl VdpaDevice {
         trust: Trust,
     ) -> Result<Arc<Attachment>, AttachError> {
         self.present().map_err(|_| AttachError::Gone)?;
-        let lease = self.tenancy.begin(|| {
+        let lease = self.owner_slot.begin(|| {
             if self.session.lock().is_fresh() {
                 Lease::new(self, owner, trust)
             } else {
@@ -107,11 +107,11 @@ impl VdpaDevice {
     }
 
     /// Whom to tell of changes.
-    fn told(&self, space: u16) -> Told<'_> {
+    fn map_notifier(&self, space: u16) -> MapNotifier<'_> {
         if self.is_gone() {
-            Told::Nobody
+            MapNotifier::Nobody
         } else {
-            Told::Device {
+            MapNotifier::Device {
                 ops: &*self.ops,
                 space,
             }
@@ -161,13 +161,13 @@ impl Attachment {
         permission: Permission,
         backing: Backing,
     ) -> Result<(), OpError> {
-        let told = self.device.told(space);
+        let notifier = self.device.map_notifier(space);
         let result = self.lease.edit(space, |route, space| {
             self.device.present()?;
             if !self.iova_range().contains(range) {
                 return Err(OpError::OutOfRange);
             }
-            space.map(route, &told, range, permission, &backing)
+            space.map(route, &notifier, range, permission, &backing)
         });
         if result == Err(OpError::NotOwner) {
             self.device.config.dma.count_foreign_map();
@@ -187,10 +187,10 @@ impl Attachment {
     /// [`OpError::OutOfResources`], if a mapping would have to be split and there is no room;
     /// whatever the device answers.
     pub fn unmap(&self, space: u16, range: IovaRange) -> Result<u64, OpError> {
-        let told = self.device.told(space);
+        let notifier = self.device.map_notifier(space);
         let mut removed = Vec::new();
         self.lease.edit(space, |route, space| {
-            space.unmap(route, &told, range, &mut removed)
+            space.unmap(route, &notifier, range, &mut removed)
         })
     }
 
@@ -201,8 +201,9 @@ impl Attachment {
     /// [`OpError::WrongState`], if a batch has been begun already; [`OpError::NotOwner`];
     /// [`OpError::OutOfRange`].
     pub fn begin_batch(&self, space: u16) -> Result<(), OpError> {
-        let told = self.device.told(space);
-        self.lease.edit(space, |_, space| space.begin_batch(&told))
+        let notifier = self.device.map_notifier(space);
+        self.lease
+            .edit(space, |_, space| space.begin_batch(&notifier))
     }
 
     /// Tells the device what has not been told.
@@ -211,10 +212,10 @@ impl Attachment {
     /// Whatever the device answers: then it is as before the batch, and so is what is mapped.
     /// [`OpError::WrongState`], if no batch has been begun; [`OpError::NotOwner`]; [`OpError::OutOfRange`].
     pub fn end_batch(&self, space: u16) -> Result<(), OpError> {
-        let told = self.device.told(space);
+        let notifier = self.device.map_notifier(space);
         let mut forgotten = None;
         self.lease
-            .edit(space, |_, space| space.end_batch(&told, &mut forgotten))
+            .edit(space, |_, space| space.end_batch(&notifier, &mut forgotten))
     }
 
     /// Waits until every earlier change of an address space holds.
@@ -224,9 +225,9 @@ impl Attachment {
     /// [`OpError::NotOwner`]; [`OpError::OutOfRange`].
     pub async fn settle(&self, space: u16) -> Result<(), OpError> {
         self.lease.edit(space, |_, _| Ok(()))?;
-        match self.device.told(space) {
-            Told::Device { ops, space } => ops.settle(space).await,
-            Told::Nobody => Ok(()),
+        match self.device.map_notifier(space) {
+            MapNotifier::Device { ops, space } => ops.settle(space).await,
+            MapNotifier::Nobody => Ok(()),
         }
     }
 
@@ -235,10 +236,10 @@ impl Attachment {
     /// # Errors
     /// Whatever the device answers: nothing has changed. [`OpError::NotOwner`]; [`OpError::OutOfRange`].
     pub fn reset_map(&self, space: u16) -> Result<(), OpError> {
-        let told = self.device.told(space);
+        let notifier = self.device.map_notifier(space);
         let mut forgotten = None;
         self.lease.edit(space, |route, space| {
-            space.reset(route, &told, &mut forgotten)
+            space.reset(route, &notifier, &mut forgotten)
         })
     }
 
@@ -265,11 +266,11 @@ impl Attachment {
     /// # Errors
     /// [`OpError::WrongState`], if the device is not as a reset has left it.
     pub async fn detach(&self) -> Result<(), OpError> {
-        let _turn = self.device.turn.take().await;
+        let _turn = self.device.turn.lock().await;
         if !self.device.is_at_rest() {
             return Err(OpError::WrongState);
         }
-        self.device.tenancy.end(&self.device, &self.lease);
+        self.device.owner_slot.end(&self.device, &self.lease);
         Ok(())
     }
 }
@@ -278,7 +279,7 @@ impl Drop for Attachment {
     fn drop(&mut self) {
         self.lease.orphan();
         if self.device.is_at_rest() {
-            self.device.tenancy.end(&self.device, &self.lease);
+            self.device.owner_slot.end(&self.device, &self.lease);
         }
     }
 }

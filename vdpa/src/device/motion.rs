@@ -34,7 +34,7 @@ impl VdpaDevice {
     }
 
     async fn change(&self, ability: Abilities, to: Motion) -> Result<(), OpError> {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         self.present()?;
         if !self.abilities().contains(ability) {
             return Err(OpError::Unsupported);

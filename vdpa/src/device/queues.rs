@@ -145,7 +145,7 @@ impl VdpaDevice {
     /// [`OpError::WrongState`], if the queue is not set up completely or this is not the time to;
     /// whatever the device answers.
     pub async fn start_queue(&self, queue: u16) -> Result<(), OpError> {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         self.present()?;
         {
             let mut session = self.session.lock();
@@ -168,7 +168,7 @@ impl VdpaDevice {
     /// [`OpError::Unsupported`], if the hardware can stop a queue by reset alone; whatever else the
     /// device answers. Then it may still use the queue.
     pub async fn stop_queue(&self, queue: u16) -> Result<(), OpError> {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         self.present()?;
         if !self.session.lock().check_stop(queue)? {
             return Ok(());

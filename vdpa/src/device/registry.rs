@@ -14,9 +14,9 @@ use crate::Node;
 use crate::bus::AddError;
 use crate::ids::{IdGuard, OutOfIds};
 use crate::ops::VdpaOps;
-use crate::wait::Turn;
+use crate::wait::AsyncMutex;
 
-use super::attachment::Tenancy;
+use super::attachment::OwnerSlot;
 use super::on_bus::Inspector;
 use super::session::Session;
 use super::type_name::type_name;
@@ -70,7 +70,7 @@ impl VdpaBus {
         ops: Box<dyn VdpaOps>,
         config: VdpaDeviceConfig,
     ) -> Result<Arc<VdpaDevice>, RegisterError> {
-        self.put_up(ops, config, None).await
+        self.register_created(ops, config, None).await
     }
 
     /// As [`register`](Self::register), for a management device that makes devices on demand.
@@ -83,10 +83,10 @@ impl VdpaBus {
         config: VdpaDeviceConfig,
         creator: Creator,
     ) -> Result<Arc<VdpaDevice>, RegisterError> {
-        self.put_up(ops, config, Some(creator)).await
+        self.register_created(ops, config, Some(creator)).await
     }
 
-    async fn put_up(
+    async fn register_created(
         self: &Arc<Self>,
         ops: Box<dyn VdpaOps>,
         config: VdpaDeviceConfig,
@@ -107,9 +107,9 @@ impl VdpaBus {
             node,
             presence: AtomicU8::new(presence::PRESENT),
             workers_stopped: AtomicBool::new(false),
-            turn: Turn::default(),
+            turn: AsyncMutex::default(),
             session: Mutex::new(Session::new(queues, abilities)),
-            tenancy: Tenancy::default(),
+            owner_slot: OwnerSlot::default(),
             counters: Counters::default(),
             _id: id,
         });

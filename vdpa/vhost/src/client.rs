@@ -13,8 +13,8 @@ use vdpa::platform::Callback;
 use virtio::DeviceStatus;
 use virtq::{Doorbell, DoorbellSwitch, Event};
 
-use super::desk::Desk;
 use super::memory::ClientMemory;
+use super::worker_channel::WorkerChannel;
 use super::{BackendFeatures, OpenOptions, VhostError};
 
 /// One client, from open to close.
@@ -22,7 +22,7 @@ pub(super) struct Client {
     pub(super) device: Arc<VdpaDevice>,
     pub(super) options: OpenOptions,
     pub(super) offered: BackendFeatures,
-    pub(super) desk: Desk,
+    pub(super) channel: WorkerChannel,
     /// There while the device is open.
     pub(super) memory: Mutex<Option<ClientMemory>>,
     pub(super) hang_up: Arc<Event>,
@@ -61,7 +61,7 @@ impl Client {
             device: Arc::clone(device),
             options,
             offered: BackendFeatures::of(device),
-            desk: Desk::default(),
+            channel: WorkerChannel::default(),
             memory: Mutex::new(None),
             hang_up: Arc::default(),
             hung_up: AtomicBool::new(false),
@@ -84,7 +84,7 @@ impl Client {
         self.hang_up.raise();
         // The worker forgets the events at its end.
         self.raise_errors();
-        self.desk.end();
+        self.channel.end();
     }
 
     pub(super) fn is_hung_up(&self) -> bool {

@@ -14,8 +14,8 @@ use virtio::DeviceStatus;
 use virtq::Event;
 
 use super::client::Client;
-use super::desk::Order;
-use super::port::Port;
+use super::vhost_node::VhostNode;
+use super::worker_channel::Command;
 use super::{BackendFeatures, VhostError};
 
 /// A device that a client has opened.
@@ -26,19 +26,19 @@ use super::{BackendFeatures, VhostError};
 /// To drop the handle closes the device too, some time later.
 #[derive(Debug)]
 pub struct VhostHandle {
-    port: Arc<Port>,
+    vhost_node: Arc<VhostNode>,
     client: Arc<Client>,
 }
 
 impl VhostHandle {
-    pub(super) fn new(port: Arc<Port>, client: Arc<Client>) -> Self {
-        Self { port, client }
+    pub(super) fn new(vhost_node: Arc<VhostNode>, client: Arc<Client>) -> Self {
+        Self { vhost_node, client }
     }
 
     /// The device's place in the device tree, which bears its name.
     #[must_use]
     pub fn node(&self) -> &Arc<Node> {
-        self.port.node()
+        self.vhost_node.node()
     }
 
     /// Closes the device, and waits until it is free for the next client.
@@ -47,8 +47,8 @@ impl VhostHandle {
     /// [`VhostError::Timeout`], if the device does not come out of its reset: it may still use what was mapped, which
     /// stays allocated.
     pub async fn close(self) -> Result<(), VhostError> {
-        self.client.desk.end();
-        self.client.desk.wait_for_end().await
+        self.client.channel.end();
+        self.client.channel.wait_for_end().await
     }
 
     /// Raised when the device has been taken away.
@@ -161,7 +161,10 @@ impl VhostHandle {
     /// `DRIVER_OK` comes before `FEATURES_OK`; [`VhostError::FeaturesRefused`]; whatever else the device
     /// answers, of which [`VhostError::OutOfResources`] is about interrupts.
     pub async fn set_status(&self, status: DeviceStatus) -> Result<(), VhostError> {
-        self.client.desk.carry_out(Order::SetStatus(status)).await
+        self.client
+            .channel
+            .carry_out(Command::SetStatus(status))
+            .await
     }
 
     /// The size of the configuration space in bytes.
@@ -221,7 +224,7 @@ impl VhostHandle {
     /// # Errors
     /// [`VhostError::Unsupported`], if it can only be stopped by a reset; [`VhostError::Timeout`].
     pub async fn suspend(&self) -> Result<(), VhostError> {
-        self.client.desk.carry_out(Order::Suspend).await
+        self.client.channel.carry_out(Command::Suspend).await
     }
 
     /// Lets a suspended device go on, also with what it has been kicked for meanwhile.
@@ -229,13 +232,13 @@ impl VhostHandle {
     /// # Errors
     /// As for [`suspend`](Self::suspend).
     pub async fn resume(&self) -> Result<(), VhostError> {
-        self.client.desk.carry_out(Order::Resume).await
+        self.client.channel.carry_out(Command::Resume).await
     }
 }
 
 impl Drop for VhostHandle {
     fn drop(&mut self) {
-        self.client.desk.end();
+        self.client.channel.end();
     }
 }
 

@@ -29,17 +29,17 @@ extern crate std;
 
 mod backend_features;
 mod client;
-mod desk;
 mod error;
 mod handle;
 mod kick;
 mod memory;
 mod message;
-mod port;
 mod registry;
 mod request;
 pub mod vhost_client;
+mod vhost_node;
 mod worker;
+mod worker_channel;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -58,7 +58,7 @@ pub use self::message::IotlbMessage;
 pub use self::registry::{OpenOptions, VhostRegistry};
 pub use self::request::{Reply, Request};
 
-use self::port::Port;
+use self::vhost_node::VhostNode;
 
 /// The version of the protocol: requests, messages and what they mean. A client that speaks another one
 /// is refused.
@@ -103,11 +103,11 @@ impl Driver<VdpaDevice> for VhostVdpa {
                 .registry
                 .allocate_id()
                 .map_err(|_| ProbeError::OutOfResources)?;
-            let port = Port::new(device, id);
-            self.registry.add(Arc::clone(&port));
+            let vhost_node = VhostNode::new(device, id);
+            self.registry.add(Arc::clone(&vhost_node));
             Ok(Box::new(Binding {
                 registry: Arc::clone(&self.registry),
-                port,
+                vhost_node,
             }) as Box<dyn Bound>)
         })
     }
@@ -129,26 +129,26 @@ fn check(device: &VdpaDevice) -> Result<(), ProbeError> {
 /// A vDPA device that clients can open.
 struct Binding {
     registry: Arc<VhostRegistry>,
-    port: Arc<Port>,
+    vhost_node: Arc<VhostNode>,
 }
 
 impl Bound for Binding {
     fn remove(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            self.registry.remove(&self.port);
-            self.port.retire().await;
-            self.port.node().detach();
+            self.registry.remove(&self.vhost_node);
+            self.vhost_node.retire().await;
+            self.vhost_node.node().detach();
         })
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.port.retire())
+        Box::pin(self.vhost_node.retire())
     }
 
     /// A client would have to be asked, and nobody waits for a client.
     fn suspend(&self) -> BoxFuture<'_, Result<(), PowerError>> {
         Box::pin(async {
-            if self.port.is_open() {
+            if self.vhost_node.is_open() {
                 Err(PowerError::Busy)
             } else {
                 Ok(())

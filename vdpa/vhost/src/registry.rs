@@ -11,7 +11,7 @@ use vdpa::dma::Trust;
 use vdpa::ids::{IdAllocator, IdGuard, OutOfIds};
 use vdpa::wait::Waiters;
 
-use super::port::Port;
+use super::vhost_node::VhostNode;
 use super::{VERSION, VhostError, VhostHandle};
 
 /// What a client says when it opens a device.
@@ -47,7 +47,7 @@ pub struct VhostRegistry {
 }
 
 struct Entry {
-    port: Arc<Port>,
+    vhost_node: Arc<VhostNode>,
     /// [`VhostRegistry::next`] has told of it.
     announced: bool,
 }
@@ -69,14 +69,14 @@ impl VhostRegistry {
         let entries = self.entries.lock();
         entries
             .iter()
-            .map(|entry| entry.port.name().to_owned())
+            .map(|entry| entry.vhost_node.name().to_owned())
             .collect()
     }
 
     /// The virtio device type of a device, without opening it; `None`, if there is no such device.
     #[must_use]
     pub fn device_type(&self, name: &str) -> Option<u32> {
-        self.port(name).map(|port| port.device_type())
+        self.find(name).map(|vhost_node| vhost_node.device_type())
     }
 
     /// The name of the next device; waits for one that it has not told of. Dropped half-way, it forgets none.
@@ -85,7 +85,7 @@ impl VhostRegistry {
             let mut entries = self.entries.lock();
             let entry = entries.iter_mut().find(|entry| !entry.announced)?;
             entry.announced = true;
-            Some(entry.port.name().to_owned())
+            Some(entry.vhost_node.name().to_owned())
         };
         self.arrived.until(unannounced).await
     }
@@ -101,31 +101,33 @@ impl VhostRegistry {
         if options.version != VERSION {
             return Err(VhostError::WrongVersion);
         }
-        let port = self.port(name).ok_or(VhostError::NotFound)?;
-        port.open(options).await
+        let vhost_node = self.find(name).ok_or(VhostError::NotFound)?;
+        vhost_node.open(options).await
     }
 
-    fn port(&self, name: &str) -> Option<Arc<Port>> {
+    fn find(&self, name: &str) -> Option<Arc<VhostNode>> {
         let entries = self.entries.lock();
-        let entry = entries.iter().find(|entry| entry.port.name() == name)?;
-        Some(Arc::clone(&entry.port))
+        let entry = entries
+            .iter()
+            .find(|entry| entry.vhost_node.name() == name)?;
+        Some(Arc::clone(&entry.vhost_node))
     }
 
     pub(super) fn allocate_id(&self) -> Result<IdGuard, OutOfIds> {
         self.ids.allocate()
     }
 
-    pub(super) fn add(&self, port: Arc<Port>) {
+    pub(super) fn add(&self, vhost_node: Arc<VhostNode>) {
         self.entries.lock().push(Entry {
-            port,
+            vhost_node,
             announced: false,
         });
         self.arrived.wake();
     }
 
-    pub(super) fn remove(&self, port: &Arc<Port>) {
+    pub(super) fn remove(&self, vhost_node: &Arc<VhostNode>) {
         let mut entries = self.entries.lock();
-        entries.retain(|entry| !Arc::ptr_eq(&entry.port, port));
+        entries.retain(|entry| !Arc::ptr_eq(&entry.vhost_node, vhost_node));
     }
 }
 

@@ -9,54 +9,54 @@ use vdpa::ops::OpError;
 use virtio::DeviceStatus;
 
 use super::client::Client;
-use super::desk::Order;
 use super::kick::Forwarder;
 use super::memory::ClientMemory;
-use super::port::Port;
+use super::vhost_node::VhostNode;
+use super::worker_channel::Command;
 use super::{BackendFeatures, VhostError};
 
-/// Serves the client of a port until it closes the device or the device is taken away.
-pub(super) async fn work(port: Arc<Port>, client: Arc<Client>) {
+/// Serves the client of a device until it closes the device or the device is taken away.
+pub(super) async fn work(vhost_node: Arc<VhostNode>, client: Arc<Client>) {
     let forwarders = (0..client.device.queue_count()).map(|_| None).collect();
     let mut worker = Worker {
-        port,
+        vhost_node,
         client,
         forwarders,
     };
-    while let Some((order, slip)) = worker.client.desk.next().await {
-        let outcome = worker.carry_out(order).await;
-        slip.answer(outcome);
+    while let Some((command, reply)) = worker.client.channel.next().await {
+        let outcome = worker.carry_out(command).await;
+        reply.answer(outcome);
     }
     let outcome = worker.tear_down().await;
-    worker.port.vacate();
-    worker.client.desk.ended(outcome);
+    worker.vhost_node.vacate();
+    worker.client.channel.ended(outcome);
 }
 
 struct Worker {
-    port: Arc<Port>,
+    vhost_node: Arc<VhostNode>,
     client: Arc<Client>,
     /// By queue.
     forwarders: Vec<Option<Forwarder>>,
 }
 
 impl Worker {
-    async fn carry_out(&mut self, order: Order) -> Result<(), VhostError> {
-        let outcome = match order {
-            Order::Open => self.open().await,
-            Order::SetStatus(status) if status.is_empty() => self.reset().await,
-            Order::SetStatus(status) => self.set_status(status).await,
-            Order::EnableVring(queue) => self.enable(queue).await,
-            Order::DisableVring(queue) => self.disable(queue).await,
-            Order::SetVringKick(queue, event) => {
+    async fn carry_out(&mut self, command: Command) -> Result<(), VhostError> {
+        let outcome = match command {
+            Command::Open => self.open().await,
+            Command::SetStatus(status) if status.is_empty() => self.reset().await,
+            Command::SetStatus(status) => self.set_status(status).await,
+            Command::EnableVring(queue) => self.enable(queue).await,
+            Command::DisableVring(queue) => self.disable(queue).await,
+            Command::SetVringKick(queue, event) => {
                 self.client.with(|state| {
                     state.vring(queue).kick = event;
                     Ok(())
                 })?;
                 self.forward_kicks(queue).await
             }
-            Order::Suspend => self.suspend().await,
-            Order::Resume => self.resume().await,
-            Order::Settle(space) => self.settle(space).await,
+            Command::Suspend => self.suspend().await,
+            Command::Resume => self.resume().await,
+            Command::Settle(space) => self.settle(space).await,
         };
         if matches!(outcome, Err(VhostError::Broken | VhostError::Timeout)) {
             self.client.raise_errors();

@@ -39,7 +39,7 @@ impl VirtioDevice {
         supported: Features,
         required: Features,
     ) -> Result<Features, OpError> {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         self.reset_in_turn().await?;
         let transport = self.transport()?;
         if !transport.abilities().contains(Abilities::PERSISTENT_MAPS) {
@@ -66,7 +66,7 @@ impl VirtioDevice {
     /// [`OpError::WrongState`] before [`VirtioDevice::negotiate`]; whatever the device answers, of which
     /// [`OpError::VectorRefused`] and [`OpError::OutOfResources`] are about interrupts.
     pub async fn start(self: &Arc<Self>) -> Result<(), OpError> {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         let result = self.try_start().await;
         if result.is_err() {
             // The reason of the failure is what counts; a failed reset has been logged and counted.

@@ -19,8 +19,8 @@ mod monitor;
 mod moving;
 mod power;
 mod queue;
+mod quiesce;
 mod registry;
-mod rest;
 mod rewind;
 mod transport;
 pub mod virtio_vdpa;
@@ -39,7 +39,7 @@ use vdpa::dma::DmaSpace;
 use vdpa::ids::{IdGuard, OutOfIds};
 use vdpa::ops::{OpError, QueueState};
 use vdpa::platform::BoxFuture;
-use vdpa::wait::Turn;
+use vdpa::wait::AsyncMutex;
 use vdpa::{Features, Node, Platform};
 use virtq::{DeviceHold, DmaAllocator, Event};
 
@@ -105,7 +105,7 @@ pub struct VirtioDevice {
     /// How often the device has broken.
     failures: AtomicU64,
     /// One task at a time takes the device up or brings it to rest.
-    turn: Turn,
+    turn: AsyncMutex,
     state: Mutex<State>,
     rewinding: Rewinding,
     bus: Weak<VirtioBus>,
@@ -172,7 +172,7 @@ impl VirtioDevice {
             config_event: Arc::default(),
             condition: AtomicU8::new(condition::WORKING),
             failures: AtomicU64::new(0),
-            turn: Turn::default(),
+            turn: AsyncMutex::default(),
             state: Mutex::default(),
             rewinding: Rewinding::default(),
             bus: Arc::downgrade(bus),
@@ -187,7 +187,7 @@ impl VirtioDevice {
 
     /// Whether the device is over this transport, once nobody moves it any more.
     pub async fn is_over(&self, transport: &dyn Transport) -> bool {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         let own = self.transport();
         own.is_ok_and(|own| Arc::ptr_eq(own.node(), transport.node()))
     }
@@ -197,7 +197,7 @@ impl VirtioDevice {
         if let Some(bus) = self.bus() {
             bus.remove_device(self).await;
         }
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         let transport = self.transport.lock().take();
         self.memory.space.detach();
         if let Some(transport) = transport {
@@ -301,7 +301,7 @@ impl VirtioDevice {
     /// # Errors
     /// [`OpError::Gone`]; [`OpError::Timeout`]: the device may still use its memory, which stays allocated.
     pub async fn reset(&self) -> Result<(), OpError> {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         self.reset_in_turn().await
     }
 

@@ -105,7 +105,7 @@ impl VirtioDevice {
                 (Ok(_) | Err(_), Reason::Silence) => return Look::Again,
             }
         }
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         // Unless it has been reset meanwhile.
         if self.check() == Err(OpError::Broken)
             && let Ok(transport) = self.transport()

@@ -10,7 +10,7 @@ use vdpa::ops::OpError;
 
 use super::bring_up::agree;
 use super::queue::QueueEntry;
-use super::rest::{Places, Restless, Setup};
+use super::quiesce::{QuiesceError, Setup, StateTransfer};
 use super::{Transport, VirtioDevice};
 
 impl VirtioDevice {
@@ -24,7 +24,7 @@ impl VirtioDevice {
     /// # Errors
     /// [`MoveError`].
     pub async fn move_to(&self, to: Arc<dyn Transport>) -> Result<(), MoveError> {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         let from = match self.transport() {
             Ok(from) => from,
             Err(error) => {
@@ -55,7 +55,7 @@ impl VirtioDevice {
     ) -> Result<(), MoveError> {
         self.check().map_err(MoveError::From)?;
         let setup = self.setup().ok_or(MoveError::NotRunning)?;
-        if setup.tells_place() {
+        if setup.notification_data() {
             return Err(MoveError::NotificationData);
         }
         check_match(from, to, &setup)?;
@@ -68,15 +68,15 @@ impl VirtioDevice {
             let _ = to.reset().await;
             return Err(error);
         }
-        let places = Places::between(from, to);
+        let places = StateTransfer::between(from, to);
         let states = match self.bring_to_rest(&setup, places).await {
             Ok(states) => states,
             Err(restless) => {
                 // It has been told of no memory yet.
                 let _ = to.reset().await;
                 return Err(match restless {
-                    Restless::Device(error) => MoveError::From(error),
-                    Restless::Driver => MoveError::DriverSilent,
+                    QuiesceError::Device(error) => MoveError::From(error),
+                    QuiesceError::Driver => MoveError::DriverSilent,
                 });
             }
         };
@@ -104,7 +104,7 @@ impl VirtioDevice {
             }
             return Err(error);
         }
-        self.node.hang_below(to.node());
+        self.node.reparent(to.node());
         *self.transport.lock() = Some(Arc::clone(to));
         // Who has looked before now has seen the old configuration.
         self.config_event.raise();
@@ -124,7 +124,7 @@ impl VirtioDevice {
 
 impl Setup {
     /// Whether a notification tells where the driver stands.
-    pub(super) fn tells_place(&self) -> bool {
+    pub(super) fn notification_data(&self) -> bool {
         self.features.contains(virtio::F::NOTIFICATION_DATA)
     }
 }

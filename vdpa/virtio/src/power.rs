@@ -3,7 +3,7 @@
 use vdpa::power::PowerError;
 
 use super::VirtioDevice;
-use super::rest::{Places, Restless};
+use super::quiesce::{QuiesceError, StateTransfer};
 
 impl VirtioDevice {
     /// Brings the device to rest so that it can lose power. The queues stay as they are, with what is in
@@ -13,25 +13,25 @@ impl VirtioDevice {
     /// [`PowerError::Busy`], if the driver would have to [rewind](Self::rewind_wanted) and does not;
     /// [`PowerError::Device`]. The device runs, unless it has been marked broken.
     pub async fn suspend(&self) -> Result<(), PowerError> {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         let Some(setup) = self.setup() else {
             return Ok(());
         };
         if self.check().is_err() {
             return Err(PowerError::Device);
         }
-        if setup.tells_place() {
+        if setup.notification_data() {
             return Err(PowerError::Busy);
         }
         let transport = self.transport().map_err(|_| PowerError::Device)?;
-        let places = Places::between(&transport, &transport);
+        let places = StateTransfer::between(&transport, &transport);
         match self.bring_to_rest(&setup, places).await {
             Ok(states) => {
                 self.state.lock().resting = Some(states);
                 Ok(())
             }
-            Err(Restless::Driver) => Err(PowerError::Busy),
-            Err(Restless::Device(_)) => Err(PowerError::Device),
+            Err(QuiesceError::Driver) => Err(PowerError::Busy),
+            Err(QuiesceError::Device(_)) => Err(PowerError::Device),
         }
     }
 
@@ -40,7 +40,7 @@ impl VirtioDevice {
     /// # Errors
     /// [`PowerError::Device`]: the device has been marked broken.
     pub async fn resume(&self) -> Result<(), PowerError> {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         let Some(states) = self.state.lock().resting.take() else {
             return Ok(());
         };

@@ -101,7 +101,7 @@ impl VirtioDevice {
         max_size: u16,
         completion: Completion,
     ) -> Result<VirtQueue<T>, OpError> {
-        let _turn = self.turn.take().await;
+        let _turn = self.turn.lock().await;
         let result = self.try_create(index, name, max_size, completion).await;
         if result.is_err() {
             // The reason of the failure is what counts; a failed reset has been logged and counted.

@@ -11,7 +11,7 @@ use embassy_futures::yield_now;
 use virtio_bus::Completion;
 use virtq::Event;
 
-use super::line::Line;
+use super::queue::ControlQueue;
 
 /// A control queue's task, as the driver sees it.
 #[derive(Debug)]
@@ -21,14 +21,26 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Starts the task. `event` is the queue's.
-    pub(crate) fn spawn(line: &Arc<Line>, event: Arc<Event>, completion: Completion) -> Self {
+    pub(crate) fn spawn(
+        control_queue: &Arc<ControlQueue>,
+        event: Arc<Event>,
+        completion: Completion,
+    ) -> Self {
         let ended = Arc::<Event>::default();
-        let task = serve(Arc::clone(line), event, completion, Arc::clone(&ended));
-        line.device.platform().spawn(line.name(), Box::pin(task));
+        let task = serve(
+            Arc::clone(control_queue),
+            event,
+            completion,
+            Arc::clone(&ended),
+        );
+        control_queue
+            .device
+            .platform()
+            .spawn(control_queue.name(), Box::pin(task));
         Self { ended }
     }
 
-    /// Waits for the end of the task, which follows when the line has been stopped.
+    /// Waits for the end of the task, which follows when the queue has been stopped.
     pub(crate) async fn join(&self) {
         self.ended.wait().await;
         // Whoever joins again finds it ended too.
@@ -36,25 +48,32 @@ impl Worker {
     }
 }
 
-async fn serve(line: Arc<Line>, event: Arc<Event>, completion: Completion, ended: Arc<Event>) {
+async fn serve(
+    control_queue: Arc<ControlQueue>,
+    event: Arc<Event>,
+    completion: Completion,
+    ended: Arc<Event>,
+) {
     match completion {
-        Completion::Interrupt => select(answers(&line, &event), restore(&line)).await,
-        Completion::Polled => select(poll(&line), restore(&line)).await,
+        Completion::Interrupt => {
+            select(answers(&control_queue, &event), restore(&control_queue)).await
+        }
+        Completion::Polled => select(poll(&control_queue), restore(&control_queue)).await,
     };
-    if let Some(broken) = line.requests.broken() {
-        log::error!("{}: {broken}", line.name());
-        line.device.mark_broken();
+    if let Some(broken) = control_queue.requests.broken() {
+        log::error!("{}: {broken}", control_queue.name());
+        control_queue.device.mark_broken();
     }
-    line.stop();
-    drop(line);
+    control_queue.stop();
+    drop(control_queue);
     ended.raise();
 }
 
 /// Takes answers whenever the card interrupts. Returns when there will be none any more.
-async fn answers(line: &Line, event: &Event) {
-    let mut run = pin!(line.requests.run(event));
+async fn answers(control_queue: &ControlQueue, event: &Event) {
+    let mut run = pin!(control_queue.requests.run(event));
     poll_fn(|cx| {
-        if line.device.check().is_err() {
+        if control_queue.device.check().is_err() {
             return Poll::Ready(());
         }
         run.as_mut().poll(cx)
@@ -63,12 +82,13 @@ async fn answers(line: &Line, event: &Event) {
 }
 
 /// Takes answers without interrupts, as often as other tasks leave time for it while there is one to come.
-async fn poll(line: &Line) {
+async fn poll(control_queue: &ControlQueue) {
     loop {
-        line.work.wait().await;
-        while line.requests.complete() == 0 && !line.slot.is_free() {
-            let broken = line.requests.broken().is_some() || line.device.check().is_err();
-            if broken || line.slot.is_closed() {
+        control_queue.work.wait().await;
+        while control_queue.requests.complete() == 0 && !control_queue.slot.is_free() {
+            let broken =
+                control_queue.requests.broken().is_some() || control_queue.device.check().is_err();
+            if broken || control_queue.slot.is_closed() {
                 return;
             }
             yield_now().await;
@@ -76,9 +96,9 @@ async fn poll(line: &Line) {
     }
 }
 
-async fn restore(line: &Line) {
+async fn restore(control_queue: &ControlQueue) {
     loop {
-        line.doubt.wait().await;
-        line.restore().await;
+        control_queue.doubt.wait().await;
+        control_queue.restore().await;
     }
 }

@@ -10,7 +10,7 @@ use vdpa::ops::VendorCounter;
 use virtio::blk::F;
 
 use crate::model::{Budget, CONFIG_MAX, ChainLimits, Model, Shape, Turn};
-use crate::port::Port;
+use crate::sim_queue::SimQueue;
 
 use super::config::{self, CONFIG_SIZE, WRITEBACK};
 use super::disk::RamDisk;
@@ -106,7 +106,7 @@ impl Model for BlkModel {
         self.config[WRITEBACK] = 1;
     }
 
-    fn serve(&mut self, ports: &mut [Option<Port>], budget: &mut Budget) -> Turn {
+    fn serve(&mut self, ports: &mut [Option<SimQueue>], budget: &mut Budget) -> Turn {
         // Once for the turn, also if other devices use the disk.
         let mut medium = Medium {
             contents: &mut self.disk.contents(),

@@ -8,7 +8,7 @@ use virtio::blk::{F, S, T};
 use virtq::device::Chain;
 
 use crate::model::Budget;
-use crate::port::Port;
+use crate::sim_queue::SimQueue;
 
 use super::Access;
 use super::config::{SIZE_MAX, ZERO_SECTORS_MAX, ZERO_SEG_MAX};
@@ -53,7 +53,7 @@ struct Extent {
 #[inline]
 pub(super) fn answer(
     medium: &mut Medium<'_>,
-    port: &mut Port,
+    port: &mut SimQueue,
     chain: &Chain,
     counters: &mut Counters,
     budget: &mut Budget,
@@ -85,7 +85,7 @@ pub(super) fn answer(
 #[inline]
 fn serve(
     medium: &mut Medium<'_>,
-    port: &mut Port,
+    port: &mut SimQueue,
     chain: &Chain,
     counters: &mut Counters,
     budget: &mut Budget,
@@ -150,7 +150,7 @@ impl Medium<'_> {
     }
 
     #[inline]
-    fn read(&mut self, port: &mut Port, chain: &Chain, sector: u64) -> Result<u64, Failure> {
+    fn read(&mut self, port: &mut SimQueue, chain: &Chain, sector: u64) -> Result<u64, Failure> {
         let data = chain.writable_len().saturating_sub(1);
         let extent = self.extent(sector, data)?;
         let mut done = 0;
@@ -165,7 +165,7 @@ impl Medium<'_> {
     }
 
     #[inline]
-    fn write(&mut self, port: &mut Port, chain: &Chain, sector: u64) -> Result<u64, Failure> {
+    fn write(&mut self, port: &mut SimQueue, chain: &Chain, sector: u64) -> Result<u64, Failure> {
         self.check_writable()?;
         let header = HEADER_LEN as u64;
         let data = chain.readable_len().saturating_sub(header);
@@ -185,7 +185,7 @@ impl Medium<'_> {
     /// Makes ranges zero, if their flags are among those `allowed`: none of them, or all.
     fn zero(
         &mut self,
-        port: &mut Port,
+        port: &mut SimQueue,
         chain: &Chain,
         allowed: u32,
         budget: &mut Budget,
@@ -250,7 +250,7 @@ impl Medium<'_> {
     }
 }
 
-fn get_id(port: &mut Port, chain: &Chain) -> Result<u64, Failure> {
+fn get_id(port: &mut SimQueue, chain: &Chain) -> Result<u64, Failure> {
     if chain.writable_len() <= SERIAL.len() as u64 {
         return Err(Failure::Io);
     }

@@ -5,7 +5,7 @@ use vdpa::MacAddress;
 use virtio::net::{Ctrl, F, ctrl};
 use virtq::device::Chain;
 
-use crate::port::Port;
+use crate::sim_queue::SimQueue;
 
 use super::filter::{Filter, Mode, Table};
 
@@ -27,7 +27,7 @@ pub(super) struct Refused;
 
 /// Where a command stands that is read field by field.
 struct Fields<'a> {
-    port: &'a mut Port,
+    port: &'a mut SimQueue,
     chain: &'a Chain,
     offset: u64,
 }
@@ -45,7 +45,7 @@ impl Control {
     /// were written, and whether the command was refused.
     pub(super) fn serve(
         &mut self,
-        port: &mut Port,
+        port: &mut SimQueue,
         chain: &Chain,
         features: Features,
         pairs_max: u16,

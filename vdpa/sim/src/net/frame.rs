@@ -7,7 +7,7 @@ use vdpa::Features;
 use virtio::net::{F, HdrF, HdrGso};
 use virtq::device::Chain;
 
-use crate::port::Port;
+use crate::sim_queue::SimQueue;
 
 use super::checksum::Unfinished;
 
@@ -52,7 +52,7 @@ impl Frame {
     #[inline]
     pub(super) fn fill(
         &mut self,
-        port: &mut Port,
+        port: &mut SimQueue,
         chain: &Chain,
         features: Features,
     ) -> Result<(), NoFrame> {

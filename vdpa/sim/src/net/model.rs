@@ -11,14 +11,14 @@ use vdpa::ops::VendorCounter;
 
 use crate::bell::Bell;
 use crate::model::{Budget, CONFIG_MAX, ChainLimits, Change, Model, Shape, Turn};
-use crate::port::Port;
+use crate::sim_queue::SimQueue;
 
 use super::cable::{CableEnd, Reception};
 use super::config::{self, CONFIG_SIZE, Identity, Role, role};
 use super::control::Control;
 use super::counters::{Controlled, Received, Transmitted};
+use super::forward::Forwarding;
 use super::receive::MERGE_MAX;
-use super::transit::Transit;
 use super::{Link, Overrun, SimNet, SimNetConfig, Wiring};
 
 /// The group of the control queue; that of all others is 0.
@@ -39,7 +39,7 @@ pub(super) struct NetModel {
     pub(super) features: Features,
     pub(super) control: Control,
     /// Frames on their way through the card.
-    pub(super) transit: Transit,
+    pub(super) forwarding: Forwarding,
     /// The pair whose turn it is.
     pub(super) next: u16,
     pub(super) received: Box<[Received]>,
@@ -63,7 +63,7 @@ impl NetModel {
             offered: config.sim.features.unwrap_or_else(SimNet::features),
             features: Features::EMPTY,
             control: Control::new(config.mac),
-            transit: Transit::new(),
+            forwarding: Forwarding::new(),
             next: 0,
             received: vec![Received::default(); pairs].into(),
             transmitted: vec![Transmitted::default(); pairs].into(),
@@ -95,7 +95,7 @@ impl NetModel {
             end.set_reception(Reception::Open);
         }
         // Frames and their places belong to the cable that they have come through.
-        self.transit = Transit::new();
+        self.forwarding = Forwarding::new();
         self.wiring = Wiring::Cable(end);
     }
 
@@ -112,7 +112,7 @@ impl NetModel {
     }
 
     /// Carries out what waits in the control queue.
-    fn serve_control(&mut self, ports: &mut [Option<Port>], budget: &mut Budget) -> Turn {
+    fn serve_control(&mut self, ports: &mut [Option<SimQueue>], budget: &mut Budget) -> Turn {
         let queues = (0u16..).zip(ports.iter_mut());
         let control =
             queues.filter(|(queue, _)| role(*queue, self.pairs, self.features) == Role::Control);
@@ -196,10 +196,10 @@ impl Model for NetModel {
         self.set_reception(Reception::Closed);
         self.control = Control::new(self.provisioned_mac);
         self.next = 0;
-        self.transit.lose_arrived();
+        self.forwarding.lose_arrived();
     }
 
-    fn serve(&mut self, ports: &mut [Option<Port>], budget: &mut Budget) -> Turn {
+    fn serve(&mut self, ports: &mut [Option<SimQueue>], budget: &mut Budget) -> Turn {
         match self.serve_control(ports, budget) {
             Turn::Idle => self.serve_data(ports, budget),
             Turn::More => Turn::More,

@@ -6,7 +6,7 @@ use vdpa::Features;
 use virtio::net::F;
 use virtq::device::Chain;
 
-use crate::port::Port;
+use crate::sim_queue::SimQueue;
 
 use super::counters::Received;
 use super::frame::{Frame, NUM_BUFFERS};
@@ -27,7 +27,7 @@ pub(super) enum Delivery {
 #[inline]
 pub(super) fn deliver(
     frame: &mut Frame,
-    port: &mut Port,
+    port: &mut SimQueue,
     features: Features,
     merged: &mut Vec<Chain>,
     counters: &mut Received,
@@ -92,7 +92,7 @@ enum Gathered {
 }
 
 /// Takes buffers until they have room for `len` bytes.
-fn gather(port: &mut Port, len: u64, merged: &mut Vec<Chain>) -> Gathered {
+fn gather(port: &mut SimQueue, len: u64, merged: &mut Vec<Chain>) -> Gathered {
     let mut room: u64 = merged.iter().map(Chain::writable_len).sum();
     while room < len {
         if merged.len() == usize::from(MERGE_MAX) {
@@ -109,7 +109,7 @@ fn gather(port: &mut Port, len: u64, merged: &mut Vec<Chain>) -> Gathered {
 
 /// Writes the bytes into the buffers one after the other, and gives them back. Whether all could be
 /// reached; if not, no buffer holds a part that the driver could take for a frame.
-fn scatter(port: &mut Port, bytes: &[u8], merged: &mut Vec<Chain>) -> bool {
+fn scatter(port: &mut SimQueue, bytes: &[u8], merged: &mut Vec<Chain>) -> bool {
     let mut rest = bytes;
     let mut whole = true;
     for chain in merged.iter() {

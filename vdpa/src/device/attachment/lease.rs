@@ -62,7 +62,10 @@ impl Lease {
         };
         if let Route::Device = route {
             for space in 0..space_count {
-                device.told(space).reset().map_err(AttachError::Device)?;
+                device
+                    .map_notifier(space)
+                    .reset()
+                    .map_err(AttachError::Device)?;
             }
         }
         let holding = Holding {
@@ -164,7 +167,7 @@ impl Lease {
         let holding = self.holding.lock().take()?;
         if let Route::Device = holding.route {
             for space in 0..self.space_count {
-                if let Err(error) = device.told(space).reset() {
+                if let Err(error) = device.map_notifier(space).reset() {
                     // It is asked again before it gets another owner.
                     log::error!(
                         "{}: address space {space} is not empty after use: {error}",

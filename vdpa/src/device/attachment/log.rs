@@ -38,7 +38,7 @@ impl Attachment {
     /// # Safety
     /// No buffer that a program has lies in the bitmap, until the log has ended.
     pub async unsafe fn start_dirty_log(&self, log: DirtyLog) -> Result<(), LogError> {
-        let _turn = self.device.turn.take().await;
+        let _turn = self.device.turn.lock().await;
         self.check_log()?;
         self.device.session.lock().check_log()?;
         self.lease.with_holding(|holding| {
@@ -61,7 +61,7 @@ impl Attachment {
     /// # Errors
     /// [`LogError`]; if the device may still write the bitmap, its memory is kept until the next reset.
     pub async fn stop_dirty_log(&self) -> Result<(), LogError> {
-        let _turn = self.device.turn.take().await;
+        let _turn = self.device.turn.lock().await;
         self.check_log()?;
         self.lease
             .with_holding(|holding| holding.log().map(|_| ()))?;
@@ -109,7 +109,7 @@ impl Attachment {
 impl VdpaDevice {
     /// A queue has come to rest, or all of them have: marks what has been written of the rings.
     pub(in crate::device) fn mark_rings(&self, queue: Option<u16>) {
-        let Some(lease) = self.tenancy.lease() else {
+        let Some(lease) = self.owner_slot.lease() else {
             return;
         };
         let marked = lease.with_holding(|holding| {

@@ -23,7 +23,7 @@ pub(super) enum Route {
 }
 
 /// Where a device that translates learns of changes.
-pub(super) enum Told<'a> {
+pub(super) enum MapNotifier<'a> {
     /// From its operations, about one of its address spaces.
     Device {
         /// The operations.
@@ -93,12 +93,12 @@ impl Route {
     /// Tells of a change, after which `table` is what is mapped.
     pub(super) fn tell(
         &self,
-        told: &Told<'_>,
+        notifier: &MapNotifier<'_>,
         change: Change<'_>,
         table: &Iotlb<Backing>,
     ) -> Result<(), OpError> {
         match (self, change) {
-            (Self::Device, change) => told.tell(change, table),
+            (Self::Device, change) => notifier.tell(change, table),
             (Self::Domain(domain), Change::Map(range, permission, backing)) => {
                 domain.map(range, permission, platform_addr(backing)?)
             }
@@ -108,16 +108,16 @@ impl Route {
     }
 
     /// Takes everything away.
-    pub(super) fn reset(&self, told: &Told<'_>) -> Result<(), OpError> {
+    pub(super) fn reset(&self, notifier: &MapNotifier<'_>) -> Result<(), OpError> {
         match self {
-            Self::Device => told.reset(),
+            Self::Device => notifier.reset(),
             Self::Domain(domain) => domain.unmap(domain.iova_range()),
             Self::Identity => Ok(()),
         }
     }
 }
 
-impl Told<'_> {
+impl MapNotifier<'_> {
     /// Whether the device takes its address space as a whole.
     pub(super) fn takes_whole(&self) -> bool {
         match self {

@@ -6,7 +6,7 @@ use core::mem;
 use crate::iotlb::{Capacity, Iotlb, IovaRange, MapError, Permission};
 use crate::ops::{Backing, OpError};
 
-use super::route::{Change, Route, Told};
+use super::route::{Change, MapNotifier, Route};
 
 /// How many mappings an address space holds. A client pays for bytes; this bounds what it takes to remember
 /// them.
@@ -54,14 +54,14 @@ impl Space {
     pub(super) fn map(
         &mut self,
         route: &Route,
-        told: &Told<'_>,
+        notifier: &MapNotifier<'_>,
         range: IovaRange,
         permission: Permission,
         backing: &Backing,
     ) -> Result<(), OpError> {
         route.check(range, backing)?;
         self.table.map(range, permission, backing.clone())?;
-        if let Err(error) = self.tell(route, told, Change::Map(range, permission, backing)) {
+        if let Err(error) = self.tell(route, notifier, Change::Map(range, permission, backing)) {
             self.table
                 .unmap(range)
                 .expect("the whole of one mapping, which needs no split");
@@ -75,7 +75,7 @@ impl Space {
     pub(super) fn unmap(
         &mut self,
         route: &Route,
-        told: &Told<'_>,
+        notifier: &MapNotifier<'_>,
         range: IovaRange,
         removed: &mut Vec<Earlier>,
     ) -> Result<u64, OpError> {
@@ -89,7 +89,7 @@ impl Space {
             return Ok(0);
         }
         let unmapped = bytes(self.table.unmap(range).map_err(MapError::from)?);
-        if let Err(error) = self.tell(route, told, Change::Unmap(range)) {
+        if let Err(error) = self.tell(route, notifier, Change::Unmap(range)) {
             self.restore(removed);
             return Err(error);
         }
@@ -109,11 +109,11 @@ impl Space {
         }
     }
 
-    pub(super) fn begin_batch(&mut self, told: &Told<'_>) -> Result<(), OpError> {
+    pub(super) fn begin_batch(&mut self, notifier: &MapNotifier<'_>) -> Result<(), OpError> {
         if self.batch.is_some() {
             return Err(OpError::WrongState);
         }
-        self.batch = Some(if told.takes_whole() {
+        self.batch = Some(if notifier.takes_whole() {
             Batch::Withheld {
                 before: self.table.clone(),
                 bytes: self.bytes,
@@ -127,13 +127,13 @@ impl Space {
     /// Puts the table that is no longer needed into `forgotten`.
     pub(super) fn end_batch(
         &mut self,
-        told: &Told<'_>,
+        notifier: &MapNotifier<'_>,
         forgotten: &mut Option<Iotlb<Backing>>,
     ) -> Result<(), OpError> {
         match self.batch.take().ok_or(OpError::WrongState)? {
             Batch::Told => Ok(()),
             Batch::Withheld { before, bytes } => {
-                let result = told.give(&self.table);
+                let result = notifier.give(&self.table);
                 if result.is_ok() {
                     *forgotten = Some(before);
                 } else {
@@ -149,18 +149,23 @@ impl Space {
     pub(super) fn reset(
         &mut self,
         route: &Route,
-        told: &Told<'_>,
+        notifier: &MapNotifier<'_>,
         forgotten: &mut Option<Self>,
     ) -> Result<(), OpError> {
-        route.reset(told)?;
+        route.reset(notifier)?;
         *forgotten = Some(mem::replace(self, Self::new()));
         Ok(())
     }
 
-    fn tell(&self, route: &Route, told: &Told<'_>, change: Change<'_>) -> Result<(), OpError> {
+    fn tell(
+        &self,
+        route: &Route,
+        notifier: &MapNotifier<'_>,
+        change: Change<'_>,
+    ) -> Result<(), OpError> {
         match self.batch {
             Some(Batch::Withheld { .. }) => Ok(()),
-            Some(Batch::Told) | None => route.tell(told, change, &self.table),
+            Some(Batch::Told) | None => route.tell(notifier, change, &self.table),
         }
     }
 }

@@ -11,10 +11,10 @@ use virtq::{Doorbell, Event, SharedMemory};
 
 use super::input::Input;
 use super::neighbour::Neighbour;
+use super::requests;
 use super::rings::{
     LEN, write_available, write_bytes, write_chain, write_descriptor, write_request,
 };
-use super::wishes;
 use super::world::{Kind, World};
 
 /// A few pages more than it has, and few mappings: both run out.
@@ -104,7 +104,7 @@ impl<'a> Trial<'a> {
     }
 
     fn ask(&self, input: &mut Input) {
-        let request = wishes::request(input, &self.event);
+        let request = requests::request(input, &self.event);
         if let Some(handle) = &self.handle {
             // Whatever the answer, it is one.
             let _ = self.world.platform.block_on(handle.request(request));
@@ -112,7 +112,7 @@ impl<'a> Trial<'a> {
     }
 
     fn change_memory(&self, input: &mut Input) {
-        let message = wishes::message(input, &self.memory);
+        let message = requests::message(input, &self.memory);
         if let Some(handle) = &self.handle {
             let _ = handle.message(message);
             if input.flag() {
@@ -123,11 +123,11 @@ impl<'a> Trial<'a> {
 
     /// All that it takes to have the queues served, so that the rest is not in vain.
     fn bring_up(&mut self, input: &mut Input) {
-        let features = wishes::features(input);
+        let features = requests::features(input);
         let event = Arc::clone(&self.event);
         if let Some(handle) = &self.handle {
             let _ = handle.set_owner();
-            let _ = handle.message(wishes::whole(&self.memory));
+            let _ = handle.message(requests::whole(&self.memory));
             let started = start(handle, features, &event);
             let _ = self.world.platform.block_on(started);
             self.doorbells.truncate(8);
@@ -181,7 +181,7 @@ impl<'a> Trial<'a> {
             let late = handle.request(Request::GetStatus);
             let late = self.world.platform.block_on(late);
             assert_eq!(late, Err(VhostError::HungUp));
-            let late = handle.message(wishes::whole(&self.memory));
+            let late = handle.message(requests::whole(&self.memory));
             assert_eq!(late, Err(VhostError::HungUp));
         }
         self.expect_peace();
@@ -239,7 +239,7 @@ async fn start(
     handle.set_status(status).await?;
     for queue in 0..handle.queue_count() {
         handle.set_vring_num(queue, 16)?;
-        handle.set_vring_addr(queue, wishes::place(queue))?;
+        handle.set_vring_addr(queue, requests::place(queue))?;
         handle.set_vring_call(queue, Some(Arc::clone(event)))?;
         handle.enable_vring(queue).await?;
     }

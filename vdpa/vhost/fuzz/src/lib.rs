@@ -8,8 +8,8 @@ mod hostile_client;
 #[path = "../../../virtq/fuzz/src/input.rs"]
 mod input;
 mod neighbour;
+mod requests;
 mod rings;
-mod wishes;
 mod world;
 
 pub use hostile_client::hostile_client;

@@ -3,7 +3,7 @@
 use vdpa::dma::Addressing;
 use vdpa::iotlb::IovaRange;
 
-use crate::desk::Order;
+use crate::worker_channel::Command;
 use crate::{IotlbMessage, VhostError};
 
 use super::vrings::queue_error;
@@ -101,6 +101,6 @@ impl VhostHandle {
         let spaces = self.client.device.space_count();
         self.client
             .with_owned(|_| (asid < spaces).then_some(()).ok_or(VhostError::Invalid))?;
-        self.client.desk.carry_out(Order::Settle(asid)).await
+        self.client.channel.carry_out(Command::Settle(asid)).await
     }
 }

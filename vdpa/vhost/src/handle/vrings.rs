@@ -7,7 +7,7 @@ use vdpa::platform::Callback;
 use virtq::{Doorbell, DoorbellSwitch, Event};
 
 use crate::VhostError;
-use crate::desk::Order;
+use crate::worker_channel::Command;
 
 use super::VhostHandle;
 
@@ -167,8 +167,8 @@ impl VhostHandle {
                 .then_some(())
                 .ok_or(VhostError::Unsupported)
         })?;
-        let order = Order::SetVringKick(queue, event);
-        self.client.desk.carry_out(order).await
+        let command = Command::SetVringKick(queue, event);
+        self.client.channel.carry_out(command).await
     }
 
     /// Lets the device use the queue. One that is enabled stays so.
@@ -178,7 +178,10 @@ impl VhostHandle {
     /// completely, or this is not the time; whatever the device answers.
     pub async fn enable_vring(&self, queue: u16) -> Result<(), VhostError> {
         self.client.with_vring(queue, |_| Ok(()))?;
-        self.client.desk.carry_out(Order::EnableVring(queue)).await
+        self.client
+            .channel
+            .carry_out(Command::EnableVring(queue))
+            .await
     }
 
     /// Makes the device stop using the queue, and waits until it has.
@@ -188,7 +191,10 @@ impl VhostHandle {
     /// queue by a reset alone; whatever else it answers.
     pub async fn disable_vring(&self, queue: u16) -> Result<(), VhostError> {
         self.client.with_vring(queue, |_| Ok(()))?;
-        self.client.desk.carry_out(Order::DisableVring(queue)).await
+        self.client
+            .channel
+            .carry_out(Command::DisableVring(queue))
+            .await
     }
 
     /// How the client notifies the queue without asking anybody. It depends on the features that have been

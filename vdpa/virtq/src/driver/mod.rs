@@ -9,13 +9,13 @@ mod queue;
 mod requests;
 mod ring;
 mod split;
+mod types;
 mod used_watch;
-mod vocabulary;
 
 pub use chain::{Chain, Exchange, Readable, Segment, Writable};
 pub use error::{AddError, AddReason, Broken, CreateError, RewindError, StillHeld};
 pub use hold::DeviceHold;
 pub use queue::Queue;
 pub use requests::{RequestError, RequestReason, Requests, Submit};
+pub use types::{Notify, Pending, QueueConfig, Token, Used};
 pub use used_watch::UsedWatch;
-pub use vocabulary::{Notify, Pending, QueueConfig, Token, Used};

@@ -20,12 +20,12 @@ use core::mem;
 use super::chain::Plan;
 use super::error::{AddError, AddReason, Broken, CreateError, StillHeld};
 use super::ring::{Ring, RingConfig};
-use super::vocabulary::{Notify, Pending, QueueConfig, Token, Used};
+use super::types::{Notify, Pending, QueueConfig, Token, Used};
 use super::{Chain, DeviceHold, Segment, UsedWatch};
 use crate::format::{RingAddresses, RingState, SIZE_MAX};
 use crate::{AddressSpaceId, DmaAllocator, DmaError, Statistics};
 
-use self::order::{Line, Order};
+use self::order::{InOrderRing, Order};
 
 /// What the queue knows about a chain, by its id.
 struct Slot<T> {
@@ -126,7 +126,7 @@ impl<T: Chain> Queue<T> {
             writable: 0,
         });
         let order = if features.in_order {
-            Order::Same(Line::new(size))
+            Order::Same(InOrderRing::new(size))
         } else {
             Order::Any
         };

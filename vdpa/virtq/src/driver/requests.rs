@@ -5,7 +5,7 @@
 //! and if another processor has borrowed it, tries again with the next poll. Interrupt handlers do not borrow it;
 //! they have [`Event::raise`] to wake [`Requests::run`].
 
-mod books;
+mod request_table;
 mod submit;
 
 use alloc::collections::{BTreeMap, VecDeque};
@@ -23,7 +23,7 @@ use crate::{Doorbell, Event, Statistics};
 
 pub use self::submit::Submit;
 
-use self::books::{Inner, Ticket, Waiter};
+use self::request_table::{Inner, Ticket, Waiter};
 
 /// A queue whose every chain is a future.
 pub struct Requests<T: Chain> {

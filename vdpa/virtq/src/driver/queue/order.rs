@@ -8,11 +8,11 @@ use alloc::vec;
 pub(super) enum Order {
     Any,
     /// As they were added (`VIRTIO_F_IN_ORDER`).
-    Same(Line),
+    Same(InOrderRing),
 }
 
 /// The chains in the ring, in the order in which they were added.
-pub(super) struct Line {
+pub(super) struct InOrderRing {
     /// The id of each, at its position modulo the length, which is a power of two.
     ids: Box<[u16]>,
     /// The position behind the last chain of a batch that the device has used, and what it wrote into that one.
@@ -20,7 +20,7 @@ pub(super) struct Line {
     pub(super) written: u32,
 }
 
-impl Line {
+impl InOrderRing {
     /// An empty ring of so many entries.
     pub(super) fn new(size: u16) -> Self {
         Self {

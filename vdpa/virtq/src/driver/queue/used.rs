@@ -6,7 +6,7 @@ use core::mem;
 
 use super::super::error::Broken;
 use super::super::ring::{Claim, Ring};
-use super::super::vocabulary::{Token, Used};
+use super::super::types::{Token, Used};
 use super::{Chain, Order, Queue};
 
 impl<T: Chain> Queue<T> {

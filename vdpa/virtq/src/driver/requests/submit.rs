@@ -4,7 +4,7 @@ use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use super::books::{Fate, Flight, Waiter};
+use super::request_table::{Flight, RequestState, Waiter};
 use super::{RequestError, RequestReason, Requests};
 use crate::driver::{AddError, AddReason, Chain, Notify, Used};
 
@@ -84,7 +84,7 @@ impl<T: Chain> Future for Submit<'_, T> {
         inner.next_request += 1;
         inner.waiters[token.index()] = Waiter {
             request,
-            state: Fate::Waiting(cx.waker().clone()),
+            state: RequestState::Waiting(cx.waker().clone()),
         };
         submit.state = State::InFlight(Flight { token, request });
         let kick = inner.queue.publish() == Notify::Needed;
@@ -139,7 +139,7 @@ impl<T: Chain> Submit<'_, T> {
             }));
         }
         let waiter = &mut inner.waiters[flight.token.index()];
-        if let Fate::Waiting(waker) = &mut waiter.state
+        if let RequestState::Waiting(waker) = &mut waiter.state
             && waiter.request == flight.request
         {
             waker.clone_from(cx.waker());

@@ -15,12 +15,12 @@ use vdpa::tree::{Inspect, Report};
 use vdpa::wait::Waiters;
 
 use super::client::Client;
-use super::desk::Order;
 use super::worker::work;
+use super::worker_channel::Command;
 use super::{OpenOptions, VhostError, VhostHandle};
 
 /// A device that a client can open, one at a time.
-pub(super) struct Port {
+pub(super) struct VhostNode {
     node: Arc<Node>,
     device: Arc<VdpaDevice>,
     state: Mutex<State>,
@@ -36,18 +36,19 @@ struct State {
     opens: u64,
 }
 
-impl Port {
+impl VhostNode {
     pub(super) fn new(device: &Arc<VdpaDevice>, id: IdGuard) -> Arc<Self> {
-        let port = Arc::new(Self {
+        let vhost_node = Arc::new(Self {
             node: Node::child(device.node(), &format!("vhost-vdpa-{}", id.number())),
             device: Arc::clone(device),
             state: Mutex::default(),
             vacated: Waiters::default(),
             _id: id,
         });
-        port.node
-            .set_inspector(Some(Arc::new(Inspector(Arc::downgrade(&port)))));
-        port
+        vhost_node
+            .node
+            .set_inspector(Some(Arc::new(Inspector(Arc::downgrade(&vhost_node)))));
+        vhost_node
     }
 
     pub(super) fn name(&self) -> &str {
@@ -72,7 +73,7 @@ impl Port {
         let handle = VhostHandle::new(Arc::clone(self), Arc::clone(&client));
         let worker = work(Arc::clone(self), Arc::clone(&client));
         self.device.platform().spawn(self.name(), Box::pin(worker));
-        match client.desk.carry_out(Order::Open).await {
+        match client.channel.carry_out(Command::Open).await {
             Ok(()) => Ok(handle),
             Err(error) => {
                 // Nothing has been set up that could fail to be taken down.
@@ -122,25 +123,25 @@ impl Port {
     }
 }
 
-impl fmt::Debug for Port {
+impl fmt::Debug for VhostNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Port")
+        f.debug_struct("VhostNode")
             .field("node", &self.node)
             .field("is_open", &self.is_open())
             .finish_non_exhaustive()
     }
 }
 
-/// Tells about a port without keeping it.
-struct Inspector(Weak<Port>);
+/// Tells about a device without keeping it.
+struct Inspector(Weak<VhostNode>);
 
 impl Inspect for Inspector {
     fn report(&self) -> Report {
-        let Some(port) = self.0.upgrade() else {
+        let Some(vhost_node) = self.0.upgrade() else {
             return Report::default();
         };
         let (client, opens) = {
-            let state = port.state.lock();
+            let state = vhost_node.state.lock();
             (state.client.clone(), state.opens)
         };
         let mut facts = Vec::from([

@@ -34,14 +34,14 @@ pub(super) struct Setup {
 
 /// How the places of the queues survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Places {
+pub(super) enum StateTransfer {
     /// The device tells where its queues stand, and the next one starts there.
     Told,
     /// The driver rewinds, and every queue starts afresh.
     Rewound,
 }
 
-impl Places {
+impl StateTransfer {
     /// What both devices can do.
     pub(super) fn between(from: &Arc<dyn Transport>, to: &Arc<dyn Transport>) -> Self {
         let told = Abilities::SUSPEND | Abilities::QUEUE_STATE;
@@ -55,7 +55,7 @@ impl Places {
 
 /// Why a device was not brought to rest. It runs again, unless it has been marked broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Restless {
+pub(super) enum QuiesceError {
     /// The device did not follow.
     Device(OpError),
     /// The driver does not rewind.
@@ -78,12 +78,14 @@ impl VirtioDevice {
     pub(super) async fn bring_to_rest(
         &self,
         setup: &Setup,
-        places: Places,
-    ) -> Result<Vec<QueueState>, Restless> {
-        if places == Places::Rewound && (!setup.can_rewind() || self.ask_driver().await.is_err()) {
-            return Err(Restless::Driver);
+        places: StateTransfer,
+    ) -> Result<Vec<QueueState>, QuiesceError> {
+        if places == StateTransfer::Rewound
+            && (!setup.can_rewind() || self.ask_driver().await.is_err())
+        {
+            return Err(QuiesceError::Driver);
         }
-        let transport = self.transport().map_err(Restless::Device)?;
+        let transport = self.transport().map_err(QuiesceError::Device)?;
         for queue in &setup.queues {
             queue.park();
         }
@@ -91,12 +93,12 @@ impl VirtioDevice {
             Ok(told) => told,
             Err(error) => {
                 self.go_on(&transport, setup).await;
-                return Err(Restless::Device(error));
+                return Err(QuiesceError::Device(error));
             }
         };
         if let Err(error) = transport.reset().await {
             self.mark_broken();
-            return Err(Restless::Device(error));
+            return Err(QuiesceError::Device(error));
         }
         let Some(states) = told else {
             if self.have_rewound().await.is_ok() {
@@ -104,7 +106,7 @@ impl VirtioDevice {
             }
             // Nobody knows where the queues stood.
             self.mark_broken();
-            return Err(Restless::Driver);
+            return Err(QuiesceError::Driver);
         };
         Ok(states)
     }
@@ -168,14 +170,14 @@ impl VirtioDevice {
         &self,
         transport: &Arc<dyn Transport>,
         setup: &Setup,
-        places: Places,
+        places: StateTransfer,
     ) -> Result<Option<Vec<QueueState>>, OpError> {
         if transport.abilities().contains(Abilities::SUSPEND) {
             transport.suspend().await?;
         } else {
             self.wait_for_stillness(setup).await;
         }
-        if places == Places::Rewound {
+        if places == StateTransfer::Rewound {
             return Ok(None);
         }
         let states = setup

@@ -1,4 +1,4 @@
-//! The books of a queue with many requests: who waits for which chain, and who for room.
+//! The table of a queue with many requests: who waits for which chain, and who for room.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -25,10 +25,10 @@ pub(super) struct Inner<T: Chain> {
 /// What has become of the last request that had a token.
 pub(super) struct Waiter {
     pub(super) request: u64,
-    pub(super) state: Fate,
+    pub(super) state: RequestState,
 }
 
-pub(super) enum Fate {
+pub(super) enum RequestState {
     /// Nobody waits: there was none, or its future has ended.
     Over,
     Waiting(Waker),
@@ -92,7 +92,7 @@ impl<T: Chain> Inner<T> {
             let waiter = &mut self.waiters[used.token.index()];
             match waiter.finish(used.written) {
                 Some(owner) => {
-                    waiter.state = Fate::Over;
+                    waiter.state = RequestState::Over;
                     self.unfetched.insert(waiter.request, used);
                     wakers.push(owner);
                 }
@@ -108,8 +108,8 @@ impl<T: Chain> Inner<T> {
     pub(super) fn keep_unfetched(&mut self) {
         let token = self.queue.next_token();
         let Waiter { request, state } = &mut self.waiters[token.index()];
-        if let Fate::Done(written) = *state {
-            *state = Fate::Over;
+        if let RequestState::Done(written) = *state {
+            *state = RequestState::Over;
             let request = *request;
             self.set_aside(request, token, written);
         }
@@ -129,12 +129,12 @@ impl<T: Chain> Inner<T> {
             return self.unfetched.remove(&flight.request);
         }
         match waiter.state {
-            Fate::Done(written) => {
-                waiter.state = Fate::Over;
+            RequestState::Done(written) => {
+                waiter.state = RequestState::Over;
                 self.queue.fetch(flight.token, written)
             }
-            Fate::Waiting(_) => None,
-            Fate::Over => self.unfetched.remove(&flight.request),
+            RequestState::Waiting(_) => None,
+            RequestState::Over => self.unfetched.remove(&flight.request),
         }
     }
 
@@ -143,7 +143,7 @@ impl<T: Chain> Inner<T> {
         let used = self.fetch(flight);
         let waiter = &mut self.waiters[flight.token.index()];
         if waiter.request == flight.request {
-            waiter.state = Fate::Over;
+            waiter.state = RequestState::Over;
         }
         used
     }
@@ -187,26 +187,26 @@ impl Waiter {
     pub(super) fn new() -> Self {
         Self {
             request: 0,
-            state: Fate::Over,
+            state: RequestState::Over,
         }
     }
 
     /// The request has been completed; returns who waits for it.
     #[inline]
     pub(super) fn finish(&mut self, written: u32) -> Option<Waker> {
-        if !matches!(self.state, Fate::Waiting(_)) {
+        if !matches!(self.state, RequestState::Waiting(_)) {
             return None;
         }
-        match mem::replace(&mut self.state, Fate::Done(written)) {
-            Fate::Waiting(waker) => Some(waker),
-            Fate::Over | Fate::Done(_) => None,
+        match mem::replace(&mut self.state, RequestState::Done(written)) {
+            RequestState::Waiting(waker) => Some(waker),
+            RequestState::Over | RequestState::Done(_) => None,
         }
     }
 
     pub(super) fn waker(&self) -> Option<Waker> {
         match &self.state {
-            Fate::Waiting(waker) => Some(waker.clone()),
-            Fate::Over | Fate::Done(_) => None,
+            RequestState::Waiting(waker) => Some(waker.clone()),
+            RequestState::Over | RequestState::Done(_) => None,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::shared::Shared;
 
 /// What the handles of an interface, its driver and its task share.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct ControlQueue {
     pub(super) device: Arc<VirtioDevice>,
     pub(super) requests: Requests<Command>,
     pub(super) slot: Arc<Slot>,
@@ -29,8 +29,8 @@ pub(crate) struct Line {
     settings: Mutex<Settings>,
 }
 
-impl Line {
-    /// The line of an interface whose device runs, and the event of its queue.
+impl ControlQueue {
+    /// The control queue of an interface whose device runs, and the event of its queue.
     pub(crate) fn new(
         device: &Arc<VirtioDevice>,
         features: Features,
@@ -38,7 +38,7 @@ impl Line {
         queue: VirtQueue<Command>,
         slot: Arc<Slot>,
     ) -> (Arc<Self>, Arc<Event>) {
-        let line = Arc::new(Self {
+        let control_queue = Arc::new(Self {
             device: Arc::clone(device),
             requests: Requests::new(queue.ring, queue.doorbell),
             slot,
@@ -48,7 +48,7 @@ impl Line {
             features,
             settings: Mutex::default(),
         });
-        (line, queue.event)
+        (control_queue, queue.event)
     }
 
     /// What the interface is called.

@@ -8,7 +8,7 @@ use core::mem;
 use virtq::device::Chain;
 
 use crate::model::{Budget, Turn};
-use crate::port::Port;
+use crate::sim_queue::SimQueue;
 
 use super::cable::CableEnd;
 use super::frame::Frame;
@@ -17,7 +17,7 @@ use super::receive::{Delivery, MERGE_MAX, deliver};
 use super::{Link, Overrun, Wiring};
 
 /// The places of frames that are neither with a driver nor in a cable.
-pub(super) struct Transit {
+pub(super) struct Forwarding {
     /// The place of a frame that comes back, once there was one.
     looped: Option<Frame>,
     /// Frames that have come through the cable, and their places when they have been received.
@@ -38,7 +38,7 @@ enum Sent {
     Wait,
 }
 
-impl Transit {
+impl Forwarding {
     /// No frame.
     pub(super) fn new() -> Self {
         Self {
@@ -59,7 +59,11 @@ impl Transit {
 
 impl NetModel {
     /// Sends and receives.
-    pub(super) fn serve_data(&mut self, ports: &mut [Option<Port>], budget: &mut Budget) -> Turn {
+    pub(super) fn serve_data(
+        &mut self,
+        ports: &mut [Option<SimQueue>],
+        budget: &mut Budget,
+    ) -> Turn {
         // Out of the way of what changes the rest of the card, and put back below.
         let wiring = mem::take(&mut self.wiring);
         let turn = match &wiring {
@@ -78,26 +82,31 @@ impl NetModel {
     }
 
     /// Every frame is received as soon as it is sent: none is ever between the queues.
-    fn loop_back(&mut self, ports: &mut [Option<Port>], budget: &mut Budget) -> Turn {
+    fn loop_back(&mut self, ports: &mut [Option<SimQueue>], budget: &mut Budget) -> Turn {
         // Out of the way, too.
-        let mut frame = self.transit.looped.take();
+        let mut frame = self.forwarding.looped.take();
         let looped = frame.get_or_insert_with(|| Frame::new(self.mtu));
         let turn = self.for_each_pair(ports, budget, |card, pair, receive, transmit, chain| {
             card.loop_frame(looped, pair, receive, transmit, chain)
         });
-        self.transit.looped = frame;
+        self.forwarding.looped = frame;
         turn
     }
 
-    fn send(&mut self, end: &CableEnd, ports: &mut [Option<Port>], budget: &mut Budget) -> Turn {
-        let room = end.room(&mut self.transit.places);
+    fn send(
+        &mut self,
+        end: &CableEnd,
+        ports: &mut [Option<SimQueue>],
+        budget: &mut Budget,
+    ) -> Turn {
+        let room = end.room(&mut self.forwarding.places);
         let mut full = false;
         let turn = self.for_each_pair(ports, budget, |card, pair, _, transmit, chain| {
             let sent = card.send_frame(room, pair, transmit, chain);
             full |= matches!(sent, Sent::Wait);
             sent
         });
-        end.send(&mut self.transit.leaving);
+        end.send(&mut self.forwarding.leaving);
         if full && !end.wait_for_room() {
             return Turn::More;
         }
@@ -107,9 +116,9 @@ impl NetModel {
     /// Offers `send` one chain after the other of every pair in use, with the pair's ports.
     fn for_each_pair(
         &mut self,
-        ports: &mut [Option<Port>],
+        ports: &mut [Option<SimQueue>],
         budget: &mut Budget,
-        mut send: impl FnMut(&mut Self, usize, Option<&mut Port>, &mut Port, &Chain) -> Sent,
+        mut send: impl FnMut(&mut Self, usize, Option<&mut SimQueue>, &mut SimQueue, &Chain) -> Sent,
     ) -> Turn {
         for _ in 0..self.control.pairs {
             let pair = usize::from(self.next % self.control.pairs);
@@ -144,8 +153,8 @@ impl NetModel {
         &mut self,
         frame: &mut Frame,
         pair: usize,
-        receive: Option<&mut Port>,
-        transmit: &mut Port,
+        receive: Option<&mut SimQueue>,
+        transmit: &mut SimQueue,
         chain: &Chain,
     ) -> Sent {
         let counters = &mut self.transmitted[pair];
@@ -174,19 +183,19 @@ impl NetModel {
         &mut self,
         room: Option<usize>,
         pair: usize,
-        transmit: &mut Port,
+        transmit: &mut SimQueue,
         chain: &Chain,
     ) -> Sent {
-        let full = room.is_some_and(|room| self.transit.leaving.len() >= room);
+        let full = room.is_some_and(|room| self.forwarding.leaving.len() >= room);
         if full && self.overrun == Overrun::Wait && self.link == Link::Up {
             return Sent::Wait;
         }
-        let place = self.transit.places.pop();
+        let place = self.forwarding.places.pop();
         let mut frame = place.unwrap_or_else(|| Frame::new(self.mtu));
         let counters = &mut self.transmitted[pair];
         let read = frame.fill(transmit, chain, self.features);
         if read.is_err() || room.is_none() || full || self.link == Link::Down {
-            self.transit.places.push(frame);
+            self.forwarding.places.push(frame);
             match read {
                 Ok(()) => counters.drops += 1,
                 Err(_) => counters.errors += 1,
@@ -196,30 +205,35 @@ impl NetModel {
         counters.packets += 1;
         counters.bytes += frame.payload_len();
         frame.pair = pair;
-        self.transit.leaving.push_back(frame);
+        self.forwarding.leaving.push_back(frame);
         Sent::Done
     }
 
     /// Takes frames out of the cable, as long as there are buffers for them.
-    fn receive(&mut self, end: &CableEnd, ports: &mut [Option<Port>], budget: &mut Budget) -> Turn {
-        let Transit {
+    fn receive(
+        &mut self,
+        end: &CableEnd,
+        ports: &mut [Option<SimQueue>],
+        budget: &mut Budget,
+    ) -> Turn {
+        let Forwarding {
             arrived, consumed, ..
-        } = &mut self.transit;
+        } = &mut self.forwarding;
         if arrived.is_empty() {
             end.receive(arrived, consumed);
         }
-        while let Some(mut frame) = self.transit.arrived.pop_front() {
+        while let Some(mut frame) = self.forwarding.arrived.pop_front() {
             if budget.is_spent() {
-                self.transit.arrived.push_front(frame);
+                self.forwarding.arrived.push_front(frame);
                 return Turn::More;
             }
             budget.pay(frame.payload_len());
             let pair = frame.pair % usize::from(self.control.pairs);
             let port = ports.get_mut(2 * pair).and_then(Option::as_mut);
             match self.take_in(&mut frame, pair, port) {
-                Sent::Done => self.transit.consumed.push(frame),
+                Sent::Done => self.forwarding.consumed.push(frame),
                 Sent::Wait => {
-                    self.transit.arrived.push_front(frame);
+                    self.forwarding.arrived.push_front(frame);
                     break;
                 }
             }
@@ -228,14 +242,14 @@ impl NetModel {
     }
 
     /// Gives a frame to the driver, if it is for this card.
-    fn take_in(&mut self, frame: &mut Frame, pair: usize, port: Option<&mut Port>) -> Sent {
+    fn take_in(&mut self, frame: &mut Frame, pair: usize, port: Option<&mut SimQueue>) -> Sent {
         let counters = &mut self.received[pair];
         let wanted = self.link == Link::Up && self.control.filter.accepts(frame.destination());
         let Some(port) = port.filter(|_| wanted) else {
             counters.drops += 1;
             return Sent::Done;
         };
-        let merged = &mut self.transit.merged;
+        let merged = &mut self.forwarding.merged;
         match deliver(frame, port, self.features, merged, counters) {
             Delivery::Done => Sent::Done,
             // A queue that the driver has broken gets no buffers any more; the turn ends with a request for reset.

@@ -15,7 +15,7 @@ use super::faults::Faults;
 use super::page_log::PageLog;
 
 /// The device's end of a queue, with what a turn of the worker must remember of it.
-pub(super) struct Port {
+pub(super) struct SimQueue {
     queue: DeviceQueue<DeviceTlb<Arc<AddressSpace>>>,
     faults: Arc<Faults>,
     log: Arc<PageLog>,
@@ -37,7 +37,7 @@ pub(super) enum Shown {
     Later(Duration),
 }
 
-impl Port {
+impl SimQueue {
     pub(super) fn new(
         config: &DeviceConfig,
         space: &Arc<AddressSpace>,

@@ -16,7 +16,7 @@ use super::VhostError;
 
 /// What the worker does for its client, one at a time.
 #[derive(Debug)]
-pub(super) enum Order {
+pub(super) enum Command {
     Open,
     SetStatus(DeviceStatus),
     EnableVring(u16),
@@ -27,13 +27,13 @@ pub(super) enum Order {
     Settle(u16),
 }
 
-/// What became of an order.
+/// What became of a command.
 type Outcome = Result<(), VhostError>;
 
 /// The place of exchange between one client and its worker.
 #[derive(Debug, Default)]
-pub(super) struct Desk {
-    papers: Mutex<Papers>,
+pub(super) struct WorkerChannel {
+    state: Mutex<ChannelState>,
     /// Raised for the worker.
     bell: Event,
     /// For whoever waits until there is room, or until the worker is done.
@@ -41,29 +41,29 @@ pub(super) struct Desk {
 }
 
 #[derive(Debug, Default)]
-struct Papers {
-    posted: Option<Posting>,
-    /// No order is taken any more.
+struct ChannelState {
+    pending: Option<PendingCommand>,
+    /// No command is taken any more.
     ending: bool,
     /// How the worker has ended.
     ended: Option<Outcome>,
 }
 
-/// An order and where its outcome goes.
+/// A command and where its outcome goes.
 #[derive(Debug)]
-struct Posting {
-    order: Order,
-    slip: Arc<Slip>,
+struct PendingCommand {
+    command: Command,
+    reply: Arc<Reply>,
 }
 
-/// Where the outcome of an order goes.
+/// Where the outcome of a command goes.
 #[derive(Debug, Default)]
-pub(super) struct Slip {
+pub(super) struct Reply {
     outcome: Mutex<Option<Outcome>>,
     written: Event,
 }
 
-impl Slip {
+impl Reply {
     /// Tells the client, if it still listens.
     pub(super) fn answer(&self, outcome: Outcome) {
         *self.outcome.lock() = Some(outcome);
@@ -71,33 +71,35 @@ impl Slip {
     }
 }
 
-impl Desk {
-    /// Has an order carried out. Dropped half-way, it is carried out all the same, once it has been posted.
+impl WorkerChannel {
+    /// Has a command carried out. Dropped half-way, it is carried out all the same, once it is pending.
     ///
     /// # Errors
-    /// [`VhostError::HungUp`], if the worker takes no more; whatever becomes of the order.
-    pub(super) async fn carry_out(&self, order: Order) -> Outcome {
-        let slip = Arc::<Slip>::default();
-        let mut order = Some(order);
-        self.changed.until(|| self.post(&mut order, &slip)).await?;
+    /// [`VhostError::HungUp`], if the worker takes no more; whatever becomes of the command.
+    pub(super) async fn carry_out(&self, command: Command) -> Outcome {
+        let reply = Arc::<Reply>::default();
+        let mut command = Some(command);
+        self.changed
+            .until(|| self.post(&mut command, &reply))
+            .await?;
         self.bell.raise();
-        slip.written.wait().await;
-        let outcome = slip.outcome.lock().take();
+        reply.written.wait().await;
+        let outcome = reply.outcome.lock().take();
         outcome.unwrap_or(Err(VhostError::HungUp))
     }
 
-    /// The next order, in the order of their arrival; `None`, if there will be none.
-    pub(super) async fn next(&self) -> Option<(Order, Arc<Slip>)> {
-        let posting = poll_fn(|cx| {
+    /// The next command, by their arrival; `None`, if there will be none.
+    pub(super) async fn next(&self) -> Option<(Command, Arc<Reply>)> {
+        let pending = poll_fn(|cx| {
             loop {
-                let mut papers = self.papers.lock();
-                if let Some(posting) = papers.posted.take() {
-                    return Poll::Ready(Some(posting));
+                let mut state = self.state.lock();
+                if let Some(pending) = state.pending.take() {
+                    return Poll::Ready(Some(pending));
                 }
-                if papers.ending {
+                if state.ending {
                     return Poll::Ready(None);
                 }
-                drop(papers);
+                drop(state);
                 if self.bell.poll_wait(cx).is_pending() {
                     return Poll::Pending;
                 }
@@ -105,17 +107,17 @@ impl Desk {
         })
         .await;
         self.changed.wake();
-        posting.map(|Posting { order, slip }| (order, slip))
+        pending.map(|PendingCommand { command, reply }| (command, reply))
     }
 
     /// The worker shall end after what it is at.
     pub(super) fn end(&self) {
-        let mut papers = self.papers.lock();
-        papers.ending = true;
-        let unheard = papers.posted.take();
-        drop(papers);
-        if let Some(posting) = unheard {
-            posting.slip.answer(Err(VhostError::HungUp));
+        let mut state = self.state.lock();
+        state.ending = true;
+        let unheard = state.pending.take();
+        drop(state);
+        if let Some(pending) = unheard {
+            pending.reply.answer(Err(VhostError::HungUp));
         }
         self.bell.raise();
         self.changed.wake();
@@ -123,28 +125,28 @@ impl Desk {
 
     /// The worker has ended.
     pub(super) fn ended(&self, outcome: Outcome) {
-        self.papers.lock().ended = Some(outcome);
+        self.state.lock().ended = Some(outcome);
         self.changed.wake();
     }
 
     /// Waits for the end of the worker.
     pub(super) async fn wait_for_end(&self) -> Outcome {
-        self.changed.until(|| self.papers.lock().ended).await
+        self.changed.until(|| self.state.lock().ended).await
     }
 
-    /// Puts the order on the desk; `None`, if another one lies there.
-    fn post(&self, order: &mut Option<Order>, slip: &Arc<Slip>) -> Option<Outcome> {
-        let mut papers = self.papers.lock();
-        if papers.ending {
+    /// Leaves a command; `None`, if another one is pending.
+    fn post(&self, command: &mut Option<Command>, reply: &Arc<Reply>) -> Option<Outcome> {
+        let mut state = self.state.lock();
+        if state.ending {
             return Some(Err(VhostError::HungUp));
         }
-        if papers.posted.is_some() {
+        if state.pending.is_some() {
             return None;
         }
-        let order = order.take()?;
-        papers.posted = Some(Posting {
-            order,
-            slip: Arc::clone(slip),
+        let command = command.take()?;
+        state.pending = Some(PendingCommand {
+            command,
+            reply: Arc::clone(reply),
         });
         Some(Ok(()))
     }

@@ -13,9 +13,9 @@ use super::lease::Lease;
 
 /// The device's end of an attachment.
 #[derive(Debug, Default)]
-pub(in crate::device) struct Tenancy(Mutex<Option<Arc<Lease>>>);
+pub(in crate::device) struct OwnerSlot(Mutex<Option<Arc<Lease>>>);
 
-impl Tenancy {
+impl OwnerSlot {
     pub(super) fn owner(&self) -> Option<Owner> {
         self.0.lock().as_ref().map(|lease| lease.owner())
     }
