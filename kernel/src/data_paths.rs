@@ -46,6 +46,10 @@ pub(crate) struct DataPaths {
 }
 
 /// The key that lets clients have devices that nothing isolates, and its value.
+#[cfg_attr(
+    not(feature = "vhost"),
+    expect(dead_code, reason = "there are no clients")
+)]
 pub(crate) const OPT_IN: &str = "vhost.noiommu=unsafe";
 
 impl DataPaths {

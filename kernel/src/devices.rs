@@ -11,7 +11,10 @@ use vdpa::bus::{Bus, BusDevice, Driver};
 use vdpa::device::VdpaBus;
 use vdpa::platform::{InterruptLine, PhysAddr, Signal};
 use vdpa::{Node, Platform, power};
-use vdpa_mgmt::{Handle, Management, ManagementDevice, SimBlks, SimNets};
+#[cfg(feature = "mgmt")]
+use vdpa_mgmt::{Handle, Management};
+#[cfg(feature = "sim")]
+use vdpa_mgmt::{ManagementDevice, SimBlks, SimNets};
 use virtio_blk::{BlkDriver, Disk};
 use virtio_bus::Registry;
 use virtio_bus::VirtioBus;
@@ -24,9 +27,13 @@ use x86_64::instructions::port::Port;
 
 use crate::acpi::{Acpi, ConfigRegion, Polarity, Trigger, VirtioDevice};
 use crate::address_space;
+#[cfg(feature = "vhost")]
 use crate::clients::Clients;
 use crate::command_line::CommandLine;
+#[cfg(not(feature = "vhost"))]
+use crate::data_paths::DataPath;
 use crate::data_paths::{DataPaths, QemuParent};
+#[cfg(feature = "mgmt")]
 use crate::mover::VirtioMover;
 
 /// The option that names a virtio device in memory, as Linux has it.
@@ -48,7 +55,9 @@ pub(crate) struct Devices {
     pub(crate) virtio_vdpa: Arc<VirtioVdpa>,
     pub(crate) nets: Arc<Registry<NetDevice>>,
     pub(crate) disks: Arc<Registry<Disk>>,
+    #[cfg(feature = "mgmt")]
     pub(crate) management: Arc<Management>,
+    #[cfg(feature = "vhost")]
     pub(crate) clients: Arc<Clients>,
 }
 
@@ -57,8 +66,10 @@ impl Devices {
     pub(crate) async fn new(platform: Arc<dyn Platform>, paths: DataPaths) -> Self {
         let (vdpa, virtio) = (VdpaBus::new("vdpa"), VirtioBus::new("virtio"));
         let (nets, disks) = (Registry::new(), Registry::new());
+        #[cfg(feature = "vhost")]
         let clients = Clients::new(&platform, &nets, &disks, paths).await;
         let devices = Self {
+            #[cfg(feature = "mgmt")]
             management: Management::new(Arc::clone(&vdpa), handle),
             platform,
             root: Node::root("machine"),
@@ -68,8 +79,10 @@ impl Devices {
             virtio,
             nets,
             disks,
+            #[cfg(feature = "vhost")]
             clients,
         };
+        #[cfg(feature = "mgmt")]
         devices.management.offer_moves(Arc::new(VirtioMover {
             virtio_vdpa: Arc::clone(&devices.virtio_vdpa),
             vdpa: Arc::clone(&devices.vdpa),
@@ -80,8 +93,12 @@ impl Devices {
         add_driver(&devices.virtio, Arc::new(blk)).await;
         let virtio_vdpa = Arc::clone(&devices.virtio_vdpa);
         add_driver(&devices.vdpa, virtio_vdpa).await;
-        let for_clients = devices.clients.driver();
-        add_driver(&devices.vdpa, Arc::new(for_clients)).await;
+        #[cfg(feature = "vhost")]
+        add_driver(&devices.vdpa, Arc::new(devices.clients.driver())).await;
+        #[cfg(not(feature = "vhost"))]
+        if [paths.net, paths.blk].contains(&DataPath::Vhost) {
+            log::warn!("this kernel has no vhost: it drives all devices itself");
+        }
         let parent = VpVdpa::new(Arc::clone(&devices.platform), Arc::clone(&devices.vdpa));
         add_driver(&devices.pci, Arc::new(parent)).await;
         let mut parent = Ifcvf::new(Arc::clone(&devices.platform), Arc::clone(&devices.vdpa));
@@ -91,11 +108,13 @@ impl Devices {
         add_driver(&devices.pci, Arc::new(parent)).await;
         let ports = PortDriver::new(&devices.pci);
         add_driver(&devices.pci, Arc::new(ports)).await;
+        #[cfg(feature = "sim")]
         devices.offer_simulators().await;
         devices
     }
 
     /// Lets users of management make simulated devices.
+    #[cfg(feature = "sim")]
     async fn offer_simulators(&self) {
         let nets = SimNets::new(&self.root, &self.platform);
         let disks = SimBlks::new(&self.root, &self.platform);
@@ -112,6 +131,7 @@ impl Devices {
     pub(crate) async fn find(&self, acpi: &Acpi, line: &CommandLine, memory: &[Range<u64>]) {
         self.find_functions(acpi, line, memory).await;
         self.find_virtio_mmio(acpi, line).await;
+        #[cfg(feature = "vhost")]
         self.clients.start().await;
     }
 
@@ -196,6 +216,7 @@ impl Devices {
 
 /// What management calls the parent of a device that came by itself: a PCI function's node is named by its bus
 /// and its address.
+#[cfg(feature = "mgmt")]
 fn handle(parent: &Node) -> Handle {
     match parent.name().strip_prefix("pci") {
         Some(address) => Handle::on_bus("pci", address),

@@ -85,7 +85,7 @@ mod address_space;
 mod backlog;
 #[cfg(any(target_os = "none", test))]
 mod backtrace;
-#[cfg(target_os = "none")]
+#[cfg(all(target_os = "none", feature = "vhost"))]
 mod clients;
 #[cfg(any(target_os = "none", test))]
 mod command_line;
@@ -115,7 +115,7 @@ mod line_editor;
 mod logger;
 #[cfg(any(target_os = "none", test))]
 mod memory;
-#[cfg(target_os = "none")]
+#[cfg(all(target_os = "none", feature = "mgmt"))]
 mod mover;
 #[cfg(target_os = "none")]
 mod network;

@@ -9,7 +9,9 @@ use embassy_net::Stack;
 use pci::PciBus;
 use vdpa::device::VdpaBus;
 use vdpa::{Node, Platform};
+#[cfg(feature = "mgmt")]
 use vdpa_mgmt::Management;
+#[cfg(feature = "vhost")]
 use vhost_vdpa::VhostRegistry;
 use virtio_blk::Disk;
 use virtio_bus::Registry;
@@ -87,6 +89,7 @@ impl System {
     }
 
     /// Management of the vDPA bus. It can make simulated devices.
+    #[cfg(feature = "mgmt")]
     #[must_use]
     pub fn management(&self) -> &Arc<Management> {
         &self.devices.management
@@ -105,6 +108,7 @@ impl System {
     }
 
     /// The devices of the vDPA bus that clients can open.
+    #[cfg(feature = "vhost")]
     #[must_use]
     pub fn vhost(&self) -> &Arc<VhostRegistry> {
         self.devices.clients.registry()
