@@ -55,11 +55,13 @@ async fn simulated_network_card_conforms(bench: &Bench) -> Outcome {
 }
 
 async fn qemu_disk_conforms(bench: &Bench) -> Outcome {
+    bench.require_pci()?;
     let name = String::from(bench.disk(WRITABLE).await?.name());
     conforms(bench, &name, BLK).await
 }
 
 async fn qemu_network_card_conforms(bench: &Bench) -> Outcome {
+    bench.require_pci()?;
     let name = bench.net_name().await?;
     bench.drop_net();
     conforms(bench, &name, NET).await
@@ -67,7 +69,6 @@ async fn qemu_network_card_conforms(bench: &Bench) -> Outcome {
 
 /// Takes the PCI function of an interface or a disk from its driver for the time of the checks.
 async fn conforms(bench: &Bench, name: &str, device_type: u32) -> Outcome {
-    bench.require_pci()?;
     let function = bench.function(&*bench.vdpa_device(name)?)?;
     let has_block = bench.system.command_line().get("migration") == Some("on");
     let of_block =
