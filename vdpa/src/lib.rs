@@ -2,7 +2,7 @@
 //!
 //! A parent driver (a PCI function, a simulator) offers a device whose data path follows the virtio
 //! specification through [`VdpaOps`]. On the [vDPA bus](device) a bus driver claims it:
-//! [`virtio_vdpa`] makes it a device of the [virtio bus](virtio), where the net and blk drivers are.
+//! `virtio_vdpa` makes it a device of the virtio bus, where the net and blk drivers are.
 //!
 //! ```text
 //! pci 0000:00:04.0 -> vdpa0 -> [vDPA bus] -> virtio_vdpa -> virtio0 -> [virtio bus] -> net0

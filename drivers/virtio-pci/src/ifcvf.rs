@@ -1,7 +1,7 @@
 //! `ifcvf`: the parent driver of Intel IFC VFs, whose virtio queues a SmartNIC or a storage card serves in hardware.
 //!
 //! Such a function follows the virtio specification, also one with a transitional id, which is driven in modern mode
-//! only; what it has in common with others is in [`virtio_pci`](crate::virtio_pci). Beyond that it has a
+//! only; what it has in common with others is in [`virtio_pci`](crate). Beyond that it has a
 //! live-migration block, with which queues are stopped, told and set, and the pages that it writes are logged.
 //! A function without the block, or where something else lies in its place, is a plain one.
 //!

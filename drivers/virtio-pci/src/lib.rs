@@ -2,8 +2,8 @@
 //!
 //! [`VirtioFunction`] moves bits to and from registers and checks what the function says of itself; [`Parent`] makes
 //! the operations of a vDPA device of them. Which functions are driven, and what they can do beyond the
-//! specification, is the business of the drivers that use this: [`vp_vdpa`](crate::vp_vdpa) and
-//! [`ifcvf`](crate::ifcvf).
+//! specification, is the business of the drivers that use this: [`vp_vdpa`] and
+//! [`ifcvf`].
 //!
 //! Source: VIRTIO 1.2, 3 and 4.1.
 

@@ -81,7 +81,7 @@ impl VdpaDevice {
     /// A device reads and writes memory as the rings say that it finds there. The addresses are those of
     /// a [`Queue`](virtq::Queue), of the size, the state and the features that the device has when it
     /// uses the queue, and all of the queue's memory is the device's until the next reset. Or every
-    /// address that the device reaches is mapped for it, as an [`Attachment`](crate::dma::Attachment)
+    /// address that the device reaches is mapped for it, as an [`Attachment`](super::Attachment)
     /// of a client has it.
     pub unsafe fn set_queue_address(
         &self,
