@@ -12,6 +12,7 @@ mod address_space;
 mod iova;
 mod space;
 mod unit;
+mod vouched;
 
 use crate::iotlb::{IovaRange, MapError, Permission, Target};
 use crate::ops::{Backing, OpError};
@@ -20,6 +21,7 @@ pub use self::address_space::AddressSpace;
 pub use self::space::DmaSpace;
 pub(crate) use self::unit::Claim;
 pub use self::unit::IsolationUnit;
+pub use self::vouched::Vouched;
 
 /// Whose a device's address spaces are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +51,6 @@ pub enum Trust {
     /// It may, and could read and overwrite all memory through the device.
     NoIommu(Vouched),
 }
-
-/// Somebody answers for what a client does with a device that reaches all memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Vouched(());
 
 impl Trust {
     /// A client may own a device that nothing isolates.

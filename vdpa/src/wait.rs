@@ -50,7 +50,7 @@ pub struct AsyncMutex {
 
 impl AsyncMutex {
     /// Waits for the turn, which lasts until the returned value is dropped.
-    pub async fn lock(&self) -> AsyncMutexGuard<'_> {
+    pub async fn lock(&self) -> impl Sized + '_ {
         self.waiters
             .until(|| (!self.taken.swap(true, Ordering::Acquire)).then(|| AsyncMutexGuard(self)))
             .await
@@ -59,7 +59,7 @@ impl AsyncMutex {
 
 /// Proof that it is the holder's turn.
 #[derive(Debug)]
-pub struct AsyncMutexGuard<'a>(&'a AsyncMutex);
+struct AsyncMutexGuard<'a>(&'a AsyncMutex);
 
 impl Drop for AsyncMutexGuard<'_> {
     fn drop(&mut self) {
