@@ -9,6 +9,7 @@ mod packed;
 mod split;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use virtq::device::{Access, Memory};
 use virtq::{DmaAddr, RingAddresses};
@@ -206,9 +207,16 @@ impl Rings {
         Ok(Entry { at, bytes })
     }
 
+    /// A word of a ring, which the driver may write meanwhile: read as a whole.
     fn word(&self, at: u64) -> Option<u16> {
-        let mut bytes = [0; 2];
-        read(&self.memory, at, &mut bytes).then_some(u16::from_le_bytes(bytes))
+        let piece = self.memory.translate(DmaAddr(at), 2, Access::Read).ok()?;
+        let word = piece.ptr.as_ptr().cast::<AtomicU16>();
+        if piece.len < 2 || !word.is_aligned() {
+            return None;
+        }
+        // SAFETY: the piece has these two bytes, aligned, and no reference of Rust covers them.
+        let word = unsafe { &*word };
+        Some(u16::from_le(word.load(Ordering::Acquire)))
     }
 
     fn bytes(&self, at: u64) -> Option<[u8; 16]> {
