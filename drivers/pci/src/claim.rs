@@ -13,8 +13,7 @@ use vdpa::platform::{MapError, Mmio, PhysAddr};
 use super::access::ConfigSpace;
 use super::bar::{BAR_COUNT, Bar, BarError, BarKind};
 use super::command::Enabled;
-use super::device::FunctionState;
-use super::msix::{Msix, MsixError};
+use super::function::FunctionState;
 
 /// Why a driver cannot have a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,14 +121,6 @@ impl Claim {
             token: Arc::clone(&self.token),
         };
         Ok(slot.insert(registers).clone())
-    }
-
-    /// The function's MSI-X interrupts; `None`, if it has none.
-    ///
-    /// # Errors
-    /// [`MsixError`], if what it has cannot be used.
-    pub fn msix(&self) -> Result<Option<Msix>, MsixError> {
-        Msix::open(self)
     }
 }
 

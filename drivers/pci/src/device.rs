@@ -2,29 +2,26 @@
 
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::future::ready;
-use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use pci_types::{HeaderType, PciAddress};
-use spin::Mutex;
 use vdpa::Node;
 use vdpa::bus::{Bus, BusDevice, Exactness};
 use vdpa::platform::BoxFuture;
-use vdpa::tree::{Inspect, Report};
+use vdpa::tree::Inspect;
 
 use super::access::ConfigSpace;
-use super::bar::Bars;
-use super::capability::{self, CapabilityError, capabilities, extended_capabilities};
 use super::claim::{Claim, ResourceError};
+use super::function::FunctionState;
 use super::header::Identity;
 use super::id::PciId;
-use super::root::PciRoot;
 use super::scan::Function;
-use super::sriov::{self, Mediator, SR_IOV};
+use super::segment::Segment;
 
 /// The bus on which PCI functions meet their drivers.
 pub type PciBus = Bus<PciDevice>;
@@ -32,46 +29,24 @@ pub type PciBus = Bus<PciDevice>;
 /// One PCI function.
 pub struct PciDevice {
     node: Arc<Node>,
-    root: Arc<PciRoot>,
+    segment: Arc<Segment>,
     function: Arc<FunctionState>,
     /// Of a virtual function.
     physical: Option<Arc<PciDevice>>,
-    mediator: Mutex<Option<Arc<dyn Mediator>>>,
     /// Virtual functions come or go.
     changing: AtomicBool,
 }
 
-/// What a function's device, its claim and its inspector share.
-pub(super) struct FunctionState {
-    pub(super) config: ConfigSpace,
-    pub(super) identity: Identity,
-    pub(super) kind: HeaderType,
-    pub(super) bars: Bars,
-    /// Somebody may reach the function's registers.
-    pub(super) claimed: AtomicBool,
-    /// MSI-X vectors in use.
-    pub(super) vectors: AtomicU16,
-}
-
 impl PciDevice {
-    pub(super) fn new(node: Arc<Node>, root: Arc<PciRoot>, found: Function) -> Self {
-        let function = FunctionState {
-            config: found.config,
-            identity: found.identity,
-            kind: found.kind,
-            bars: found.bars,
-            claimed: AtomicBool::new(false),
-            vectors: AtomicU16::new(0),
-        };
-        let function = Arc::new(function);
+    pub(super) fn new(node: Arc<Node>, segment: Arc<Segment>, found: Function) -> Self {
+        let function = Arc::new(FunctionState::new(found));
         let inspector: Arc<dyn Inspect> = Arc::clone(&function) as _;
         node.set_inspector(Some(inspector));
         Self {
             node,
-            root,
+            segment,
             function,
             physical: None,
-            mediator: Mutex::new(None),
             changing: AtomicBool::new(false),
         }
     }
@@ -98,15 +73,21 @@ impl PciDevice {
         })
     }
 
-    /// Says who has a say in the function's virtual functions: whoever drives it. They are disabled before it lets
-    /// the function go.
-    pub fn set_mediator(&self, mediator: Option<Arc<dyn Mediator>>) {
-        let before = core::mem::replace(&mut *self.mediator.lock(), mediator);
-        drop(before);
+    /// Its virtual functions that are on the bus.
+    pub(super) fn virtual_functions(&self, bus: &PciBus) -> Vec<Arc<Self>> {
+        let mut devices = bus.devices();
+        devices.retain(|device| {
+            let own = device.physical_function();
+            own.is_some_and(|own| core::ptr::eq(&raw const **own, self))
+        });
+        devices
     }
 
-    pub(super) fn mediator(&self) -> Option<Arc<dyn Mediator>> {
-        self.mediator.lock().clone()
+    /// Takes its virtual functions off the bus, the last one first.
+    pub(super) async fn remove_virtual_functions(&self, bus: &PciBus) {
+        while let Some(function) = self.virtual_functions(bus).pop() {
+            function.leave(bus).await;
+        }
     }
 
     /// The right to change the function's virtual functions, if nobody has it.
@@ -116,19 +97,13 @@ impl PciDevice {
     }
 
     /// The segment that the function is on.
-    pub(super) fn root(&self) -> &Arc<PciRoot> {
-        &self.root
+    pub(super) fn segment(&self) -> &Arc<Segment> {
+        &self.segment
     }
 
     /// The function as it was found, apart from what is in front of it.
     pub(super) fn as_found(&self) -> Function {
-        Function {
-            config: self.function.config.clone(),
-            identity: self.function.identity,
-            kind: self.function.kind,
-            bridge: None,
-            bars: self.function.bars,
-        }
+        self.function.as_found()
     }
 
     /// Where the function is.
@@ -155,7 +130,7 @@ impl PciDevice {
     /// [`ResourceError::Claimed`], as long as somebody holds a claim or a mapping from an earlier one;
     /// [`ResourceError::Unassigned`], if a memory BAR found no room.
     pub fn claim(&self) -> Result<Claim, ResourceError> {
-        Claim::new(&self.function, self.root.platform())
+        Claim::new(&self.function, self.segment.platform())
     }
 }
 
@@ -205,8 +180,8 @@ impl BusDevice for PciDevice {
     /// Virtual functions go before their physical one.
     fn before_remove<'a>(&'a self, bus: &'a PciBus) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            sriov::take_off(bus, self).await;
-            self.root.release(self);
+            self.remove_virtual_functions(bus).await;
+            self.segment.release(self.address());
         })
     }
 
@@ -216,58 +191,6 @@ impl BusDevice for PciDevice {
             self.function.config.stop_bus_master();
         }
         Box::pin(ready(()))
-    }
-}
-
-impl Inspect for FunctionState {
-    fn report(&self) -> Report {
-        let Identity {
-            vendor,
-            device,
-            subvendor,
-            subdevice,
-            class,
-            ..
-        } = self.identity;
-        let mut facts = Vec::from([
-            ("id", format!("{vendor:04x}:{device:04x}")),
-            ("subsystem", format!("{subvendor:04x}:{subdevice:04x}")),
-            ("class", format!("{class:06x}")),
-        ]);
-        if let Some(at) = capability::find_extended(&self.config, SR_IOV) {
-            let (now, total) = sriov::count(&self.config, at);
-            facts.push(("SR-IOV", format!("{now} of {total} VFs")));
-        }
-        const NAMES: [&str; 6] = ["BAR 0", "BAR 1", "BAR 2", "BAR 3", "BAR 4", "BAR 5"];
-        for (name, bar) in NAMES.into_iter().zip(&self.bars) {
-            match bar {
-                Ok(None) => {}
-                Ok(Some(bar)) => facts.push((name, bar.to_string())),
-                Err(error) => facts.push((name, error.to_string())),
-            }
-        }
-        let ids = capabilities(&self.config).map(|list| list.into_iter().map(|c| u16::from(c.id)));
-        facts.push(("capabilities", listing(ids)));
-        let ids = extended_capabilities(&self.config).map(|list| list.into_iter().map(|c| c.id));
-        facts.push(("extended capabilities", listing(ids)));
-        facts.push((
-            "MSI-X vectors",
-            self.vectors.load(Ordering::Relaxed).to_string(),
-        ));
-        Report {
-            facts,
-            ..Report::default()
-        }
-    }
-}
-
-fn listing(ids: Result<impl Iterator<Item = u16>, CapabilityError>) -> String {
-    match ids {
-        Ok(ids) => ids
-            .map(|id| format!("{id:#04x}"))
-            .collect::<Vec<_>>()
-            .join(" "),
-        Err(error) => error.to_string(),
     }
 }
 

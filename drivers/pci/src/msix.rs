@@ -70,6 +70,16 @@ pub enum MsixError {
     NoVector(#[from] NoVector),
 }
 
+impl Claim {
+    /// The function's MSI-X interrupts; `None`, if it has none.
+    ///
+    /// # Errors
+    /// [`MsixError`], if what it has cannot be used.
+    pub fn msix(&self) -> Result<Option<Msix>, MsixError> {
+        Msix::open(self)
+    }
+}
+
 /// The MSI-X interrupts of a function. They are enabled while this value or one of its vectors
 /// lives; then the capability is as before.
 pub struct Msix(Arc<Table>);

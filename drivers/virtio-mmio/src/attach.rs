@@ -10,7 +10,8 @@ use vdpa::device::{DeviceKind, VdpaBus, VdpaDeviceConfig};
 use vdpa::dma::IsolationUnit;
 use vdpa::{Node, Platform, VdpaOps};
 
-use super::{Description, Parent, ProbeError};
+use super::description::Description;
+use super::parent::{Parent, ProbeError};
 
 /// What puts devices on the vDPA bus.
 pub struct VirtioMmio {

@@ -14,7 +14,7 @@ use vdpa::platform::{Callback, InterruptLine};
 use vdpa::{Features, Platform};
 use virtio::DeviceStatus;
 
-use super::Description;
+use super::description::Description;
 use super::interrupts::Interrupts;
 use super::registers::{MAGIC, Registers};
 

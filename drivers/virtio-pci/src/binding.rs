@@ -12,7 +12,8 @@ use vdpa::dma::IsolationUnit;
 use vdpa::platform::BoxFuture;
 use vdpa::{Platform, VdpaOps};
 
-use super::{Demands, Parent};
+use super::demands::Demands;
+use super::parent::Parent;
 
 /// What a driver of virtio functions works with.
 pub(crate) struct Binder {

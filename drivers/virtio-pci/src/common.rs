@@ -13,7 +13,7 @@ use vdpa::ops::QueueAddress;
 use virtio::DeviceStatus;
 use virtq::DmaAddr;
 
-use super::function::Window;
+use super::window::Window;
 
 /// What a vector register holds when no vector is set, or when the device has refused one.
 pub const NO_VECTOR: u16 = 0xffff;

@@ -3,13 +3,7 @@
 //! Each is read in its own width, and only where its feature is offered. Source: VIRTIO 1.2, 2.5.1, 4.1.3.1, 5.1.4
 //! and 5.2.4.
 
-use alloc::vec;
-use alloc::vec::Vec;
-
 use vdpa::Features;
-use vdpa::ops::OpError;
-
-use super::VirtioFunction;
 
 /// Fields of one width in a row.
 pub(super) struct Field {
@@ -90,18 +84,4 @@ pub(super) fn of(device_type: u32) -> Option<&'static [Field]> {
         Ok(virtio::Id::Block) => Some(BLK),
         _ => None,
     }
-}
-
-/// Reads all known fields that the device has.
-pub(super) fn copy(
-    virtio: &VirtioFunction,
-    device_type: u32,
-    offered: Features,
-) -> Result<Vec<u8>, OpError> {
-    let last = of(device_type).and_then(<[_]>::last);
-    let len = last.map_or(0, |last| u32::from(last.offset + last.width));
-    let len = len.min(virtio.config_size());
-    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-    virtio.read_config(device_type, offered, 0, &mut bytes)?;
-    Ok(bytes)
 }

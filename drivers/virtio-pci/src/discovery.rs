@@ -14,8 +14,10 @@ use virtio::DeviceStatus;
 
 use pci::Msix;
 
-use super::parent::{Demands, QueueFacts, wait};
-use super::{VirtioFunction, config_fields};
+use super::deadline::wait;
+use super::demands::Demands;
+use super::function::VirtioFunction;
+use super::queue_state::QueueFacts;
 
 /// More queues than this are left alone: nobody has use for them, and each costs memory.
 const QUEUES_MAX: u16 = 1024;
@@ -85,7 +87,9 @@ fn look(
         offered,
         features,
         queues: queue_facts(virtio, msix)?,
-        config: config_fields::copy(virtio, demands.device_type, offered).unwrap_or_default(),
+        config: virtio
+            .copy_config(demands.device_type, offered)
+            .unwrap_or_default(),
     })
 }
 

@@ -1,16 +1,18 @@
 //! A modern virtio function with its structures mapped.
 
-use core::ops::Range;
+use alloc::vec;
+use alloc::vec::Vec;
 
-use pci::{Claim, Registers, ResourceError};
+use pci::{Claim, ResourceError};
 use vdpa::Features;
 use vdpa::ops::OpError;
 use vdpa::platform::PhysAddr;
 use virtq::{Doorbell, NotifyFormat};
 
-use super::capability::{Layout, LayoutError, Place};
+use super::capability::{Layout, LayoutError};
 use super::common::CommonConfig;
 use super::config_fields::{self, Field};
+use super::window::Window;
 
 /// How often a configuration that changes while it is read is read again.
 const CONFIG_ATTEMPTS: usize = 16;
@@ -132,6 +134,20 @@ impl VirtioFunction {
         Err(OpError::Timeout)
     }
 
+    /// Reads all known fields that the device has.
+    pub(super) fn copy_config(
+        &self,
+        device_type: u32,
+        offered: Features,
+    ) -> Result<Vec<u8>, OpError> {
+        let last = config_fields::of(device_type).and_then(<[_]>::last);
+        let len = last.map_or(0, |last| u32::from(last.offset + last.width));
+        let len = len.min(self.config_size());
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        self.read_config(device_type, offered, 0, &mut bytes)?;
+        Ok(bytes)
+    }
+
     /// Writes to the device-specific configuration, in the same widths.
     ///
     /// # Errors
@@ -241,69 +257,5 @@ impl IsrStatus {
     pub fn take(&self) -> Option<u8> {
         let bits = self.0.read8(0);
         (bits != u8::MAX).then_some(bits)
-    }
-}
-
-/// A part of the registers behind a BAR. Offsets count from its start.
-#[derive(Clone, Debug)]
-pub(crate) struct Window {
-    registers: Registers,
-    start: u64,
-    length: u64,
-}
-
-impl Window {
-    fn map(claim: &Claim, place: Place) -> Result<Self, ResourceError> {
-        let Place {
-            bar,
-            offset,
-            length,
-        } = place;
-        Self::of_bar(claim, bar, offset..offset + length)
-    }
-
-    /// These bytes of a BAR, which has them.
-    pub(super) fn of_bar(claim: &Claim, bar: u8, bytes: Range<u64>) -> Result<Self, ResourceError> {
-        Ok(Self {
-            registers: claim.map(bar)?,
-            start: bytes.start,
-            length: bytes.end - bytes.start,
-        })
-    }
-
-    pub(super) fn len(&self) -> u64 {
-        self.length
-    }
-
-    pub(super) fn read8(&self, offset: u64) -> u8 {
-        self.registers.read8(self.start + offset)
-    }
-
-    pub(crate) fn read16(&self, offset: u64) -> u16 {
-        self.registers.read16(self.start + offset)
-    }
-
-    pub(crate) fn read32(&self, offset: u64) -> u32 {
-        self.registers.read32(self.start + offset)
-    }
-
-    pub(super) fn write8(&self, offset: u64, value: u8) {
-        // SAFETY: whoever opened the function vouches for what it is told.
-        unsafe { self.registers.write8(self.start + offset, value) };
-    }
-
-    pub(crate) fn write16(&self, offset: u64, value: u16) {
-        // SAFETY: as for `write8`.
-        unsafe { self.registers.write16(self.start + offset, value) };
-    }
-
-    pub(crate) fn write32(&self, offset: u64, value: u32) {
-        // SAFETY: as for `write8`.
-        unsafe { self.registers.write32(self.start + offset, value) };
-    }
-
-    fn doorbell(&self, offset: u64, index: u16, format: NotifyFormat) -> Option<Doorbell> {
-        // SAFETY: a notification has the device look into rings that somebody vouches for.
-        unsafe { self.registers.doorbell(self.start + offset, index, format) }
     }
 }

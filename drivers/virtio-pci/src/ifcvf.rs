@@ -26,7 +26,9 @@ use vdpa::bus::{Bound, Driver, ProbeError};
 use vdpa::device::VdpaBus;
 use vdpa::platform::BoxFuture;
 
-use crate::{Binder, Demands, Parent};
+use crate::binding::Binder;
+use crate::demands::Demands;
+use crate::parent::Parent;
 
 use self::ids::{IDS, device_type};
 use self::live_migration::LiveMigration;

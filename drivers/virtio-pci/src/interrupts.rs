@@ -19,7 +19,8 @@ use vdpa::Platform;
 use vdpa::ops::OpError;
 use vdpa::platform::{Callback, InterruptMessage};
 
-use super::{CommonConfig, IsrStatus, NO_VECTOR, VirtioFunction};
+use super::common::{CommonConfig, NO_VECTOR};
+use super::function::{IsrStatus, VirtioFunction};
 
 /// How often the ISR status is looked at if there is no vector.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);

@@ -18,6 +18,8 @@ mod binding;
 mod capability;
 mod common;
 mod config_fields;
+mod deadline;
+mod demands;
 mod discovery;
 mod function;
 pub mod ifcvf;
@@ -25,17 +27,14 @@ mod interrupts;
 mod notification;
 mod ops;
 mod parent;
+mod queue_state;
 mod queues;
 mod states;
 mod suspend;
 pub mod vp_vdpa;
+mod window;
 
 pub use capability::{ANY_BAR, Defect, LayoutError, Structure};
 pub use common::{CommonConfig, NO_VECTOR, QueueRegisters};
 pub use function::{IsrStatus, OpenError, VirtioFunction};
 pub use parent::Parent;
-
-pub(crate) use binding::Binder;
-pub(crate) use function::Window;
-pub(crate) use parent::Demands;
-pub(crate) use states::StateRegisters;

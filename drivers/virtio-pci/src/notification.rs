@@ -4,7 +4,7 @@ use pci::Msix;
 use vdpa::ops::NotificationArea;
 use vdpa::platform::PhysAddr;
 
-use super::VirtioFunction;
+use super::function::VirtioFunction;
 
 /// The smallest part of memory that a processor or an IOMMU can give away.
 const PAGE: u64 = 4096;

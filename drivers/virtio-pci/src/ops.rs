@@ -16,7 +16,7 @@ use virtq::{Doorbell, NotifyFormat};
 
 use super::interrupts::{Callbacks, Interrupts, QueueCallback};
 use super::parent::Parent;
-use super::queues::Phase;
+use super::queue_state::Phase;
 
 /// The steps of the initialisation, in their order (VIRTIO 1.2, 3.1.1).
 const STEPS: [DeviceStatus; 4] = [

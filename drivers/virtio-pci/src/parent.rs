@@ -11,35 +11,19 @@ use pci::{Claim, Enabled, Msix, PciDevice};
 use pci_types::CommandRegister;
 use spin::Mutex;
 use vdpa::bus::ProbeError;
-use vdpa::ops::{NotificationArea, OpError, QueueAddress};
+use vdpa::ops::OpError;
 use vdpa::platform::Callback;
 use vdpa::{Features, Platform};
 use virtio::DeviceStatus;
 
+use super::capability::{Defect, LayoutError};
+use super::config_fields;
+use super::demands::{Demands, Shown};
 use super::discovery::{discover, reset};
-use super::function::Window;
-use super::interrupts::{InterruptCounts, Interrupts};
-use super::queues::{Phase, Position};
+use super::function::{OpenError, VirtioFunction};
+use super::interrupts::Interrupts;
+use super::queue_state::{QueueFacts, QueueState};
 use super::states::StateRegisters;
-use super::{Defect, LayoutError, OpenError, VirtioFunction, config_fields};
-
-/// How long a device may take to reset itself, to stop a queue or to be suspended.
-pub(super) const DEADLINE: Duration = Duration::from_secs(1);
-const POLL_INTERVAL: Duration = Duration::from_millis(1);
-
-/// What a driver demands of the functions that it drives.
-pub(crate) struct Demands {
-    /// What they are.
-    pub(crate) device_type: u32,
-    /// What they must offer, and what whoever drives them must accept.
-    pub(crate) features: Features,
-    /// Where their virtio structures may lie.
-    pub(crate) bars: &'static [u8],
-    /// Finds what they may have beside the registers of virtio.
-    pub(crate) states: fn(&Parent, row: u64) -> Option<Box<dyn StateRegisters>>,
-    /// What it is told: [`driver_data`](pci::PciId::driver_data).
-    pub(crate) row: u64,
-}
 
 /// A virtio function with the operations of a vDPA device.
 pub struct Parent {
@@ -66,15 +50,6 @@ pub struct Parent {
     vectors: usize,
 }
 
-/// What a queue is and what was counted for it, from the probe to the end of the device.
-pub(super) struct QueueFacts {
-    pub(super) size_max: u16,
-    pub(super) notify_off: u16,
-    /// The page of its doorbell, if nothing else lies there.
-    pub(super) page: Option<NotificationArea>,
-    pub(super) interrupts: Arc<InterruptCounts>,
-}
-
 /// What has been set since the last reset.
 #[derive(Default)]
 pub(super) struct State {
@@ -84,16 +59,6 @@ pub(super) struct State {
     pub(super) queues: Vec<QueueState>,
     /// A queue did not stop in time. Until then no other is waited for, so whoever stops all of them is soon done.
     pub(super) gave_up_until: Duration,
-}
-
-#[derive(Clone, Default)]
-pub(super) struct QueueState {
-    pub(super) callback: Option<Callback>,
-    pub(super) size: Option<u16>,
-    pub(super) address: Option<QueueAddress>,
-    pub(super) phase: Phase,
-    /// Where it goes on when it is started.
-    pub(super) position: Position,
 }
 
 impl Parent {
@@ -127,6 +92,13 @@ impl Parent {
         // Nobody listens to the pin.
         let bits = CommandRegister::BUS_MASTER_ENABLE | CommandRegister::INTERRUPT_DISABLE;
         let master = claim.enable(bits);
+        let shown = Shown {
+            claim: &claim,
+            virtio: &virtio,
+            device_type: demands.device_type,
+            queues: found.queues.len(),
+        };
+        let states = (demands.states)(&shown, demands.row);
         let state = State {
             queues: fresh_queues(found.queues.len()),
             ..State::default()
@@ -148,7 +120,7 @@ impl Parent {
             idle_config: Mutex::new(found.config),
             vectors,
         };
-        if let Some(states) = (demands.states)(&parent, demands.row) {
+        if let Some(states) = states {
             parent.stop_with(states);
         }
         Ok(parent)
@@ -163,19 +135,6 @@ impl Parent {
         // Nobody has asked for what may have been left running.
         let _ = states.stop_log();
         self.states = Some(states);
-    }
-
-    /// The first `len` bytes of a BAR; `None`, if they are not there or something else is known to lie
-    /// in them.
-    pub(crate) fn registers_of_its_own(&self, bar: u8, len: u64) -> Option<Window> {
-        let bytes = 0..len;
-        let msix = self.claim.msix().ok()?;
-        let taken = self.virtio.layout.touches(bar, &bytes)
-            || msix.is_some_and(|msix| msix.touches(bar, &bytes));
-        let inside = len <= self.claim.memory_bar(bar).ok()?.size;
-        (inside && !taken)
-            .then(|| Window::of_bar(&self.claim, bar, bytes).ok())
-            .flatten()
     }
 
     /// How many MSI-X vectors the function has.
@@ -228,7 +187,7 @@ impl Parent {
         if !self.raw_status().is_ok_and(driven) {
             return;
         }
-        let copy = config_fields::copy(&self.virtio, self.device_type, self.offered);
+        let copy = self.virtio.copy_config(self.device_type, self.offered);
         if let (Ok(copy), Ok(_)) = (copy, self.raw_status()) {
             *self.idle_config.lock() = copy;
         }
@@ -242,23 +201,6 @@ fn fresh_queues(count: usize) -> Vec<QueueState> {
 impl fmt::Debug for Parent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Parent({:?}, {} queues)", self.claim, self.queues.len())
-    }
-}
-
-/// What a device says so far to what it has been asked for; nothing, as long as it is at it.
-pub(super) type Answer<'a> = dyn Fn() -> Option<Result<(), OpError>> + Send + Sync + 'a;
-
-/// Asks until there is an answer or the deadline has passed; the first time at once.
-pub(super) async fn wait(platform: &dyn Platform, answer: &Answer<'_>) -> Result<(), OpError> {
-    let deadline = platform.now().saturating_add(DEADLINE);
-    loop {
-        if let Some(answer) = answer() {
-            return answer;
-        }
-        if platform.now() >= deadline {
-            return Err(OpError::Timeout);
-        }
-        platform.sleep(POLL_INTERVAL).await;
     }
 }
 

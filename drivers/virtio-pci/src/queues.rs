@@ -12,48 +12,14 @@ use vdpa::ops::{OpError, QueueState as RingPlace};
 use virtio::DeviceStatus;
 use virtq::{RingFeatures, RingState};
 
-use super::NO_VECTOR;
-use super::parent::{Answer, DEADLINE, Parent, QueueState, wait};
+use super::common::NO_VECTOR;
+use super::deadline::{Answer, DEADLINE, wait};
+use super::parent::Parent;
+use super::queue_state::{Phase, Position, QueueState};
 use super::states::StateRegisters;
 
 /// What the status of a device has that has been started.
 const RUNS: DeviceStatus = DeviceStatus::DRIVER_OK.union(DeviceStatus::SUSPEND);
-
-/// Whether the device may use a queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Nobody has started it.
-    #[default]
-    Down,
-    /// Started for who looks from above, and to be enabled with `DRIVER_OK`.
-    Due,
-    Running,
-    /// Started for who looks from above, but the device has been told to stop it.
-    Halted,
-}
-
-/// Where a queue goes on when it is started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Position {
-    #[default]
-    Start,
-    /// At this index of the available ring.
-    At(u16),
-    /// It has run, and only the device may know.
-    Unknown,
-}
-
-impl QueueState {
-    /// Whether it has been told to stop, and nobody has heard yet where it has.
-    fn is_stopping(&self) -> bool {
-        self.phase == Phase::Halted && self.position == Position::Unknown
-    }
-
-    /// Whether it does not stand still for certain.
-    pub(super) fn is_moving(&self) -> bool {
-        self.phase == Phase::Running || self.is_stopping()
-    }
-}
 
 impl Parent {
     /// Lets the device use a queue: at once if it runs, and with `DRIVER_OK` otherwise, because the vectors that come

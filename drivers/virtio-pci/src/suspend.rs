@@ -13,7 +13,7 @@ use vdpa::platform::Callback;
 use virtio::DeviceStatus;
 
 use super::parent::Parent;
-use super::queues::Phase;
+use super::queue_state::Phase;
 
 impl Parent {
     /// The device status as the register has it.

@@ -17,7 +17,10 @@ use vdpa::bus::{Bound, Driver, ProbeError};
 use vdpa::device::VdpaBus;
 use vdpa::platform::BoxFuture;
 
-use crate::{ANY_BAR, Binder, Demands, Parent};
+use crate::binding::Binder;
+use crate::capability::ANY_BAR;
+use crate::demands::Demands;
+use crate::parent::Parent;
 
 const NAME: &str = "vp_vdpa";
 const VIRTIO_VENDOR: u16 = 0x1af4;

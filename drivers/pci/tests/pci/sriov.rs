@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use pci::{Mediator, PciDevice, PortDriver, SrIov, SrIovError};
+use pci::{PciDevice, PciId, PortDriver, SrIov, SrIovError};
 use spin::Mutex;
-use vdpa::bus::{BusDevice, ProbeError};
+use vdpa::bus::{Bound, BusDevice, Driver, ProbeError};
 use vdpa::device::{DeviceKind, VdpaBus};
 use vdpa::platform::BoxFuture;
 use virtio_pci::vp_vdpa::VpVdpa;
@@ -262,17 +262,21 @@ fn a_card_that_is_pulled_out_has_none() {
 
 #[test]
 fn virtual_functions_go_before_their_physical_one() {
-    let world = World::new(SriovPlan::default());
+    let machine = Machine::new();
+    let card = FakeSriov::new(SriovPlan::default(), &machine.tree.root);
+    machine.tree.root.put(0, 0, &card);
+    let witness = Arc::new(Witness::default());
+    let driver = machine.pci.add_driver(Arc::clone(&witness) as _);
+    machine.platform.block_on(driver).unwrap();
+    let world = World::enumerated(machine, card, "pci0000:00:00.0");
     world.enable(3).unwrap();
-    let log = Arc::new(Log::default());
-    world.physical.set_mediator(Some(Arc::clone(&log) as _));
     let platform = &world.machine.platform;
     platform.block_on(world.machine.pci.remove_device(&world.physical));
     assert!(world.machine.names().is_empty());
     assert!(world.vdpa.devices().is_empty());
     // The last one first, and each while the physical function was still there.
     assert_eq!(
-        *log.gone.lock(),
+        *witness.gone.lock(),
         ["0000:00:00.3", "0000:00:00.2", "0000:00:00.1"]
     );
 }
@@ -292,53 +296,53 @@ fn a_card_that_is_unplugged_takes_its_virtual_functions_along() {
     assert_eq!(platform.vectors_in_use(), 0);
 }
 
-/// A driver of physical functions that writes down what it is asked.
+/// A driver of virtual functions that writes down when each goes.
 #[derive(Debug, Default)]
-struct Log {
-    prepared: Mutex<Vec<String>>,
-    gone: Mutex<Vec<String>>,
-    refused: Option<String>,
+struct Witness {
+    gone: Arc<Mutex<Vec<String>>>,
 }
 
-impl Mediator for Log {
-    fn prepare<'a>(&'a self, function: &'a PciDevice) -> BoxFuture<'a, Result<(), ProbeError>> {
-        Box::pin(async {
-            let address = function.address().to_string();
-            if self.refused.as_ref() == Some(&address) {
-                return Err(ProbeError::Unsuitable("not this one"));
-            }
-            self.prepared.lock().push(address);
-            Ok(())
-        })
+struct Witnessed {
+    function: Arc<PciDevice>,
+    gone: Arc<Mutex<Vec<String>>>,
+}
+
+impl Driver<PciDevice> for Witness {
+    fn name(&self) -> &'static str {
+        "witness"
     }
 
-    fn released<'a>(&'a self, function: &'a PciDevice) -> BoxFuture<'a, ()> {
+    fn ids(&self) -> &[PciId] {
+        const IDS: &[PciId] = &[PciId {
+            devices: 0x1041..=0x1041,
+            ..PciId::ANY
+        }];
+        IDS
+    }
+
+    fn probe<'a>(
+        &'a self,
+        device: &'a Arc<PciDevice>,
+        _: Option<&'a PciId>,
+    ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
         Box::pin(async {
-            let present = function
-                .physical_function()
-                .is_some_and(|physical| physical.config().is_present());
+            Ok(Box::new(Witnessed {
+                function: Arc::clone(device),
+                gone: Arc::clone(&self.gone),
+            }) as Box<dyn Bound>)
+        })
+    }
+}
+
+impl Bound for Witnessed {
+    fn remove(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let physical = self.function.physical_function();
+            let present = physical.is_some_and(|physical| physical.config().is_present());
             assert!(present, "the physical function went first");
-            self.gone.lock().push(function.address().to_string());
+            self.gone.lock().push(self.function.address().to_string());
         })
     }
-}
-
-#[test]
-fn whoever_drives_the_physical_function_prepares_or_refuses() {
-    let world = World::new(SriovPlan::default());
-    let log = Arc::new(Log {
-        refused: Some("0000:00:00.2".into()),
-        ..Log::default()
-    });
-    world.physical.set_mediator(Some(Arc::clone(&log) as _));
-    let functions = world.enable(3).unwrap();
-    assert_eq!(functions.len(), 2);
-    assert_eq!(world.vdpa.devices().len(), 2);
-    assert_eq!(*log.prepared.lock(), ["0000:00:00.1", "0000:00:00.3"]);
-    drop(functions);
-    world.disable();
-    assert_eq!(*log.gone.lock(), ["0000:00:00.3", "0000:00:00.1"]);
-    world.assert_none();
 }
 
 #[test]

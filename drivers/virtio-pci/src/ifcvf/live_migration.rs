@@ -17,11 +17,13 @@
 
 use alloc::boxed::Box;
 
+use vdpa::Features;
 use vdpa::ops::{DirtyLog, OpError};
-use vdpa::{Features, VdpaOps};
 use virtq::DmaAddr;
 
-use crate::{Parent, StateRegisters, Window};
+use crate::demands::Shown;
+use crate::states::StateRegisters;
+use crate::window::Window;
 
 use super::ids::StateLayout;
 
@@ -47,15 +49,15 @@ pub(super) struct LiveMigration {
 
 impl LiveMigration {
     /// The block of a function, if `row` knows one and it lies where nothing else does.
-    pub(super) fn find(parent: &Parent, row: u64) -> Option<Box<dyn StateRegisters>> {
+    pub(super) fn find(function: &Shown<'_>, row: u64) -> Option<Box<dyn StateRegisters>> {
         let layout = StateLayout::of(row)?;
-        let queues = parent.queue_count();
+        let queues = u16::try_from(function.queues).ok()?;
         let last = layout.offset(queues.checked_sub(1)?);
-        let window = parent.registers_of_its_own(BAR, last.max(RUNNING) + 4)?;
+        let window = function.registers_of_its_own(BAR, last.max(RUNNING) + 4)?;
         Some(Box::new(Self {
             window,
             layout,
-            is_net: parent.device_id() == u32::from(u8::from(virtio::Id::Net)),
+            is_net: function.device_type == u32::from(u8::from(virtio::Id::Net)),
             queues,
         }))
     }

@@ -1,0 +1,55 @@
+//! One PCI segment as its functions see it: how their registers are reached, and which addresses are there for them.
+//!
+//! Finding functions is the business of [`enumeration`](super::enumeration).
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use pci_types::PciAddress;
+use spin::Mutex;
+use vdpa::Platform;
+
+use super::access::ConfigAccess;
+use super::assign::Windows;
+
+/// A segment below its host bridge.
+pub(super) struct Segment {
+    access: Arc<dyn ConfigAccess>,
+    platform: Arc<dyn Platform>,
+    windows: Windows,
+    /// Memory of virtual functions, by their physical one. Locked while addresses are given away.
+    pub(super) reserved: Mutex<Vec<(PciAddress, Range<u64>)>>,
+}
+
+impl Segment {
+    pub(super) fn new(
+        access: Arc<dyn ConfigAccess>,
+        platform: Arc<dyn Platform>,
+        windows: Windows,
+    ) -> Self {
+        Self {
+            access,
+            platform,
+            windows,
+            reserved: Mutex::default(),
+        }
+    }
+
+    /// Gives back what is reserved for the virtual functions of the function at `physical`.
+    pub(super) fn release(&self, physical: PciAddress) {
+        self.reserved.lock().retain(|(other, _)| *other != physical);
+    }
+
+    pub(super) fn platform(&self) -> &Arc<dyn Platform> {
+        &self.platform
+    }
+
+    pub(super) fn access(&self) -> &Arc<dyn ConfigAccess> {
+        &self.access
+    }
+
+    pub(super) fn windows(&self) -> &Windows {
+        &self.windows
+    }
+}
