@@ -1,6 +1,6 @@
 //! The feature bits of a virtio device (VIRTIO 1.2, section 6) and their names.
 //!
-//! Only the 64 bits that a vDPA device can offer today; the specification reserves more.
+//! There are 128, as of VIRTIO 1.4; a device of an earlier version offers none above bit 63.
 
 use alloc::borrow::Cow;
 use alloc::format;
@@ -12,7 +12,7 @@ use virtq::RingFeatures;
 
 /// A set of feature bits.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Features(u64);
+pub struct Features(u128);
 
 impl Features {
     /// No feature.
@@ -20,14 +20,51 @@ impl Features {
 
     /// The features whose bits are set.
     #[must_use]
-    pub const fn from_bits(bits: u64) -> Self {
+    pub const fn from_bits(bits: u128) -> Self {
         Self(bits)
     }
 
     /// One bit per feature.
     #[must_use]
-    pub const fn bits(self) -> u64 {
+    pub const fn bits(self) -> u128 {
         self.0
+    }
+
+    /// What a device offers that shows these words when they are selected one by one.
+    ///
+    /// A device shows 0 for words that it does not know (VIRTIO 1.2, 4.1.4.3.1), but not every device decodes the whole
+    /// selector: of QEMU's on virtio-mmio each word but the first is the second. Where the last word repeats
+    /// the second, in which there is at least `VERSION_1`, there is no upper half.
+    #[must_use]
+    pub fn from_words(words: [u32; 4]) -> Self {
+        let [low, high, third, last] = words.map(u128::from);
+        let lower = low | high << 32;
+        Self(match last == high {
+            true => lower,
+            false => lower | third << 64 | last << 96,
+        })
+    }
+
+    /// The bits in words of 32, the lowest first.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "each word is what is left of the bits"
+    )]
+    pub fn words(self) -> [u32; 4] {
+        [0, 32, 64, 96].map(|shift| (self.0 >> shift) as u32)
+    }
+
+    /// The words that a driver writes, with their selectors, to accept these features of a device that offers `offered`:
+    /// the lower two, and each other one in which the device offers something. A device of before VIRTIO 1.4 is told
+    /// nothing that it does not know.
+    pub fn words_for(self, offered: Self) -> impl Iterator<Item = (u32, u32)> {
+        let known = |select: u32, word: u32| select < 2 || word != 0;
+        (0..)
+            .zip(self.words().into_iter().zip(offered.words()))
+            .filter_map(move |(select, (word, shown))| {
+                known(select, shown).then_some((select, word))
+            })
     }
 
     /// Whether every feature of `other` is in this set.
@@ -58,7 +95,7 @@ impl Features {
     /// The specification's names of the features, as a device of this type uses the bits,
     /// lowest bit first; a bit without a name is `bit_N`.
     pub fn names(self, device_type: u32) -> impl Iterator<Item = Cow<'static, str>> {
-        (0..u64::BITS)
+        (0..u128::BITS)
             .filter(move |bit| self.0 & (1 << bit) != 0)
             .map(move |bit| bit_name(device_type, bit))
     }
@@ -77,34 +114,25 @@ fn bit_name(device_type: u32, bit: u32) -> Cow<'static, str> {
 fn find<F: FeatureBits>(bit: u32) -> Option<&'static str> {
     F::FLAGS
         .iter()
-        .find(|flag| flag.value().bits().to_ne() == 1 << bit)
+        .find(|flag| flag.value().bits().to_ne() == 1_u128 << bit)
         .map(|flag| flag.name())
-}
-
-/// The low 64 bits of the specification's 128.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "no device can offer the upper half yet"
-)]
-fn low_bits(bits: u128) -> Features {
-    Features(bits as u64)
 }
 
 impl From<virtio::F> for Features {
     fn from(features: virtio::F) -> Self {
-        low_bits(features.bits().to_ne())
+        Self(features.bits().to_ne())
     }
 }
 
 impl From<virtio::net::F> for Features {
     fn from(features: virtio::net::F) -> Self {
-        low_bits(features.bits().to_ne())
+        Self(features.bits().to_ne())
     }
 }
 
 impl From<virtio::blk::F> for Features {
     fn from(features: virtio::blk::F) -> Self {
-        low_bits(features.bits().to_ne())
+        Self(features.bits().to_ne())
     }
 }
 
@@ -142,7 +170,7 @@ pub fn ring_features(features: Features) -> RingFeatures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::string::String;
+    use alloc::string::{String, ToString};
     use alloc::vec::Vec;
 
     fn names(features: Features, device_type: u32) -> Vec<String> {
@@ -166,7 +194,46 @@ mod tests {
     }
 
     #[test]
-    fn bits_above_64_are_dropped() {
-        assert_eq!(Features::from(virtio::net::F::RSS_CONTEXT), Features::EMPTY);
+    fn the_upper_half_has_names_too() {
+        let features = Features::from(virtio::net::F::RSS_CONTEXT) | Features::from_bits(1 << 127);
+        assert_eq!(features.bits(), 1 << 64 | 1 << 127);
+        assert_eq!(names(features, 1), ["RSS_CONTEXT", "bit_127"]);
+        assert_eq!(features.to_string(), "0x80000000000000010000000000000000");
+    }
+
+    #[test]
+    fn words_make_the_features_that_they_are_of() {
+        let words = [0x8000_0001, 3, 1, 0x8000_0000];
+        let features = Features::from_words(words);
+        assert_eq!(
+            features.bits(),
+            0x8000_0000_0000_0001_0000_0003_8000_0001_u128
+        );
+        assert_eq!(features.words(), words);
+        assert_eq!(Features::from_words([5, 1, 0, 0]).bits(), 1 << 32 | 5);
+    }
+
+    #[test]
+    fn a_selector_that_is_not_decoded_makes_no_features() {
+        // Each word but the first is the second (QEMU's virtio-mmio), and a selector of one bit.
+        for words in [[5, 1, 1, 1], [5, 1, 5, 1], [u32::MAX; 4]] {
+            let features = Features::from_words(words).bits();
+            assert_eq!(features >> 64, 0, "{words:?}");
+            assert_eq!(features & 0xffff_ffff, words[0].into());
+        }
+    }
+
+    #[test]
+    fn words_that_a_device_does_not_have_are_not_written() {
+        let wanted = Features::from_bits(1 << 32 | 1 << 64);
+        let old = Features::from_bits(1 << 32 | 7);
+        let written: Vec<_> = Features::from_bits(1 << 32).words_for(old).collect();
+        assert_eq!(written, [(0, 0), (1, 1)]);
+        let new = old | Features::from_bits(3 << 64);
+        let written: Vec<_> = wanted.words_for(new).collect();
+        assert_eq!(written, [(0, 0), (1, 1), (2, 1)]);
+        // What an earlier attempt has accepted is taken back.
+        let written: Vec<_> = old.words_for(new).collect();
+        assert_eq!(written, [(0, 7), (1, 1), (2, 0)]);
     }
 }

@@ -136,7 +136,7 @@ unsafe impl VdpaOps for Parent {
                 bits |= bit;
                 if bit == DeviceStatus::FEATURES_OK {
                     self.registers
-                        .set_driver_features(self.driver_features().bits());
+                        .set_driver_features(self.driver_features(), self.features);
                 }
                 if bit == DeviceStatus::DRIVER_OK {
                     self.start_interrupts();

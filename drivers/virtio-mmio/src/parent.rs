@@ -146,7 +146,7 @@ impl Parent {
         let (acknowledge, driver) = (DeviceStatus::ACKNOWLEDGE, DeviceStatus::DRIVER);
         parent.write_status(acknowledge)?;
         parent.write_status(acknowledge | driver)?;
-        parent.features = usable(Features::from_bits(parent.registers.device_features()));
+        parent.features = usable(parent.registers.device_features());
         parent.queues = queues(&parent.registers);
         parent.reset_device().await?;
         if !parent.features.contains(virtio::F::VERSION_1) {

@@ -6,6 +6,7 @@
 use alloc::sync::Arc;
 
 use spin::{Mutex, MutexGuard};
+use vdpa::Features;
 use vdpa::ops::{OpError, QueueAddress};
 use vdpa::platform::Mmio;
 use virtio::DeviceStatus;
@@ -78,19 +79,17 @@ impl Registers {
         self.mmio.read32(VENDOR_ID)
     }
 
-    pub(crate) fn device_features(&self) -> u64 {
+    pub(crate) fn device_features(&self) -> Features {
         let _selector = self.selector.lock();
-        let word = |select| {
+        Features::from_words([0, 1, 2, 3].map(|select| {
             self.write32(DEVICE_FEATURES_SEL, select);
-            u64::from(self.mmio.read32(DEVICE_FEATURES))
-        };
-        word(0) | word(1) << 32
+            self.mmio.read32(DEVICE_FEATURES)
+        }))
     }
 
-    pub(crate) fn set_driver_features(&self, features: u64) {
+    pub(crate) fn set_driver_features(&self, features: Features, offered: Features) {
         let _selector = self.selector.lock();
-        let (low, high) = halves(features);
-        for (select, word) in [(0, low), (1, high)] {
+        for (select, word) in features.words_for(offered) {
             self.write32(DRIVER_FEATURES_SEL, select);
             self.write32(DRIVER_FEATURES, word);
         }

@@ -9,6 +9,7 @@
 use core::fmt;
 
 use spin::{Mutex, MutexGuard};
+use vdpa::Features;
 use vdpa::ops::QueueAddress;
 use virtio::DeviceStatus;
 use virtq::DmaAddr;
@@ -53,20 +54,18 @@ impl CommonConfig {
 
     /// The features that the device offers.
     #[must_use]
-    pub fn device_features(&self) -> u64 {
+    pub fn device_features(&self) -> Features {
         let _selector = self.selector.lock();
-        let word = |select| {
+        Features::from_words([0, 1, 2, 3].map(|select| {
             self.window.write32(DEVICE_FEATURE_SELECT, select);
-            u64::from(self.window.read32(DEVICE_FEATURE))
-        };
-        word(0) | (word(1) << 32)
+            self.window.read32(DEVICE_FEATURE)
+        }))
     }
 
-    /// Tells the device which features the driver uses.
-    pub fn set_driver_features(&self, features: u64) {
+    /// Tells the device which of the features that it offers the driver uses.
+    pub fn set_driver_features(&self, features: Features, offered: Features) {
         let _selector = self.selector.lock();
-        let (low, high) = halves(features);
-        for (select, word) in [(0, low), (1, high)] {
+        for (select, word) in features.words_for(offered) {
             self.window.write32(DRIVER_FEATURE_SELECT, select);
             self.window.write32(DRIVER_FEATURE, word);
         }

@@ -17,7 +17,7 @@ pub(super) struct Field {
 impl Field {
     /// Whether a device has them that offers these features.
     pub(super) fn exists(&self, offered: Features) -> bool {
-        self.features == 0 || offered.bits() & self.features != 0
+        self.features == 0 || offered.bits() & u128::from(self.features) != 0
     }
 }
 

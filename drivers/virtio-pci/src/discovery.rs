@@ -64,7 +64,7 @@ fn look(
     let driver = DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER;
     common.set_status(DeviceStatus::ACKNOWLEDGE);
     common.set_status(driver);
-    let offered = Features::from_bits(common.device_features());
+    let offered = common.device_features();
     let features = usable_features(virtio, offered);
     if !features.contains(virtio::F::VERSION_1) {
         return Err(ProbeError::Unsuitable(
@@ -77,7 +77,7 @@ fn look(
         ));
     }
     let least = virtio::F::VERSION_1 | virtio::F::ACCESS_PLATFORM;
-    common.set_driver_features(features.intersection(least.into()).bits());
+    common.set_driver_features(features.intersection(least.into()), offered);
     common.set_status(driver | DeviceStatus::FEATURES_OK);
     // A device that insists on more shows its queues all the same: who drives it will agree on more.
     if common.status().is_none() {

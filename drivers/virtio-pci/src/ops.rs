@@ -136,7 +136,7 @@ unsafe impl VdpaOps for Parent {
             {
                 bits |= bit;
                 if bit == DeviceStatus::FEATURES_OK {
-                    common.set_driver_features(self.accepted().bits());
+                    common.set_driver_features(self.accepted(), self.offered);
                 }
                 if bit == DeviceStatus::DRIVER_OK {
                     self.unless_gone(self.start_queues())?;

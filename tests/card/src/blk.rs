@@ -43,7 +43,7 @@ pub(crate) struct Request<'a> {
     pub(crate) violations: &'a mut Violations,
     pub(crate) requests: &'a mut Requests,
     /// What was negotiated.
-    pub(crate) features: u64,
+    pub(crate) features: u128,
 }
 
 impl Request<'_> {

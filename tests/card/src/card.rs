@@ -308,7 +308,7 @@ impl Card {
 
     /// What the driver accepts.
     #[must_use]
-    pub fn driver_features(&self) -> u64 {
+    pub fn driver_features(&self) -> u128 {
         self.lock().common.driver_features
     }
 

@@ -53,9 +53,9 @@ pub(crate) struct Common {
     vector_read: bool,
     device_select: u32,
     driver_select: u32,
-    pub(crate) driver_features: u64,
+    pub(crate) driver_features: u128,
     /// Which words of the features the driver has written since the reset.
-    words: [bool; 2],
+    words: [bool; 4],
     pub(crate) config_vector: u16,
     select: u16,
     pub(crate) queues: Vec<QueueRegisters>,
@@ -74,7 +74,7 @@ impl Common {
             device_select: 0,
             driver_select: 0,
             driver_features: 0,
-            words: [false; 2],
+            words: [false; 4],
             config_vector: NO_VECTOR,
             select: 0,
             queues: vec![queue; usize::from(plan.queue_count())],
@@ -164,7 +164,7 @@ impl Common {
         match offset {
             0x00 => self.device_select = value,
             0x08 => self.driver_select = value,
-            0x0c => self.write_features(value, cx.violations),
+            0x0c => self.write_features(value, cx),
             0x10 => {
                 self.config_vector = vector(half, cx);
                 self.vector_read = half == NO_VECTOR;
@@ -205,22 +205,25 @@ impl Common {
         }
     }
 
-    fn write_features(&mut self, value: u32, violations: &mut Violations) {
+    fn write_features(&mut self, value: u32, cx: &mut Context<'_>) {
         let settled = self.status & FEATURES_OK != 0 || self.status & DRIVER == 0;
         if settled {
-            violations.against("3.1.1", "features written outside the negotiation");
+            cx.violations
+                .against("3.1.1", "features written outside the negotiation");
             return;
         }
-        let Ok(select @ 0..2) = usize::try_from(self.driver_select) else {
-            if value != 0 {
-                violations.against("2.2.1", "features that nobody offers");
-            }
+        let shown = word(cx.plan.features, self.driver_select);
+        if self.driver_select >= 2 && shown == 0 && value != 0 {
+            cx.violations
+                .against("2.2.1", "features in a word that has none");
+        }
+        let Ok(select @ 0..4) = usize::try_from(self.driver_select) else {
             return;
         };
         let shift = 32 * select;
         self.words[select] = true;
         self.driver_features &= !(0xffff_ffff << shift);
-        self.driver_features |= u64::from(value) << shift;
+        self.driver_features |= u128::from(value) << shift;
     }
 
     fn write_status(&mut self, status: u8, cx: &mut Context<'_>) -> Action {
@@ -291,9 +294,13 @@ impl Common {
     /// Whether the card works with what the driver wants (VIRTIO 1.2, 2.2.1 and 6.1).
     fn accepts(&self, cx: &mut Context<'_>) -> bool {
         use virtio::net::F;
-        if self.words != [true; 2] {
+        // Of a word that is 0 after the reset, and in which nothing is offered, nothing need be said.
+        let lacks = |(select, written): (u32, &bool)| {
+            !written && (select < 2 || word(cx.plan.features, select) != 0)
+        };
+        if (0..).zip(&self.words).any(lacks) {
             cx.violations
-                .note("FEATURES_OK before both words were written".into());
+                .note("FEATURES_OK before all words of the features were written".into());
         }
         if self.driver_features & !cx.plan.features != 0 {
             let extra = self.driver_features & !cx.plan.features;
@@ -379,12 +386,12 @@ fn register_name(offset: u64) -> &'static str {
 }
 
 /// A feature that needs another one which was not accepted, and those of which it needs one (VIRTIO 1.2, 5.1.3.1).
-fn lacking(kind: Kind, features: u64) -> Option<(u32, u64)> {
-    const CSUM: u64 = 1;
-    const GUEST_CSUM: u64 = 1 << 1;
-    const GUEST_TSO: u64 = 1 << 7 | 1 << 8;
-    const HOST_TSO: u64 = 1 << 11 | 1 << 12;
-    const CTRL_VQ: u64 = 1 << 17;
+fn lacking(kind: Kind, features: u128) -> Option<(u32, u128)> {
+    const CSUM: u128 = 1;
+    const GUEST_CSUM: u128 = 1 << 1;
+    const GUEST_TSO: u128 = 1 << 7 | 1 << 8;
+    const HOST_TSO: u128 = 1 << 11 | 1 << 12;
+    const CTRL_VQ: u128 = 1 << 17;
     let needs = [
         (7, GUEST_CSUM),
         (8, GUEST_CSUM),
@@ -403,7 +410,7 @@ fn lacking(kind: Kind, features: u64) -> Option<(u32, u64)> {
         (61, HOST_TSO),
     ];
     let lacks =
-        |(feature, needs): &(u32, u64)| features >> feature & 1 != 0 && features & needs == 0;
+        |(feature, needs): &(u32, u128)| features >> feature & 1 != 0 && features & needs == 0;
     needs.into_iter().filter(|_| kind == Kind::Net).find(lacks)
 }
 
@@ -422,11 +429,8 @@ fn fits(offset: u64, width: usize, violations: &mut Violations) -> bool {
     fits
 }
 
-fn word(features: u64, select: u32) -> u32 {
-    let shifted = match select {
-        0 => features,
-        1 => features >> 32,
-        _ => 0,
-    };
+fn word(features: u128, select: u32) -> u32 {
+    let shift = select.saturating_mul(32);
+    let shifted = features.checked_shr(shift).unwrap_or(0);
     u32::try_from(shifted & 0xffff_ffff).unwrap_or(0)
 }

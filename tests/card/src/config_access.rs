@@ -107,7 +107,7 @@ fn check_field(offset: u64, width: usize, plan: &Plan, violations: &mut Violatio
     let Some((start, natural, count, features)) = fields.iter().find(holds) else {
         return 1;
     };
-    if *features != u64::MAX && plan.features & features == 0 {
+    if *features != u64::MAX && plan.features & u128::from(*features) == 0 {
         let fault = format_args!("configuration {offset:#x} without its feature");
         violations.against("2.5.1", fault);
     }

@@ -53,7 +53,7 @@ impl Engine {
     /// A queue that goes on at `start`, whose driver has notified `seen` times before.
     pub(crate) fn new(
         registers: &QueueRegisters,
-        features: u64,
+        features: u128,
         start: u16,
         seen: u64,
         memory: &GuestMemory,

@@ -153,7 +153,7 @@ impl Pair<'_> {
 #[derive(Clone, Copy)]
 pub(crate) struct Limits {
     /// What was negotiated.
-    pub(crate) features: u64,
+    pub(crate) features: u128,
     pub(crate) pairs: u16,
 }
 

@@ -112,7 +112,7 @@ pub struct Plan {
     /// MSI-X entries; 0 for no MSI-X.
     pub vectors: u16,
     /// What the card offers.
-    pub features: u64,
+    pub features: u128,
     /// Where its notification registers are.
     pub doorbells: Doorbells,
     /// Who keeps the MSI-X table.
@@ -218,7 +218,7 @@ impl Plan {
 }
 
 /// What cards of this kind offer.
-fn features(product: Product) -> u64 {
+fn features(product: Product) -> u128 {
     let plain = virtio::F::RING_RESET | virtio::F::RING_PACKED | virtio::F::IN_ORDER;
     let plain = if product.is_plain() { bits(plain) } else { 0 };
     let ring = virtio::F::INDIRECT_DESC | virtio::F::EVENT_IDX;
@@ -239,9 +239,9 @@ fn features(product: Product) -> u64 {
         }
 }
 
-/// Feature bits as the registers have them; none of those that a card has lies above 63.
-pub(crate) fn bits<F: FeatureBits + Copy>(features: F) -> u64 {
-    u64::try_from(features.bits().to_ne()).unwrap_or_default()
+/// Feature bits as the registers have them.
+pub(crate) fn bits<F: FeatureBits + Copy>(features: F) -> u128 {
+    features.bits().to_ne()
 }
 
 /// How long something takes that the driver looks at.

@@ -95,7 +95,7 @@ impl QueueRegisters {
         &mut self,
         index: u16,
         value: u16,
-        features: u64,
+        features: u128,
         cx: &mut Context<'_>,
     ) -> Action {
         if features & bits(virtio::F::RING_RESET) == 0 {

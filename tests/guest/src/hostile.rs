@@ -113,7 +113,7 @@ impl Hostile {
         let mut status = DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER;
         self.handle.set_status(status).await?;
         let mandatory = Features::from(virtio::F::VERSION_1 | virtio::F::ACCESS_PLATFORM);
-        let wanted = Features::from_bits(self.random.next()) | mandatory;
+        let wanted = self.any_features() | mandatory;
         let features = self.handle.features()?.intersection(wanted);
         self.handle.set_features(features)?;
         status |= DeviceStatus::FEATURES_OK;
@@ -156,12 +156,17 @@ impl Hostile {
         let _ = self.memory.write(avail_index, &index.to_le_bytes());
     }
 
+    fn any_features(&mut self) -> Features {
+        let [low, high] = [0, 64].map(|shift| u128::from(self.random.next()) << shift);
+        Features::from_bits(low | high)
+    }
+
     fn any_request(&mut self) -> Request {
         let queue = self.any_queue();
         let number = self.random.next();
         match self.random.below(24) {
             0 => Request::SetOwner,
-            1 => Request::SetFeatures(Features::from_bits(number)),
+            1 => Request::SetFeatures(self.any_features()),
             2 => Request::SetBackendFeatures(BackendFeatures::from_bits_retain(number)),
             3 => Request::SetStatus(DeviceStatus::from_bits_retain(number as u8)),
             4 => Request::GetConfig {

@@ -28,7 +28,8 @@ fn json(output: &Output) -> Value {
 }
 
 fn managers() -> Output {
-    let features = Features::from_bits(1 << 5 | 1 << 15 | 1 << 28 | 1 << 29 | 1 << 32 | 1 << 44);
+    let features =
+        Features::from_bits(1 << 5 | 1 << 15 | 1 << 28 | 1 << 29 | 1 << 32 | 1 << 44 | 1 << 64);
     Output::Managers(vec![
         ManagerReport {
             handle: Handle::on_bus("pci", "0000:65:00.2"),
@@ -54,7 +55,7 @@ fn management_devices() {
         "pci/0000:65:00.2: \n\
         \x20 supported_classes net\n\
         \x20 max_supported_vqs 17\n\
-        \x20 dev_features MAC MRG_RXBUF RING_INDIRECT_DESC RING_EVENT_IDX VERSION_1 bit_44\n\
+        \x20 dev_features MAC MRG_RXBUF RING_INDIRECT_DESC RING_EVENT_IDX VERSION_1 bit_44 RSS_CONTEXT\n\
         vdpasim: \n\
         \x20 supported_classes net block < unknown class >\n\
         \x20 max_supported_vqs 3\n\
@@ -66,7 +67,7 @@ fn management_devices() {
             "pci/0000:65:00.2": {
                 "supported_classes": ["net"],
                 "max_supported_vqs": 17,
-                "dev_features": ["MAC", "MRG_RXBUF", "RING_INDIRECT_DESC", "RING_EVENT_IDX", "VERSION_1", "bit_44"],
+                "dev_features": ["MAC", "MRG_RXBUF", "RING_INDIRECT_DESC", "RING_EVENT_IDX", "VERSION_1", "bit_44", "RSS_CONTEXT"],
             },
             "vdpasim": {
                 "supported_classes": ["net", "block", "< unknown class >"],
@@ -138,13 +139,13 @@ fn configuration_of_a_network_device() {
         "vdpa0".into(),
         ConfigReport {
             fields: TypeConfig::Net(net),
-            negotiated: Some(Features::from_bits(1 << 5 | 1 << 22 | 1 << 33)),
+            negotiated: Some(Features::from_bits(1 << 5 | 1 << 22 | 1 << 33 | 1 << 127)),
         },
     )]);
     assert_eq!(
         text(&output),
         "vdpa0: mac 00:11:22:33:44:55 link up link_announce false max_vq_pairs 8 mtu 1500 \n\
-        \x20 negotiated_features MAC MQ ACCESS_PLATFORM\n"
+        \x20 negotiated_features MAC MQ ACCESS_PLATFORM bit_127\n"
     );
     assert_eq!(
         json(&output),
@@ -154,7 +155,7 @@ fn configuration_of_a_network_device() {
             "link_announce ": false,
             "max_vq_pairs": 8,
             "mtu": 1500,
-            "negotiated_features": ["MAC", "MQ", "ACCESS_PLATFORM"],
+            "negotiated_features": ["MAC", "MQ", "ACCESS_PLATFORM", "bit_127"],
         }}})
     );
 }

@@ -78,7 +78,7 @@ fn objects_and_commands() {
 #[test]
 fn a_device_with_every_attribute() {
     let attributes = Attributes {
-        device_features: Some(Features::from_bits(0x3_0002_0020)),
+        device_features: Some(Features::from_bits(1 << 127 | 0x3_0002_0020)),
         mac: Some(MacAddress([0, 0x11, 0x22, 0x33, 0x44, 0x55])),
         mtu: Some(9000),
         max_queue_pairs: Some(8),
@@ -92,12 +92,12 @@ fn a_device_with_every_attribute() {
         manager: sim_net(),
         attributes: Box::new(attributes),
     };
-    let line = "dev add name foo mgmtdev vdpasim_net device_features 0x300020020 mac 00:11:22:33:44:55 mtu 9000 \
+    let line = "dev add name foo mgmtdev vdpasim_net device_features 0x80000000000000000000000300020020 mac 00:11:22:33:44:55 mtu 9000 \
         max_vqp 8 capacity 64M block_size 4096 num_queues 4 peer bar";
     assert_eq!(command(line), expected);
     // The order of the words does not matter, and feature bits are always hexadecimal.
     let line = "dev add peer bar num_queues 4 block_size 4096 capacity 67108864 max_vqp 8 mtu 9000 \
-        mac 0:11:22:33:44:55 device_features 300020020 mgmtdev vdpasim_net name foo";
+        mac 0:11:22:33:44:55 device_features 80000000000000000000000300020020 mgmtdev vdpasim_net name foo";
     assert_eq!(command(line), expected);
 }
 
@@ -215,6 +215,10 @@ fn every_error_says_what_to_type() {
         (
             "dev add name a mgmtdev b device_features MAC",
             "device_features MAC is not right; type feature bits in hexadecimal, such as device_features 0x300020020",
+        ),
+        (
+            "dev add name a mgmtdev b device_features 0x100000000000000000000000000000000",
+            "device_features 0x100000000000000000000000000000000 is not right; type feature bits in hexadecimal, such as device_features 0x300020020",
         ),
         (
             "dev add name a mgmtdev b capacity 513",

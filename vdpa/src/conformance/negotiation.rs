@@ -60,7 +60,7 @@ async fn not_offered(bench: &Bench<'_>) -> Verdict {
     let offered = offered(bench)?;
     device.reset().await.or_fail("reset")?;
     device.set_status(driver()).await.or_fail("DRIVER")?;
-    let missing = (0..64).map(|bit| Features::from_bits(1 << bit));
+    let missing = (0..u128::BITS).map(|bit| Features::from_bits(1 << bit));
     for feature in missing.filter(|feature| !offered.contains(*feature)) {
         let answer = device.set_driver_features(feature | virtio::F::VERSION_1.into());
         equal(

@@ -9,10 +9,10 @@ pub const DRIVER_OK: u8 = 4;
 pub const FEATURES_OK: u8 = 8;
 pub const FAILED: u8 = 128;
 
-pub const VERSION_1: u64 = 1 << 32;
-pub const RING_PACKED: u64 = 1 << 34;
+pub const VERSION_1: u128 = 1 << 32;
+pub const RING_PACKED: u128 = 1 << 34;
 /// Those, MAC and STATUS: what the device offers.
-pub const OFFERED: u64 = VERSION_1 | RING_PACKED | 1 << 5 | 1 << 16;
+pub const OFFERED: u128 = VERSION_1 | RING_PACKED | 1 << 5 | 1 << 16 | 1 << 70;
 
 pub const GROUPS: u16 = 2;
 pub const SPACES: u16 = 3;
@@ -22,7 +22,7 @@ pub const SIZE_MAX: u16 = 64;
 #[derive(Clone, Debug)]
 pub enum Op {
     SetStatus(u8),
-    SetFeatures(u64),
+    SetFeatures(u128),
     SetSize(u16, u16),
     SetAddress(u16),
     SetState(u16, QueueState),
@@ -60,7 +60,7 @@ pub struct Model {
     /// The next operation that reaches the parent fails.
     pub fault: bool,
     pub status: u8,
-    pub features: u64,
+    pub features: u128,
     pub motion: Motion,
     pub spaces: [u16; GROUPS as usize],
     pub queues: [Queue; 2],

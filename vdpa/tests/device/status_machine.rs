@@ -27,7 +27,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => Just(agreed | DRIVER_OK),
         2 => any::<u8>(),
     ];
-    let features = prop_oneof![Just(OFFERED), Just(VERSION_1), any::<u64>()];
+    let features = prop_oneof![Just(OFFERED), Just(VERSION_1), any::<u128>()];
     let size = prop_oneof![Just(2u16), Just(16), Just(64), any::<u16>()];
     let state = prop_oneof![
         any::<u16>().prop_map(|avail_index| QueueState::Split { avail_index }),
@@ -54,7 +54,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 /// The way to a device that runs with its first queue.
-fn bring_up(features: u64) -> Vec<Op> {
+fn bring_up(features: u128) -> Vec<Op> {
     let agreed = ACKNOWLEDGE | DRIVER | FEATURES_OK;
     vec![
         Op::SetStatus(ACKNOWLEDGE | DRIVER),

@@ -87,7 +87,8 @@ fn what_can_be_used_is_used() {
         (
             "features that nobody knows",
             Setup {
-                features: plain().features | F::from_bits_retain((1_u128 << 50 | 1 << 23).into()),
+                features: plain().features
+                    | F::from_bits_retain((1_u128 << 127 | 1 << 70 | 1 << 50 | 1 << 23).into()),
                 ..plain()
             },
         ),

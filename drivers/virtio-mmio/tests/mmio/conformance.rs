@@ -18,7 +18,7 @@ struct Place {
 }
 
 impl Place {
-    fn new(features: u64) -> Self {
+    fn new(features: u128) -> Self {
         let platform = FakePlatform::new();
         let plan = Plan {
             features: features | feature(virtio::F::VERSION_1),

@@ -26,7 +26,9 @@ pub struct Plan {
     pub magic: u32,
     pub version: u32,
     pub device_id: u32,
-    pub features: u64,
+    pub features: u128,
+    /// How much of the selector of a word of the features it decodes.
+    pub decodes: Decodes,
     pub queues: Vec<u32>,
     /// What it does when 0 is written to its status.
     pub reset: Reset,
@@ -34,6 +36,13 @@ pub struct Plan {
     pub has_queue_reset: bool,
     /// The status that firmware has left.
     pub status: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Decodes {
+    Selector,
+    /// As QEMU's devices: whether it is 0.
+    Zero,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,6 +61,7 @@ impl Default for Plan {
             version: 2,
             device_id: 1,
             features: feature(virtio::F::VERSION_1),
+            decodes: Decodes::Selector,
             queues: vec![256, 256],
             reset: Reset::Works,
             has_queue_reset: true,
@@ -60,7 +70,7 @@ impl Default for Plan {
     }
 }
 
-pub fn feature(feature: virtio::F) -> u64 {
+pub fn feature(feature: virtio::F) -> u128 {
     vdpa::Features::from(feature).bits()
 }
 
@@ -86,7 +96,7 @@ impl Queue {
 #[derive(Default)]
 pub struct State {
     pub status: u32,
-    pub driver_features: u64,
+    pub driver_features: u128,
     pub queues: Vec<Queue>,
     pub resets: u32,
     pub isr: u32,
@@ -180,6 +190,16 @@ impl FakeDevice {
         state.status = value;
     }
 
+    /// A word of the features.
+    fn word(&self, select: u32) -> u32 {
+        let select = match self.plan.decodes {
+            Decodes::Selector => select as usize,
+            Decodes::Zero => usize::from(select != 0),
+        };
+        let words = vdpa::Features::from_bits(self.plan.features).words();
+        words.get(select).copied().unwrap_or(0)
+    }
+
     fn write_queue(&self, state: &mut State, offset: u64, value: u32) {
         let select = state.queue_select as usize;
         let told = state.status & FEATURES_OK != 0;
@@ -246,11 +266,6 @@ unsafe impl Mmio for FakeDevice {
         if state.gone {
             return u32::MAX;
         }
-        let half = |value: u64, select: u32| match select {
-            0 => value as u32,
-            1 => (value >> 32) as u32,
-            _ => 0,
-        };
         let select = state.queue_select as usize;
         let queue = state.queues.get(select).cloned().unwrap_or_default();
         match offset {
@@ -264,7 +279,7 @@ unsafe impl Mmio for FakeDevice {
                         .violations
                         .push("3.1.1: features before DRIVER".into());
                 }
-                half(self.plan.features, state.device_select)
+                self.word(state.device_select)
             }
             0x34 => self.plan.queues.get(select).copied().unwrap_or(0),
             0x44 => queue.ready.into(),
@@ -322,9 +337,15 @@ unsafe impl Mmio for FakeDevice {
                         .violations
                         .push("3.1.1: features written too early or late".into());
                 }
-                let shift = 32 * state.driver_select;
+                let select = state.driver_select;
+                if select >= 2 && self.word(select) == 0 {
+                    let violation = format!("2.2.1: word {select} is not offered");
+                    state.violations.push(violation);
+                    return;
+                }
+                let shift = 32 * select;
                 let kept = state.driver_features & !(0xffff_ffff << shift);
-                state.driver_features = kept | u64::from(value) << shift;
+                state.driver_features = kept | u128::from(value) << shift;
             }
             0x30 => state.queue_select = value,
             0x64 => state.isr &= !value,

@@ -11,7 +11,7 @@ use virtio::DeviceStatus;
 use virtio_mmio::Parent;
 use virtq::{DmaAddr, NotifyFormat};
 
-use super::device::{FakeDevice, Plan, Reset, description, feature};
+use super::device::{Decodes, FakeDevice, Plan, Reset, description, feature};
 
 struct Bench {
     platform: Arc<FakePlatform>,
@@ -43,7 +43,7 @@ impl Bench {
     }
 
     /// Brings the device up as a driver does.
-    fn start(&self, features: u64) -> Result<(), OpError> {
+    fn start(&self, features: u128) -> Result<(), OpError> {
         let (parent, calls) = (&self.parent, Arc::clone(&self.calls));
         let callback = Callback::new(move || {
             calls.fetch_add(1, Ordering::Relaxed);
@@ -94,6 +94,36 @@ fn a_queue_has_its_size_and_places_when_it_is_made_ready() {
     }
     assert_eq!(state.driver_features, feature(virtio::F::VERSION_1));
     drop(state);
+    assert_eq!(bench.device.violations(), Vec::<String>::new());
+}
+
+#[test]
+fn features_of_the_upper_half_are_accepted_where_they_are_offered() {
+    let features = feature(virtio::F::VERSION_1) | 1 << 64 | 1 << 127;
+    let bench = Bench::new(Plan {
+        features,
+        ..Plan::default()
+    });
+    for accepted in [features, feature(virtio::F::VERSION_1), features] {
+        assert_eq!(bench.parent.device_features().bits(), features);
+        bench.start(accepted).unwrap();
+        assert_eq!(bench.device.state.lock().driver_features, accepted);
+    }
+    assert_eq!(bench.device.violations(), Vec::<String>::new());
+}
+
+/// Of QEMU's devices every word but the first is the second.
+#[test]
+fn a_selector_that_is_not_decoded_makes_no_features() {
+    let features = feature(virtio::F::VERSION_1) | 1;
+    let bench = Bench::new(Plan {
+        features,
+        decodes: Decodes::Zero,
+        ..Plan::default()
+    });
+    assert_eq!(bench.parent.device_features().bits(), features);
+    bench.start(features).unwrap();
+    assert_eq!(bench.device.state.lock().driver_features, features);
     assert_eq!(bench.device.violations(), Vec::<String>::new());
 }
 

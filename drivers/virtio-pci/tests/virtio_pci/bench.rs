@@ -50,7 +50,7 @@ impl Driven {
     }
 
     /// What it demands beyond `VERSION_1`.
-    pub fn features(self) -> u64 {
+    pub fn features(self) -> u128 {
         match self {
             Self::VpVdpa => 0,
             Self::Ifcvf => access_platform(),
@@ -129,7 +129,7 @@ impl Bench {
     }
 
     /// Negotiates `features`, with those that the driver demands, and readies every queue with a callback.
-    pub fn start(&self, vdpa: &VdpaDevice, features: u64, calls: &Calls) -> Result<(), OpError> {
+    pub fn start(&self, vdpa: &VdpaDevice, features: u128, calls: &Calls) -> Result<(), OpError> {
         self.run(async {
             vdpa.reset().await?;
             vdpa.set_status(driver()).await?;

@@ -131,7 +131,7 @@ impl Ring {
     }
 }
 
-fn ring_features(bits: u64) -> RingFeatures {
+fn ring_features(bits: u128) -> RingFeatures {
     let features = vdpa::Features::from_bits(bits);
     RingFeatures {
         packed: features.contains(virtio::F::RING_PACKED),

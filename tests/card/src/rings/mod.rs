@@ -106,7 +106,7 @@ impl Rings {
         memory: &GuestMemory,
         size: u16,
         addresses: RingAddresses,
-        features: u64,
+        features: u128,
         start: u16,
         violations: &mut Violations,
     ) -> Self {

@@ -17,7 +17,7 @@ const OK: u8 = 0;
 const IO_ERROR: u8 = 1;
 const UNSUPPORTED: u8 = 2;
 /// Indirect descriptors, `FLUSH`, `DISCARD` and `WRITE_ZEROES`.
-const FEATURES: u64 = 1 << 28 | 1 << 9 | 1 << 13 | 1 << 14;
+const FEATURES: u128 = 1 << 28 | 1 << 9 | 1 << 13 | 1 << 14;
 /// Of the disk.
 const SECTORS: u64 = 64;
 
@@ -33,7 +33,7 @@ impl Disk {
         Self::with_features(FEATURES)
     }
 
-    fn with_features(features: u64) -> Self {
+    fn with_features(features: u128) -> Self {
         let contents = RamDisk::new(64);
         let slot = Slot::with_disk(Plan::new(Product::C5000xBlk), &contents);
         let lines = slot.start(features);

@@ -13,8 +13,10 @@ fn features_are_shown_by_words() {
         offered & (VERSION_1 | ACCESS_PLATFORM),
         VERSION_1 | ACCESS_PLATFORM
     );
-    slot.write32(0, 0, 2);
-    assert_eq!(slot.read32(0, 4), 0);
+    for select in [2, 3, 4, 1 << 27, u32::MAX] {
+        slot.write32(0, 0, select);
+        assert_eq!(slot.read32(0, 4), 0, "{select:#x}");
+    }
     // What the driver has accepted is selected by its own selector.
     assert!(slot.negotiate(VERSION_1 | ACCESS_PLATFORM | 1 << 28));
     slot.write32(0, 0, 1);
@@ -38,6 +40,34 @@ fn features_without_access_platform_are_not_ok() {
         assert!(slot.negotiate(VERSION_1 | ACCESS_PLATFORM));
         assert!(slot.negotiate(slot.features()));
     }
+}
+
+#[test]
+fn the_upper_half_of_the_features_is_negotiated_like_the_lower() {
+    let lower = VERSION_1 | ACCESS_PLATFORM;
+    for extra in [1 << 64, 1 << 95, 1 << 127, 1 << 70 | 1 << 100] {
+        let slot = Slot::new(Plan {
+            features: lower | extra,
+            ..Plan::new(Product::C5000xBlk)
+        });
+        assert_eq!(slot.features(), lower | extra);
+        assert!(slot.negotiate(lower | extra));
+        assert_eq!(slot.card.driver_features(), lower | extra);
+        slot.assert_lawful();
+        assert!(!slot.negotiate(lower | extra | 1 << 65));
+        slot.assert_blamed("not offered");
+    }
+}
+
+#[test]
+fn a_word_that_has_features_is_written() {
+    let lower = VERSION_1 | ACCESS_PLATFORM;
+    let slot = Slot::new(Plan {
+        features: lower | 1 << 64,
+        ..Plan::new(Product::C5000xBlk)
+    });
+    slot.negotiate(lower);
+    slot.assert_blamed("all words");
 }
 
 #[test]
@@ -82,7 +112,7 @@ fn half_of_the_features_is_noticed() {
     slot.write32(0, 8, 1);
     slot.write32(0, 0xc, 3);
     slot.set_status(ACKNOWLEDGE | DRIVER | FEATURES_OK);
-    slot.assert_blamed("both words");
+    slot.assert_blamed("all words");
 }
 
 #[test]

@@ -4,11 +4,11 @@ use ifcvf_card::{Plan, Product};
 
 use crate::slot::{Line, Slot};
 
-const EVENT_IDX: u64 = 1 << 29;
-const INDIRECT_DESC: u64 = 1 << 28;
-const CTRL_VQ: u64 = 1 << 17;
-const MQ: u64 = 1 << 22;
-const CONTROL: u64 = CTRL_VQ | MQ | 1 << 18 | 1 << 23;
+const EVENT_IDX: u128 = 1 << 29;
+const INDIRECT_DESC: u128 = 1 << 28;
+const CTRL_VQ: u128 = 1 << 17;
+const MQ: u128 = 1 << 22;
+const CONTROL: u128 = CTRL_VQ | MQ | 1 << 18 | 1 << 23;
 const HEADER: usize = 12;
 
 fn frame(number: u8, len: usize) -> Vec<u8> {

@@ -13,12 +13,12 @@ pub(crate) const ACKNOWLEDGE: u8 = 1;
 pub(crate) const DRIVER: u8 = 2;
 pub(crate) const DRIVER_OK: u8 = 4;
 pub(crate) const FEATURES_OK: u8 = 8;
-pub(crate) const VERSION_1: u64 = 1 << 32;
-pub(crate) const ACCESS_PLATFORM: u64 = 1 << 33;
-const EVENT_IDX: u64 = 1 << 29;
-const INDIRECT_DESC: u64 = 1 << 28;
-const RING_PACKED: u64 = 1 << 34;
-const IN_ORDER: u64 = 1 << 35;
+pub(crate) const VERSION_1: u128 = 1 << 32;
+pub(crate) const ACCESS_PLATFORM: u128 = 1 << 33;
+const EVENT_IDX: u128 = 1 << 29;
+const INDIRECT_DESC: u128 = 1 << 28;
+const RING_PACKED: u128 = 1 << 34;
+const IN_ORDER: u128 = 1 << 35;
 
 /// Command register: memory decode and bus master.
 pub(crate) const ON: u16 = 6;
@@ -132,7 +132,7 @@ impl Slot {
         self.write8(0, 0x14, status);
     }
 
-    pub(crate) fn features(&self) -> u64 {
+    pub(crate) fn features(&self) -> u128 {
         if self.status() & DRIVER == 0 {
             self.reset();
             self.set_status(ACKNOWLEDGE);
@@ -140,16 +140,18 @@ impl Slot {
         }
         let word = |select| {
             self.write32(0, 0, select);
-            u64::from(self.read32(0, 4))
+            u128::from(self.read32(0, 4))
         };
-        word(0) | word(1) << 32
+        word(0) | word(1) << 32 | word(2) << 64 | word(3) << 96
     }
 
-    pub(crate) fn set_features(&self, features: u64) {
-        let [low, high] = halves(features);
-        for (select, word) in [(0, low), (1, high)] {
-            self.write32(0, 0x08, select);
-            self.write32(0, 0x0c, word);
+    pub(crate) fn set_features(&self, features: u128) {
+        for select in 0..4 {
+            let word = features >> (32 * select) & 0xffff_ffff;
+            if select < 2 || word != 0 {
+                self.write32(0, 0x08, select);
+                self.write32(0, 0x0c, word.try_into().unwrap());
+            }
         }
     }
 
@@ -160,7 +162,7 @@ impl Slot {
     }
 
     /// As far as `FEATURES_OK`; says whether it stays.
-    pub(crate) fn negotiate(&self, features: u64) -> bool {
+    pub(crate) fn negotiate(&self, features: u128) -> bool {
         self.reset();
         self.set_status(ACKNOWLEDGE);
         self.set_status(ACKNOWLEDGE | DRIVER);
@@ -203,7 +205,7 @@ impl Slot {
     }
 
     /// The queues of a card that runs, each with 8 entries; they start at `start`.
-    pub(crate) fn start(&self, features: u64) -> Vec<Line> {
+    pub(crate) fn start(&self, features: u128) -> Vec<Line> {
         assert!(self.negotiate(features | VERSION_1 | ACCESS_PLATFORM));
         if self.has_count {
             self.write32(4, 0x28, 2);
@@ -218,7 +220,7 @@ impl Slot {
         lines
     }
 
-    pub(crate) fn line(&self, features: u64) -> Line {
+    pub(crate) fn line(&self, features: u128) -> Line {
         let config = QueueConfig {
             size: 8,
             align: 16,

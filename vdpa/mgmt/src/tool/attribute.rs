@@ -123,7 +123,7 @@ fn features(value: &str) -> Result<Features, UsageError> {
     let digits = value.strip_prefix("0x").unwrap_or(value);
     let bits = match digits.starts_with('+') {
         true => None,
-        false => u64::from_str_radix(digits, 16).ok(),
+        false => u128::from_str_radix(digits, 16).ok(),
     };
     bits.map(Features::from_bits)
         .ok_or_else(|| Key::DeviceFeatures.bad(value))

@@ -73,7 +73,7 @@ pub(crate) fn features(features: Features, device_type: u32, numbers: Numbers) -
 }
 
 fn bits(features: Features) -> impl Iterator<Item = u32> {
-    (0..u64::BITS).filter(move |bit| features.bits() & (1 << bit) != 0)
+    (0..u128::BITS).filter(move |bit| features.bits() & (1 << bit) != 0)
 }
 
 /// The specification's name, except for the few bits to which the program gives another.

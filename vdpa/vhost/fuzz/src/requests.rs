@@ -153,7 +153,7 @@ pub fn place(queue: u16) -> QueueAddress {
 pub fn features(input: &mut Input) -> Features {
     let needed = Features::from(virtio::F::VERSION_1 | virtio::F::ACCESS_PLATFORM);
     match input.below(8) {
-        0 => Features::from_bits(input.u64()),
+        0 => Features::from_bits(u128::from(input.u64()) << input.below(65)),
         1 => needed | virtio::F::RING_PACKED.into(),
         2 => needed | (virtio::F::EVENT_IDX | virtio::F::INDIRECT_DESC).into(),
         3 => {

@@ -101,6 +101,20 @@ fn features_are_fixed_once_they_have_been_agreed_on() {
     assert_eq!(handle.set_features(offered), Ok(()));
 }
 
+/// Linux carries them in `VHOST_GET_FEATURES_ARRAY` and `VHOST_SET_FEATURES_ARRAY`.
+#[test]
+fn a_client_accepts_features_of_the_upper_half() {
+    use virtio::net::F;
+    let world = World::new();
+    let handle = world.open();
+    assert!(handle.features().unwrap().contains(F::RSS_CONTEXT));
+    let not_offered = Features::from_bits(1 << 127);
+    assert_eq!(handle.set_features(not_offered), Err(VhostError::Invalid));
+    world.run(agree(&handle, F::RSS_CONTEXT)).unwrap();
+    let accepted = Features::from(F::RSS_CONTEXT) | virtio::F::VERSION_1.into();
+    assert_eq!(world.parent.accepted(), accepted);
+}
+
 #[test]
 fn the_status_only_grows_until_the_device_is_reset() {
     let world = World::new();

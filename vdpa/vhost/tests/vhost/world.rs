@@ -109,7 +109,7 @@ fn add_device(
     unit: &Arc<IsolationUnit>,
     traits: Traits,
 ) -> (Arc<FakeParent>, Arc<VdpaDevice>) {
-    let features = Features::from(virtio::net::F::MAC)
+    let features = Features::from(virtio::net::F::MAC | virtio::net::F::RSS_CONTEXT)
         | (virtio::F::NOTIFICATION_DATA | virtio::F::RING_PACKED).into();
     let parent = FakeParent::with_traits(platform, NET, features, &[64, 64, 32], &[7; 12], traits);
     let config = VdpaDeviceConfig {

@@ -47,9 +47,9 @@ pub struct State {
     pub suspending: Suspending,
     device_select: u32,
     driver_select: u32,
-    pub driver_features: u64,
+    pub driver_features: u128,
     /// Without these the device does not accept what the driver wants.
-    pub insists_on: u64,
+    pub insists_on: u128,
     /// How the configuration has changed.
     pub config_xor: u8,
     pub config_vector: u16,
@@ -189,8 +189,7 @@ impl State {
         let index = self.select;
         match offset {
             0x04 => match self.device_select {
-                0 => low(plan.features),
-                1 => low(plan.features >> 32),
+                select @ 0..4 => plan.features().words()[select as usize],
                 _ => 0,
             },
             0x10 => u32::from(self.config_vector),
@@ -246,9 +245,16 @@ impl State {
             0x00 => self.device_select = value,
             0x08 => self.driver_select = value,
             0x0c => {
-                let shift = 32 * self.driver_select;
+                let select = self.driver_select;
+                let shown = plan.features().words().get(select as usize).copied();
+                if select >= 2 && shown.unwrap_or(0) == 0 {
+                    let violation = format!("VIRTIO 1.2, 2.2.1: word {select} is not offered");
+                    self.violations.push(violation);
+                    return;
+                }
+                let shift = 32 * select;
                 let others = self.driver_features & !(0xffff_ffff << shift);
-                self.driver_features = others | (u64::from(value) << shift);
+                self.driver_features = others | (u128::from(value) << shift);
             }
             0x10 => self.config_vector = self.vector(half, plan.vectors),
             0x14 => self.write_status(plan, value.to_le_bytes()[0]),
@@ -355,8 +361,4 @@ fn natural_width(offset: u64) -> u8 {
         0x10..0x20 | 0x38..=0x3e => 2,
         _ => 4,
     }
-}
-
-fn low(value: u64) -> u32 {
-    u32::try_from(value & 0xffff_ffff).expect("masked")
 }

@@ -73,7 +73,7 @@ pub struct Plan {
     pub device: u16,
     pub subvendor: u16,
     pub subdevice: u16,
-    pub features: u64,
+    pub features: u128,
     pub queues: Vec<u16>,
     /// MSI-X entries; 0 for no MSI-X.
     pub vectors: u16,
@@ -81,6 +81,12 @@ pub struct Plan {
     pub config: Vec<u8>,
     pub bar4: BarType,
     pub bar4_size: u64,
+}
+
+impl Plan {
+    pub fn features(&self) -> vdpa::Features {
+        vdpa::Features::from_bits(self.features)
+    }
 }
 
 impl Default for Plan {
@@ -101,26 +107,26 @@ impl Default for Plan {
     }
 }
 
-pub fn version_1() -> u64 {
+pub fn version_1() -> u128 {
     vdpa::Features::from(virtio::F::VERSION_1).bits()
 }
 
 /// `VERSION_1`, and what the fields of a network device come with.
-pub fn net_fields() -> u64 {
+pub fn net_fields() -> u128 {
     use virtio::net::F;
     let fields = F::MAC | F::STATUS | F::MQ | F::MTU | F::SPEED_DUPLEX | F::RSS;
     version_1() | vdpa::Features::from(fields).bits()
 }
 
-pub fn ring_reset() -> u64 {
+pub fn ring_reset() -> u128 {
     vdpa::Features::from(virtio::F::RING_RESET).bits()
 }
 
-pub fn access_platform() -> u64 {
+pub fn access_platform() -> u128 {
     vdpa::Features::from(virtio::F::ACCESS_PLATFORM).bits()
 }
 
-pub fn suspend() -> u64 {
+pub fn suspend() -> u128 {
     vdpa::Features::from(virtio::F::SUSPEND).bits()
 }
 

@@ -14,7 +14,7 @@ use crate::fakes::virtio::{Plan, net_fields, ring_reset, version_1};
 use super::{Bench, Calls, NAME, address, driver, running};
 
 /// The operations without a bus, with `features` negotiated and running on every queue.
-fn running_parent(features: u64, calls: &Calls) -> (Bench, Parent) {
+fn running_parent(features: u128, calls: &Calls) -> (Bench, Parent) {
     let bench = Bench::new(Plan {
         features,
         ..Plan::default()

@@ -15,12 +15,12 @@ use crate::slot::{ACKNOWLEDGE, DRIVER, FEATURES_OK, Slot, VERSION_1};
 /// What breaks a statement: the section, words of the sentence, and a driver that does it.
 type Case<D> = (&'static str, &'static str, fn(&D));
 
-const EVENT_IDX: u64 = 1 << 29;
-const INDIRECT: u64 = 1 << 28;
-const PACKED: u64 = 1 << 34;
-const IN_ORDER: u64 = 1 << 35;
-const NOTIFICATION_DATA: u64 = 1 << 38;
-const RING_RESET: u64 = 1 << 40;
+const EVENT_IDX: u128 = 1 << 29;
+const INDIRECT: u128 = 1 << 28;
+const PACKED: u128 = 1 << 34;
+const IN_ORDER: u128 = 1 << 35;
+const NOTIFICATION_DATA: u128 = 1 << 38;
+const RING_RESET: u128 = 1 << 40;
 
 fn net() -> Plan {
     Plan::new(Product::VirtioNet)
@@ -123,12 +123,12 @@ fn a_device_can_forget_what_was_written_while_it_was_idle() {
     slot.reset();
     slot.write32(0, 0, 1);
     assert_eq!(slot.read32(0, 0), 0, "the select is lost");
-    let low = u64::from(slot.read32(0, 4));
+    let low = u128::from(slot.read32(0, 4));
     assert_eq!(low, net().features & 0xffff_ffff);
     slot.set_status(ACKNOWLEDGE);
     slot.set_status(ACKNOWLEDGE | DRIVER);
     slot.write32(0, 0, 1);
-    assert_eq!(u64::from(slot.read32(0, 4)), net().features >> 32);
+    assert_eq!(u128::from(slot.read32(0, 4)), net().features >> 32);
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub(super) struct Raw {
 
 impl Raw {
     /// Queue 0 is set up; it is enabled by [`Raw::run`].
-    fn new(features: u64) -> Self {
+    fn new(features: u128) -> Self {
         let slot = Slot::of(Product::VirtioBlk);
         assert!(slot.negotiate(VERSION_1 | features));
         let dma = Arc::clone(&slot.heap) as Arc<dyn DmaAllocator>;
@@ -98,7 +98,7 @@ impl Raw {
 
 /// Lets each case write its rings, with `features`, and the device look at them.
 #[track_caller]
-pub(super) fn check(features: u64, cases: &[Case<Raw>]) {
+pub(super) fn check(features: u128, cases: &[Case<Raw>]) {
     for (section, words, breaks) in cases {
         let raw = Raw::new(features);
         breaks(&raw);
