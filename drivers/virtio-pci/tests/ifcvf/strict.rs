@@ -114,6 +114,18 @@ fn every_card_is_driven_by_the_letter_with_any_number_of_vectors() {
     }
 }
 
+/// VIRTIO 1.4: their words are written, with none of them accepted.
+#[test]
+fn cards_with_features_that_no_driver_knows_are_driven_by_the_letter() {
+    for product in PRODUCTS {
+        let plan = strict(product);
+        live(&Plan {
+            features: plan.features | 1 << 70 | 1 << 127,
+            ..plan
+        });
+    }
+}
+
 #[test]
 fn plain_functions_are_driven_by_the_letter_with_every_kind_of_ring() {
     use virtio::F;
