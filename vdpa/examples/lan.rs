@@ -11,7 +11,6 @@ use vdpa::bus::{Bound, Bus, BusDevice, Driver, ProbeError};
 use vdpa::ids::IdGuard;
 use vdpa::platform::BoxFuture;
 use vdpa::power;
-use vdpa::testing::FakePlatform;
 
 /// A port that can send frames.
 struct LanDevice {
@@ -125,5 +124,5 @@ async fn demo() {
 }
 
 fn main() {
-    FakePlatform::new().block_on(demo());
+    embassy_futures::block_on(demo());
 }
