@@ -17,6 +17,7 @@ use virtq::Event;
 use x86_64::instructions::port::Port as IoPort;
 
 use crate::acpi::InterruptLine;
+use crate::cpu;
 use crate::interrupts::io_apic::{self, RouteError};
 use crate::interrupts::vectors::DeviceVector;
 use crate::line_editor::LineEditor;
@@ -24,8 +25,11 @@ use crate::sync::IrqMutex;
 
 /// The usual I/O port of the first serial port of a PC.
 const COM1: u16 = 0x3f8;
-/// Where Bochs, QEMU (`isa-debugcon`) and Cloud Hypervisor take the bytes of a debug console. It reads as its number.
+/// Where Bochs, QEMU (`isa-debugcon`) and Cloud Hypervisor take the bytes of a debug console. For the first two it
+/// reads as its number; the last one leaves what is read as it was.
 const DEBUG_PORT: u16 = 0xe9;
+/// What is read where no device is.
+const NO_DEVICE: u8 = 0xff;
 /// How often the transmitter is asked before it counts as dead.
 const PATIENCE: u32 = 1_000_000;
 /// How many bytes are taken before other tasks have their turn: what the receiver holds.
@@ -66,7 +70,9 @@ pub(crate) fn init() {
     let mut port = IoPort::<u8>::new(DEBUG_PORT);
     // SAFETY: nothing else is at this port, and reading it has no effect.
     let answer = unsafe { port.read() };
-    if u16::from(answer) == DEBUG_PORT {
+    let answers = u16::from(answer) == DEBUG_PORT;
+    // Below a monitor a byte for nobody is lost without harm.
+    if answers || (answer != NO_DEVICE && cpu::has_hypervisor()) {
         CONSOLE.with(|console| console.port.debug = Some(port));
     }
 }

@@ -33,6 +33,11 @@ pub(crate) fn has_tsc_deadline() -> bool {
     __cpuid(FEATURES).ecx & 1 << 24 != 0
 }
 
+/// Whether this is a virtual machine whose monitor says so.
+pub(crate) fn has_hypervisor() -> bool {
+    __cpuid(FEATURES).ecx & 1 << 31 != 0
+}
+
 /// Whether pages can be forbidden to execute.
 pub(crate) fn has_no_execute() -> bool {
     has_leaf(EXTENDED, EXTENDED_FEATURES) && __cpuid(EXTENDED_FEATURES).edx & 1 << 20 != 0
