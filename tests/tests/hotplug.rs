@@ -21,6 +21,7 @@ use qemu::guest::Guest;
 use qemu::image::DiskImage;
 use qemu::interrupt::Interrupt;
 use qemu::running::Running;
+use serde_json::Value;
 use tempfile::tempdir;
 use tests::disks::TestDisks;
 use tests::qmp::{Qmp, Socket};
@@ -350,15 +351,65 @@ fn cards_lose_their_power_at_work_with_ifcvf() {
 
 #[test]
 fn virtual_functions_come_and_go() {
+    let guest = test_program("cards=sriov", &sriov_card());
+    ends_well(guest.spawn().unwrap());
+}
+
+#[test]
+fn virtual_functions_are_made_on_the_console_and_over_http() {
+    let folder = tempdir().unwrap();
+    fs::write(folder.path().join("file.bin"), b"file").unwrap();
+    let image = DiskImage::from_directory(folder.path(), &Interrupt::default()).unwrap();
+    let (mut guest, port) = Site::machine(&KERNEL, image.path()).unwrap();
+    guest.append = "ip=dhcp admin=http".into();
+    guest.extra.extend(sriov_card().into_iter().map(Into::into));
+    let mut site = Site::boot(&guest, port, BOOT).unwrap();
+    let (_, all) = site.client().body("/api/pci", &[]).unwrap();
+    let all: Vec<Value> = serde_json::from_slice(&all).unwrap();
+    let card = all.iter().find(|function| function["sriov_totalvfs"] == 4);
+    let card = card.unwrap()["address"].as_str().unwrap().to_owned();
+
+    let typed = |site: &mut Site, words: &str, answer: &str| {
+        site.type_line(words, answer, CARD).unwrap();
+    };
+    let has =
+        |count: u16| format!("{card} 010802: 1b36:0010 sriov_totalvfs 4 sriov_numvfs {count}");
+    typed(&mut site, &format!("pci show {card}"), &has(0));
+    let makes = |count: u16| format!("pci sriov {card} numvfs {count}");
+    typed(&mut site, &makes(2), &has(2));
+    site.wait_for(&format!("010802: 1b36:0010 physfn {card}"), CARD)
+        .unwrap();
+    typed(&mut site, &makes(3), "set numvfs to 0 first");
+    typed(&mut site, &makes(0), &has(0));
+    typed(
+        &mut site,
+        &makes(5),
+        "the card has at most 4 virtual functions",
+    );
+
+    let path = format!("/api/pci/{card}");
+    let json = [("Content-Type", "application/json")];
+    let set = |site: &Site, body: &str| site.client().send("POST", &path, &json, body).unwrap();
+    let (status, functions) = set(&site, r#"{"sriov_numvfs": 4}"#);
+    let functions: Vec<Value> = serde_json::from_str(&functions).unwrap();
+    assert_eq!((status, functions.len()), (200, 5));
+    assert!(functions[1..].iter().all(|one| one["physfn"] == *card));
+    assert_eq!(set(&site, r#"{"sriov_numvfs": 1}"#).0, 409);
+    assert_eq!(set(&site, r#"{"sriov_numvfs": 0}"#).0, 200);
+    let (_, after) = site.client().body("/api/pci", &[]).unwrap();
+    let after: Vec<Value> = serde_json::from_slice(&after).unwrap();
+    assert_eq!(after, all);
+}
+
+/// A card with virtual functions, behind a port.
+fn sriov_card() -> Vec<String> {
     let card = "nvme,serial=card,subsys=subsystem,bus=port0,sriov_max_vfs=4,sriov_vq_flexible=8,\
                 sriov_vi_flexible=4,max_ioqpairs=10,msix_qsize=9";
-    let arguments = [
+    [
         "pcie-root-port,id=port0,chassis=0,slot=0",
         "nvme-subsys,id=subsystem",
         card,
     ]
     .map(|device| ["-device".to_owned(), device.to_owned()])
-    .concat();
-    let guest = test_program("cards=sriov", &arguments);
-    ends_well(guest.spawn().unwrap());
+    .concat()
 }

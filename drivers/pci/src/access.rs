@@ -44,6 +44,9 @@ pub trait ConfigAccess: ConfigRegionAccess + Send + Sync {
 }
 
 /// The configuration space of one function. Clones share it.
+///
+/// Anybody may read it. Writing is for this crate, which moves no BAR of a function that somebody has, and lets it
+/// master the bus for its owner alone.
 #[derive(Clone)]
 pub struct ConfigSpace(Arc<Function>);
 
@@ -132,15 +135,6 @@ impl ConfigSpace {
         unsafe { self.0.access.write(self.0.address, offset, value) }
     }
 
-    /// Writes the half word at an even `offset`, whatever it does.
-    ///
-    /// # Safety
-    /// What the function does for it touches no memory but what is lent to it: no BAR moves, and its
-    /// interrupts go where they went.
-    pub unsafe fn write16(&self, offset: u16, value: u16) {
-        self.set16(offset, value);
-    }
-
     /// Writes the half word at an even `offset` alone: its neighbour may have bits that a write of what was read
     /// would clear. Does nothing beyond the end.
     pub(crate) fn set16(&self, offset: u16, value: u16) {
@@ -154,12 +148,12 @@ impl ConfigSpace {
 
     /// The command register.
     #[must_use]
-    pub fn command(&self) -> CommandRegister {
+    pub(crate) fn command(&self) -> CommandRegister {
         CommandRegister::from_bits_retain(self.read16(COMMAND))
     }
 
     /// Ends what the function does on its own, interrupts by message included.
-    pub fn stop_bus_master(&self) {
+    pub(crate) fn stop_bus_master(&self) {
         let master = CommandRegister::BUS_MASTER_ENABLE;
         self.update_command(|command| command.difference(master));
     }

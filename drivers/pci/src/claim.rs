@@ -41,6 +41,31 @@ pub enum ResourceError {
 
 /// The right to use a function. Its memory decode is on for as long as the claim or one of its
 /// mappings lives, and then as it was.
+///
+/// Nothing that it lets safe code do makes the function reach memory: who lets it master the bus answers for what it
+/// is told,
+///
+/// ```compile_fail,E0133
+/// fn attack(claim: &pci::Claim) {
+///     let _ = claim.enable_bus_master();
+/// }
+/// ```
+///
+/// and so does who writes to its registers,
+///
+/// ```compile_fail,E0133
+/// fn attack(claim: &pci::Claim) {
+///     claim.map(0).unwrap().write32(0, 0x1000);
+/// }
+/// ```
+///
+/// while configuration space is only read.
+///
+/// ```compile_fail,E0624
+/// fn attack(claim: &pci::Claim) {
+///     claim.config().write32(0x04, 7);
+/// }
+/// ```
 pub struct Claim {
     token: Arc<Token>,
     platform: Arc<dyn Platform>,
@@ -81,9 +106,23 @@ impl Claim {
         &self.token.function().config
     }
 
-    /// Sets bits of the command register until the value is dropped.
-    pub fn enable(&self, bits: CommandRegister) -> Enabled {
-        Enabled::new(self.config(), bits)
+    /// Lets the function reach memory and send interrupt messages, until the value is dropped. Its interrupt pin is
+    /// off meanwhile.
+    ///
+    /// # Safety
+    /// Until then the function is told of no memory but what is lent to it, and what firmware may have left running
+    /// has been stopped.
+    pub unsafe fn enable_bus_master(&self) -> BusMaster {
+        let bits = CommandRegister::BUS_MASTER_ENABLE | CommandRegister::INTERRUPT_DISABLE;
+        BusMaster {
+            enabled: Enabled::new(self.config(), bits),
+            _token: Arc::clone(&self.token),
+        }
+    }
+
+    /// The kernel that the function's segment belongs to.
+    pub(super) fn platform(&self) -> &Arc<dyn Platform> {
+        &self.platform
     }
 
     /// What is known of a memory register that can be mapped.
@@ -121,6 +160,23 @@ impl Claim {
             token: Arc::clone(&self.token),
         };
         Ok(slot.insert(registers).clone())
+    }
+}
+
+/// A function masters the bus for as long as this value lives, and then does as it did before. It keeps the function
+/// claimed.
+#[derive(Debug)]
+#[must_use = "the function masters the bus no more when the value is dropped"]
+pub struct BusMaster {
+    // Dropped in this order: nobody else gets a function that still reaches memory.
+    enabled: Enabled,
+    _token: Arc<Token>,
+}
+
+impl BusMaster {
+    /// Ends what the function does on its own, interrupts by message included.
+    pub fn stop(&self) {
+        self.enabled.config().stop_bus_master();
     }
 }
 
@@ -163,6 +219,12 @@ impl Deref for Registers {
 
     fn deref(&self) -> &Self::Target {
         &*self.mmio
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({})", self.function().config.address())
     }
 }
 

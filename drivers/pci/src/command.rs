@@ -9,7 +9,7 @@ use super::access::ConfigSpace;
 /// Bits of the command register that are set while this value lives, and then put back as found.
 #[derive(Debug)]
 #[must_use = "the bits are put back when the value is dropped"]
-pub struct Enabled {
+pub(super) struct Enabled {
     config: ConfigSpace,
     added: CommandRegister,
 }
@@ -22,6 +22,10 @@ impl Enabled {
             config: config.clone(),
             added: bits.difference(found),
         }
+    }
+
+    pub(super) fn config(&self) -> &ConfigSpace {
+        &self.config
     }
 }
 

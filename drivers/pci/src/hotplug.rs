@@ -112,9 +112,8 @@ impl Interrupt {
     fn take(device: &PciDevice, message: u16, event: &Arc<Event>) -> Option<Self> {
         let claim = device.claim().ok()?;
         let msix = claim.msix().ok()??;
-        let platform = &**device.segment().platform();
         let vectors = (0..=message)
-            .map(|_| msix.allocate(platform, Callback::event(Arc::clone(event))))
+            .map(|_| msix.allocate(Callback::event(Arc::clone(event))))
             .collect::<Result<_, _>>();
         Some(Self {
             _vectors: vectors.ok()?,

@@ -39,6 +39,7 @@ mod segment;
 mod slot;
 mod sriov;
 mod sriov_capability;
+pub mod tool;
 
 pub use access::{ConfigAccess, ConfigSpace};
 pub use assign::Windows;
@@ -47,8 +48,7 @@ pub use capability::{
     Capability, CapabilityError, ExtendedCapability, VENDOR_SPECIFIC, capabilities,
     extended_capabilities,
 };
-pub use claim::{Claim, Registers, ResourceError};
-pub use command::Enabled;
+pub use claim::{BusMaster, Claim, Registers, ResourceError};
 pub use device::{PciBus, PciDevice};
 pub use ecam::{Ecam, EcamRegion};
 pub use header::Identity;

@@ -85,6 +85,7 @@ impl Claim {
 pub struct Msix(Arc<Table>);
 
 struct Table {
+    platform: Arc<dyn Platform>,
     config: ConfigSpace,
     capability: u16,
     /// The first word of the capability as it was found.
@@ -122,6 +123,7 @@ impl Msix {
             (pending_bar, pending..pending + pending_size),
         ];
         let table = Table {
+            platform: Arc::clone(claim.platform()),
             config,
             capability,
             found,
@@ -148,21 +150,24 @@ impl Msix {
         })
     }
 
-    /// Takes an entry of the table and a vector of the kernel, and joins them.
+    /// Takes an entry of the table and a vector of the kernel, and joins them. The entry holds no other message than
+    /// one that the kernel has given for it.
+    ///
+    /// ```compile_fail,E0451
+    /// fn attack(vector: pci::Vector, interrupt: Box<dyn vdpa::platform::InterruptVector>) -> pci::Vector {
+    ///     pci::Vector { interrupt, ..vector }
+    /// }
+    /// ```
     ///
     /// # Errors
     /// [`MsixError`], if there is none left or the function does not take it.
-    pub fn allocate(
-        &self,
-        platform: &dyn Platform,
-        handler: Callback,
-    ) -> Result<Vector, MsixError> {
+    pub fn allocate(&self, handler: Callback) -> Result<Vector, MsixError> {
         let mut used = self.0.used.lock();
         let index = used
             .iter()
             .position(|used| !used)
             .ok_or(MsixError::NoEntry)?;
-        let interrupt = platform.allocate_vector(handler)?;
+        let interrupt = self.0.platform.allocate_vector(handler)?;
         self.0.set_control(Control::FUNCTION_MASK, Control::empty());
         let written = self.0.write_entry(index, interrupt.message());
         self.0.set_control(Control::empty(), Control::FUNCTION_MASK);

@@ -10,7 +10,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use pci_types::{HeaderType, PciAddress};
+use pci_types::HeaderType;
 use vdpa::Node;
 use vdpa::bus::BusDevice;
 
@@ -40,16 +40,22 @@ const GOING: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SrIovError {
     /// None, or more than there can be.
-    #[error("there cannot be so many virtual functions")]
-    BadCount,
+    #[error("the card has at most {total} virtual functions")]
+    BadCount {
+        /// How many there can be.
+        total: u16,
+    },
     /// There are some already, or they are just coming or going.
-    #[error("the number of virtual functions cannot be changed now")]
+    #[error("there are virtual functions already; set numvfs to 0 first")]
     Busy,
     /// Their memory would not be aligned to the machine's pages.
     #[error("the card has no pages of 4 KiB")]
     PageSize,
-    /// The bus numbers or function numbers that they would have do not lead to the card.
-    #[error("not all virtual functions can be reached")]
+    /// They would be on buses that do not lead to the card.
+    #[error("there are no bus numbers left for the virtual functions")]
+    NoBusNumbers,
+    /// The function numbers that they would have do not lead to the card, or are those of others.
+    #[error("the function numbers of the virtual functions cannot be reached")]
     Unreachable,
     /// There are no addresses left for their memory.
     #[error("there is no room for the memory of the virtual functions")]
@@ -85,10 +91,29 @@ impl SrIov {
         self.capability.total()
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u16 {
+        self.capability.enabled_count()
+    }
+
     /// Those that are on the bus.
     #[must_use]
     pub fn functions(&self) -> Vec<Arc<PciDevice>> {
         self.physical.virtual_functions(&self.bus)
+    }
+
+    /// Makes `count` virtual functions where there are none, or takes all away if it is 0. If there are so many
+    /// already, nothing happens.
+    ///
+    /// # Errors
+    /// [`SrIovError`]: the virtual functions are as before.
+    pub async fn set_count(&self, count: u16) -> Result<(), SrIovError> {
+        match count {
+            0 => self.disable().await,
+            _ if count == self.count() => Ok(()),
+            _ => self.enable(count).await.map(drop),
+        }
     }
 
     /// Makes `count` virtual functions and puts them on the bus, where drivers may claim them at once. Returns them.
@@ -100,8 +125,9 @@ impl SrIov {
         if self.capability.control().contains(Control::ENABLE) {
             return Err(SrIovError::Busy);
         }
-        if count == 0 || count > self.total() {
-            return Err(SrIovError::BadCount);
+        let total = self.total();
+        if count == 0 || count > total {
+            return Err(SrIovError::BadCount { total });
         }
         let bars = self.set_up(count)?;
         let platform = self.physical.segment().platform();
@@ -133,9 +159,7 @@ impl SrIov {
         let hierarchy = self.enable_ari(port.as_deref());
         self.capability.set_control(hierarchy);
         self.capability.set_count(count);
-        if !self.are_reachable(count, port.as_deref(), hierarchy) {
-            return Err(SrIovError::Unreachable);
-        }
+        self.check_places(count, port.as_deref(), hierarchy)?;
         let mut bars = self.capability.size_bars();
         let segment = self.physical.segment();
         if !segment.reserve(&self.bus, &self.physical, &mut bars, count) {
@@ -172,18 +196,32 @@ impl SrIov {
         possible().unwrap_or(Control::empty())
     }
 
-    /// Whether the places of all functions are different ones to which the port leads.
-    fn are_reachable(&self, count: u16, port: Option<&PciDevice>, hierarchy: Control) -> bool {
+    /// Whether the places of all functions are different ones to which the port leads, and nobody else's.
+    fn check_places(
+        &self,
+        count: u16,
+        port: Option<&PciDevice>,
+        hierarchy: Control,
+    ) -> Result<(), SrIovError> {
+        if !self.capability.are_apart(count) {
+            return Err(SrIovError::Unreachable);
+        }
         let own = self.physical.address().bus();
         let subordinate = port.map_or(own, |port| BusNumbers::read(port.config()).subordinate);
         // A port passes on requests for device 0 alone; the number of the device is part of ARI's function number.
         let devices = port.is_none() || !hierarchy.is_empty();
-        let reachable = |place: PciAddress| {
-            place.bus() <= subordinate && (devices || place.bus() != own || place.device() == 0)
-        };
-        // Beyond the last there may be no place.
-        let mut places = (0..count).map(|index| self.capability.place(index));
-        self.capability.are_apart(count) && places.all(|place| place.is_some_and(reachable))
+        let others = self.bus.devices();
+        (0..count).try_for_each(|index| {
+            // Beyond the last bus there is no place.
+            let place = self.capability.place(index);
+            let place = place.filter(|place| place.bus() <= subordinate);
+            let place = place.ok_or(SrIovError::NoBusNumbers)?;
+            let leads_there = devices || place.bus() != own || place.device() == 0;
+            let free = others.iter().all(|other| other.address() != place);
+            (leads_there && free)
+                .then_some(())
+                .ok_or(SrIovError::Unreachable)
+        })
     }
 
     /// The virtual functions that exist now.

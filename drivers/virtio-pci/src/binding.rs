@@ -3,9 +3,9 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 
-use pci::{Identity, PciDevice};
+use pci::{BusMaster, Identity, PciDevice};
 use vdpa::bus::{Bound, BusDevice, ProbeError};
 use vdpa::device::{DeviceKind, Removal, VdpaBus, VdpaDevice, VdpaDeviceConfig};
 use vdpa::dma::IsolationUnit;
@@ -66,6 +66,7 @@ impl Binder {
             kind: kind(function),
             name: None,
         };
+        let master = parent.bus_master();
         let registered = self.bus.register(Box::new(parent), config).await;
         let device = registered.map_err(|error| {
             log::warn!("pci {address}: {name}: {error}");
@@ -76,6 +77,7 @@ impl Binder {
             function: Arc::clone(function),
             bus: Arc::clone(&self.bus),
             device,
+            master,
         }))
     }
 }
@@ -109,6 +111,7 @@ struct BoundFunction {
     function: Arc<PciDevice>,
     bus: Arc<VdpaBus>,
     device: Arc<VdpaDevice>,
+    master: Weak<BusMaster>,
 }
 
 impl Bound for BoundFunction {
@@ -132,7 +135,9 @@ impl Bound for BoundFunction {
     /// The consumers above have stopped; now the function can reach no memory any more.
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            self.function.config().stop_bus_master();
+            if let Some(master) = self.master.upgrade() {
+                master.stop();
+            }
         })
     }
 }

@@ -96,7 +96,7 @@ impl Interrupts {
         }
         let msix = claim.msix().map_err(|_| OpError::Broken)?;
         let interrupts = match msix {
-            Some(msix) => Self::with_vectors(msix, virtio, &**platform, &callbacks)?,
+            Some(msix) => Self::with_vectors(msix, virtio, &callbacks)?,
             None => None,
         };
         let Some(interrupts) = interrupts else {
@@ -130,11 +130,10 @@ impl Interrupts {
     fn with_vectors(
         msix: Msix,
         virtio: &VirtioFunction,
-        platform: &dyn Platform,
         callbacks: &Callbacks,
     ) -> Result<Option<Self>, OpError> {
         for plan in PLANS {
-            let mut request = Request::new(&msix, platform, callbacks.queues.len());
+            let mut request = Request::new(&msix, callbacks.queues.len());
             match plan(&mut request, callbacks, virtio) {
                 Ok(()) => {
                     let Request {
@@ -190,7 +189,6 @@ fn silence(common: &CommonConfig, queues: usize) {
 /// Vectors taken so far for one way to share them.
 struct Request<'a> {
     msix: &'a Msix,
-    platform: &'a dyn Platform,
     vectors: Vec<Vector>,
     queues: Vec<u16>,
     messages: Vec<Option<InterruptMessage>>,
@@ -198,12 +196,11 @@ struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    fn new(msix: &'a Msix, platform: &'a dyn Platform, queues: usize) -> Self {
+    fn new(msix: &'a Msix, queues: usize) -> Self {
         let messages = alloc::vec![None; queues];
         let queues = alloc::vec![NO_VECTOR; queues];
         Self {
             msix,
-            platform,
             vectors: Vec::new(),
             queues,
             messages,
@@ -212,7 +209,7 @@ impl<'a> Request<'a> {
     }
 
     fn vector(&mut self, handler: Callback) -> Result<&Vector, MsixError> {
-        let vector = self.msix.allocate(self.platform, handler)?;
+        let vector = self.msix.allocate(handler)?;
         Ok(self.vectors.push_mut(vector))
     }
 

@@ -1,14 +1,13 @@
 //! A virtio function that has been brought up as far as the vDPA bus needs it.
 
 use alloc::boxed::Box;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use pci::{Claim, Enabled, Msix, PciDevice};
-use pci_types::CommandRegister;
+use pci::{BusMaster, Claim, Msix, PciDevice};
 use spin::Mutex;
 use vdpa::bus::ProbeError;
 use vdpa::ops::OpError;
@@ -29,7 +28,7 @@ use super::states::StateRegisters;
 pub struct Parent {
     // Dropped in this order: interrupts off, bus master off, registers given back.
     pub(super) state: Mutex<State>,
-    _master: Enabled,
+    master: Arc<BusMaster>,
     pub(super) virtio: VirtioFunction,
     pub(super) claim: Claim,
     pub(super) platform: Arc<dyn Platform>,
@@ -89,9 +88,8 @@ impl Parent {
         let found = discover(&virtio, &**platform, &demands, msix.as_ref()).await?;
         let vectors = msix.as_ref().map_or(0, Msix::size);
         drop(msix);
-        // Nobody listens to the pin.
-        let bits = CommandRegister::BUS_MASTER_ENABLE | CommandRegister::INTERRUPT_DISABLE;
-        let master = claim.enable(bits);
+        // SAFETY: the function is reset, and who uses the operations of the vDPA device answers for its rings.
+        let master = Arc::new(unsafe { claim.enable_bus_master() });
         let shown = Shown {
             claim: &claim,
             virtio: &virtio,
@@ -105,7 +103,7 @@ impl Parent {
         };
         let mut parent = Self {
             state: Mutex::new(state),
-            _master: master,
+            master,
             virtio,
             claim,
             platform: Arc::clone(platform),
@@ -135,6 +133,11 @@ impl Parent {
         // Nobody has asked for what may have been left running.
         let _ = states.stop_log();
         self.states = Some(states);
+    }
+
+    /// What keeps the function from memory when the machine ends.
+    pub(super) fn bus_master(&self) -> Weak<BusMaster> {
+        Arc::downgrade(&self.master)
     }
 
     /// How many MSI-X vectors the function has.

@@ -25,6 +25,12 @@ impl Parent {
     /// Lets the device use a queue: at once if it runs, and with `DRIVER_OK` otherwise, because the vectors that come
     /// before are shared out among all queues.
     pub(super) fn start_queue(&self, index: u16) -> Result<(), OpError> {
+        // Without an address the device would take its rings from the start of memory.
+        if !self.edit(index, |queue| {
+            queue.size.is_some() && queue.address.is_some()
+        }) {
+            return Err(OpError::WrongState);
+        }
         if self.raw_status()?.intersects(RUNS) {
             return self.enable_queue(index);
         }
@@ -53,21 +59,20 @@ impl Parent {
             };
             states.set_position(index, position)?;
         }
-        let mut place = (None, None);
-        if let Some(queue) = state.queues.get_mut(usize::from(index)) {
-            queue.phase = Phase::Running;
-            queue.position = Position::Unknown;
-            place = (queue.size, queue.address);
-        }
+        let known = state.queues.get_mut(usize::from(index));
+        let known = known.ok_or(OpError::OutOfRange)?;
+        let (Some(size), Some(address)) = (known.size, known.address) else {
+            return Err(OpError::WrongState);
+        };
+        known.phase = Phase::Running;
+        known.position = Position::Unknown;
         drop(state);
         let queue = common.queue(index);
         // Having been stopped alone may have taken these back.
-        if let (Some(size), Some(address)) = place {
-            if queue.set_size(size) != size {
-                return Err(OpError::Invalid);
-            }
-            queue.set_address(address);
+        if queue.set_size(size) != size {
+            return Err(OpError::Invalid);
         }
+        queue.set_address(address);
         queue.enable();
         drop(queue);
         let enabled = self.is_enabled(index)?;

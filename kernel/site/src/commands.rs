@@ -1,18 +1,20 @@
 //! What somebody can type on the console.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Write;
 
 use kernel::{ConsoleCommand, System};
+use pci::tool;
 use vdpa::Node;
 
 /// The commands.
 pub(crate) fn commands(system: &System) -> Vec<ConsoleCommand> {
     let management = Arc::clone(system.management());
     let root = Arc::clone(system.devices());
+    let bus = Arc::clone(system.pci());
     Vec::from([
         ConsoleCommand::new(
             "vdpa",
@@ -23,6 +25,21 @@ pub(crate) fn commands(system: &System) -> Vec<ConsoleCommand> {
                     let words = words.iter().map(String::as_str);
                     match vdpa_mgmt::tool::run_words(&management, words).await {
                         Ok(output) => output,
+                        Err(error) => format!("error: {error}"),
+                    }
+                }
+            },
+        ),
+        ConsoleCommand::new(
+            "pci",
+            "shows PCI functions; pci sriov ADDRESS numvfs COUNT makes virtual ones",
+            move |words| {
+                let bus = Arc::clone(&bus);
+                async move {
+                    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+                    let done = async { tool::run(&bus, tool::Command::parse(&words)?).await };
+                    match done.await {
+                        Ok(functions) => functions.to_string(),
                         Err(error) => format!("error: {error}"),
                     }
                 }

@@ -1,8 +1,10 @@
-//! Management of vDPA devices over HTTP.
+//! Management of vDPA devices and PCI functions over HTTP.
 
+use ::pci::tool;
 use vdpa_mgmt::tool::{Command, Form, Output, ToolError};
 use web::http::head::Head;
-use web::management::{self, Admin, ROOT, Refusal, Request};
+use web::management::{self, Admin, Refusal, Request};
+use web::pci;
 
 use crate::answer::{Answer, TEXT};
 use crate::site::Site;
@@ -10,24 +12,39 @@ use crate::site::Site;
 const JSON: &str = "application/json";
 const METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 
-/// The path below the root of management, if it leads there.
-pub(crate) fn path(path: &str) -> Option<&str> {
-    let below = path.strip_prefix(ROOT)?;
-    (below.is_empty() || below.starts_with('/')).then_some(below)
+/// A path that leads to management.
+#[derive(Clone, Copy)]
+pub(crate) enum Place<'a> {
+    /// Below [`management::ROOT`].
+    Vdpa(&'a str),
+    /// Below [`pci::ROOT`].
+    Pci(&'a str),
 }
 
-/// The answer to a request below that root. `body` is `None`, if it is too long.
+impl<'a> Place<'a> {
+    /// Where the path leads, if it is there.
+    pub(crate) fn of(path: &'a str) -> Option<Self> {
+        let below = |root| {
+            let below = path.strip_prefix(root)?;
+            (below.is_empty() || below.starts_with('/')).then_some(below)
+        };
+        let vdpa = below(management::ROOT).map(Self::Vdpa);
+        vdpa.or_else(|| below(pci::ROOT).map(Self::Pci))
+    }
+}
+
+/// The answer to a request there. `body` is `None`, if it is too long.
 pub(crate) async fn answer(
     site: &Site,
     request: &Head<'_>,
-    path: &str,
+    place: Place<'_>,
     body: Option<&[u8]>,
 ) -> Answer {
     if request.method == "OPTIONS" {
         return Answer::options(METHODS);
     }
     let result = match body {
-        Some(body) => carry_out(site, request, path, body).await,
+        Some(body) => carry_out(site, request, place, body).await,
         None => Err(Refusal::too_long()),
     };
     let answer = match result {
@@ -50,9 +67,10 @@ pub(crate) async fn answer(
 async fn carry_out(
     site: &Site,
     request: &Head<'_>,
-    path: &str,
+    place: Place<'_>,
     body: &[u8],
 ) -> Result<Answer, Refusal> {
+    let (Place::Vdpa(path) | Place::Pci(path)) = place;
     let asked = Request {
         method: request.method,
         path,
@@ -62,6 +80,11 @@ async fn carry_out(
         fetch_site: request.value("Sec-Fetch-Site"),
         body,
     };
+    if let Place::Pci(_) = place {
+        let command = pci::command(&asked, admin(site))?;
+        let functions = tool::run(site.system.pci(), command).await?;
+        return Ok(Answer::text(200, JSON, functions.json()));
+    }
     let invocation = management::invocation(&asked, admin(site))?;
     let output = run(site, &invocation.command).await?;
     let status = match invocation.command {

@@ -125,11 +125,11 @@ impl Site {
             target::Target::Server { .. } => return Answer::options(METHODS),
             target::Target::Tunnel => return not_allowed(),
         };
-        if let Some(path) = management::path(path) {
+        if let Some(place) = management::Place::of(path) {
             if matches!(request.method, "GET" | "HEAD") && !self.has_room_for_devices() {
                 return Answer::busy();
             }
-            return management::answer(self, request, path, body).await;
+            return management::answer(self, request, place, body).await;
         }
         if body.is_none() {
             return Answer::refused(Refusal::BodyTooLong);

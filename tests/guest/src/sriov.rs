@@ -31,7 +31,7 @@ pub async fn run(system: &System) -> Outcome {
     ensure_eq!(card.total(), TOTAL);
     ensure_eq!(
         card.enable(TOTAL + 1).await.err(),
-        Some(SrIovError::BadCount)
+        Some(SrIovError::BadCount { total: TOTAL })
     );
     for count in [TOTAL, 1, 3] {
         let functions = card.enable(count).await?;

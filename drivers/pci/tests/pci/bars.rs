@@ -5,6 +5,8 @@ use pci::{BarError, ResourceError};
 use crate::fakes::function::{BUS_MASTER, BarType, Builder, COMMAND, MEMORY_ENABLE};
 use crate::fakes::machine::Machine;
 
+const INTERRUPT_DISABLE: u16 = 1 << 10;
+
 const NAME: &str = "pci0000:00:01.0";
 
 /// Memory and I/O decode.
@@ -153,10 +155,17 @@ fn decode_lasts_as_long_as_a_claim_or_a_mapping() {
     let claim = device.claim().unwrap();
     assert_eq!(function.command(), MEMORY_ENABLE);
     let registers = claim.map(0).unwrap();
-    let master = claim.enable(pci_types::CommandRegister::BUS_MASTER_ENABLE);
-    assert_eq!(function.command(), MEMORY_ENABLE | BUS_MASTER);
-    drop(master);
+    // SAFETY: a fake reaches no memory.
+    let master = unsafe { claim.enable_bus_master() };
+    let mastering = MEMORY_ENABLE | BUS_MASTER | INTERRUPT_DISABLE;
+    assert_eq!(function.command(), mastering);
     drop(claim);
+    // Nobody else gets a function that still reaches memory.
+    assert_eq!(device.claim().unwrap_err(), ResourceError::Claimed);
+    assert_eq!(function.command(), mastering);
+    master.stop();
+    assert_eq!(function.command(), MEMORY_ENABLE | INTERRUPT_DISABLE);
+    drop(master);
     assert_eq!(function.command(), MEMORY_ENABLE);
     assert_eq!(device.claim().unwrap_err(), ResourceError::Claimed);
     drop(registers);
@@ -170,7 +179,8 @@ fn bits_that_were_set_before_stay_set() {
     let machine = Machine::with_functions(&[&function]);
     machine.enumerate();
     let claim = machine.device(NAME).claim().unwrap();
-    drop(claim.enable(pci_types::CommandRegister::BUS_MASTER_ENABLE));
+    // SAFETY: a fake reaches no memory.
+    drop(unsafe { claim.enable_bus_master() });
     drop(claim);
     assert_eq!(function.command(), MEMORY_ENABLE | BUS_MASTER);
 }

@@ -48,7 +48,8 @@ fn a_vector_reaches_its_handler_and_no_other() {
     machine.enumerate();
     let before = function.snapshot();
     let claim = machine.device(NAME).claim().unwrap();
-    let master = claim.enable(pci_types::CommandRegister::BUS_MASTER_ENABLE);
+    // SAFETY: a fake reaches no memory.
+    let master = unsafe { claim.enable_bus_master() };
     let msix = claim.msix().unwrap().unwrap();
     assert_eq!(msix.size(), 4);
     assert_eq!(device.unmasked(), 0);
@@ -59,7 +60,7 @@ fn a_vector_reaches_its_handler_and_no_other() {
         let handler = Callback::new(move || {
             count.fetch_add(1, Ordering::Relaxed);
         });
-        msix.allocate(&*machine.platform, handler).unwrap()
+        msix.allocate(handler).unwrap()
     });
     assert_eq!(vectors.each_ref().map(|vector| vector.index()), [0, 1]);
     assert_eq!(machine.fact(NAME, "MSI-X vectors").unwrap(), "2");
@@ -79,7 +80,7 @@ fn a_vector_reaches_its_handler_and_no_other() {
         (1, 1)
     );
     // The free entry is used again.
-    let third = msix.allocate(&*machine.platform, ignore()).unwrap();
+    let third = msix.allocate(ignore()).unwrap();
     assert_eq!(third.index(), 0);
 
     drop((second, third, msix, master));
@@ -101,7 +102,7 @@ fn an_entry_is_masked_before_it_is_edited() {
     // SAFETY: the function is a fake, which reaches no memory.
     unsafe { table.write32(12, 0) };
     assert_eq!(device.unmasked(), 1);
-    let _vector = msix.allocate(&*machine.platform, ignore()).unwrap();
+    let _vector = msix.allocate(ignore()).unwrap();
     assert_eq!(device.violations(), Vec::<String>::new());
 }
 
@@ -115,13 +116,13 @@ fn entries_and_vectors_run_out_separately() {
     machine.enumerate();
     let claim = machine.device(NAME).claim().unwrap();
     let msix = claim.msix().unwrap().unwrap();
-    let mut taken = vec![msix.allocate(&*machine.platform, ignore()).unwrap()];
+    let mut taken = vec![msix.allocate(ignore()).unwrap()];
     machine.platform.limit_vectors(1);
-    let error = msix.allocate(&*machine.platform, ignore()).unwrap_err();
+    let error = msix.allocate(ignore()).unwrap_err();
     assert_eq!(error, MsixError::NoVector(NoVector));
     machine.platform.limit_vectors(9);
-    taken.push(msix.allocate(&*machine.platform, ignore()).unwrap());
-    let error = msix.allocate(&*machine.platform, ignore()).unwrap_err();
+    taken.push(msix.allocate(ignore()).unwrap());
+    let error = msix.allocate(ignore()).unwrap_err();
     assert_eq!(error, MsixError::NoEntry);
     assert_eq!(taken.len(), 2);
 }
@@ -162,7 +163,7 @@ fn a_table_that_does_not_hold_what_is_written_is_refused() {
     // There is nothing behind this BAR: it reads as zero.
     let (machine, claim) = claim_of(endpoint().msix(4, 1, 0x801));
     let msix = claim.msix().unwrap().unwrap();
-    let error = msix.allocate(&*machine.platform, ignore()).unwrap_err();
+    let error = msix.allocate(ignore()).unwrap_err();
     assert_eq!(error, MsixError::Refused);
     assert_eq!(machine.platform.vectors_in_use(), 0);
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pci::tool::{self, Command};
 use pci::{PciDevice, PciId, PortDriver, SrIov, SrIovError};
 use spin::Mutex;
 use vdpa::bus::{Bound, BusDevice, Driver, ProbeError};
@@ -165,7 +166,7 @@ fn they_can_come_again_in_another_number() {
 fn numbers_that_cannot_be_are_refused() {
     let world = World::new(SriovPlan::default());
     for count in [0, 9, u16::MAX] {
-        assert_eq!(world.refusal(count), SrIovError::BadCount);
+        assert_eq!(world.refusal(count), SrIovError::BadCount { total: 8 });
     }
     world.assert_none();
 }
@@ -200,20 +201,25 @@ fn functions_on_buses_that_do_not_lead_to_the_card_are_refused() {
         ..SriovPlan::default()
     };
     let (world, _) = World::behind_a_port(beyond, WINDOW);
-    assert_eq!(world.refusal(1), SrIovError::Unreachable);
+    assert_eq!(world.refusal(1), SrIovError::NoBusNumbers);
     world.assert_none();
 }
 
 #[test]
 fn offset_and_stride_that_make_no_sense_are_refused() {
-    for (offset, stride) in [(0, 1), (1, 0), (u16::MAX, u16::MAX)] {
+    let refusals = [
+        (0, 1, SrIovError::Unreachable),
+        (1, 0, SrIovError::Unreachable),
+        (u16::MAX, u16::MAX, SrIovError::NoBusNumbers),
+    ];
+    for (offset, stride, refusal) in refusals {
         let plan = SriovPlan {
             offset: [offset; 2],
             stride,
             ..SriovPlan::default()
         };
         let (world, _) = World::behind_a_port(plan, WINDOW);
-        assert_eq!(world.refusal(2), SrIovError::Unreachable);
+        assert_eq!(world.refusal(2), refusal);
         world.assert_none();
     }
 }
@@ -353,4 +359,117 @@ fn a_function_without_the_capability_has_none() {
     let bridge = machine.device("pci0000:00:01.0");
     assert!(SrIov::of(&machine.pci, &bridge).is_none());
     assert_eq!(machine.fact("pci0000:00:01.0", "SR-IOV"), None);
+}
+
+#[test]
+fn places_of_other_functions_are_left_to_them() {
+    let machine = Machine::new();
+    let card = FakeSriov::new(SriovPlan::default(), &machine.tree.root);
+    machine.tree.root.put(0, 0, &card);
+    let other = crate::fakes::function::Builder::endpoint(1, 1).build();
+    machine.tree.root.put(1, 0, &other);
+    let world = World::enumerated(machine, card, "pci0000:00:00.0");
+    // The eighth would be function 0 of the next device.
+    assert_eq!(world.refusal(8), SrIovError::Unreachable);
+    assert_eq!(world.enable(7).unwrap().len(), 7);
+}
+
+/// What is typed and what is answered.
+fn typed(world: &World, words: &str) -> String {
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let listing = world.machine.platform.block_on(async {
+        let command = Command::parse(&words)?;
+        tool::run(&world.machine.pci, command).await
+    });
+    match listing {
+        Ok(listing) => listing.to_string(),
+        Err(error) => format!("error: {error}"),
+    }
+}
+
+#[test]
+fn a_user_makes_them_and_takes_them_away() {
+    let world = World::new(SriovPlan::default());
+    let without = "0000:00:00.0 020000: 1af4:7777 sriov_totalvfs 8 sriov_numvfs 0\n";
+    assert_eq!(typed(&world, "show"), without);
+    let with = "0000:00:00.0 020000: 1af4:7777 sriov_totalvfs 8 sriov_numvfs 2\n\
+        0000:00:00.1 020000: 1af4:1041 driver vp_vdpa physfn 0000:00:00.0\n\
+        0000:00:00.2 020000: 1af4:1041 driver vp_vdpa physfn 0000:00:00.0\n";
+    assert_eq!(typed(&world, "sriov 0000:00:00.0 numvfs 2"), with);
+    assert_eq!(world.vdpa.devices().len(), 2);
+    // Again the same number is no change.
+    assert_eq!(typed(&world, "sriov 00:00.0 numvfs 2"), with);
+    assert_eq!(typed(&world, "show"), with);
+    let one = Command::Show(Some(tool::address("00:00.2").unwrap()));
+    let json = world
+        .machine
+        .platform
+        .block_on(tool::run(&world.machine.pci, one));
+    assert_eq!(
+        json.unwrap().json(),
+        "[{\"address\":\"0000:00:00.2\",\"class\":\"0x020000\",\"vendor\":\"0x1af4\",\"device\":\"0x1041\",\
+         \"driver\":\"vp_vdpa\",\"physfn\":\"0000:00:00.0\"}]\n"
+    );
+    assert_eq!(typed(&world, "sriov 00:00.0 numvfs 0"), without);
+    assert_eq!(typed(&world, "sriov 00:00.0 numvfs 0"), without);
+    world.assert_none();
+}
+
+#[test]
+fn what_a_user_cannot_have_is_said() {
+    let world = World::new(SriovPlan::default());
+    for (words, answer) in [
+        (
+            "sriov 00:00.0 numvfs 9",
+            "0000:00:00.0: the card has at most 8 virtual functions",
+        ),
+        (
+            "sriov 00:01.0 numvfs 1",
+            "there is no function 0000:00:01.0; pci show lists them",
+        ),
+        (
+            "show 00:01.0",
+            "there is no function 0000:00:01.0; pci show lists them",
+        ),
+        (
+            "sriov 00:00 numvfs 1",
+            "a function's address is like 0000:03:00.0",
+        ),
+        (
+            "sriov 00:20.0 numvfs 1",
+            "a function's address is like 0000:03:00.0",
+        ),
+        (
+            "sriov 0:+0:0.0 numvfs 1",
+            "a function's address is like 0000:03:00.0",
+        ),
+        (
+            "show 10000:00:00.0",
+            "a function's address is like 0000:03:00.0",
+        ),
+        (
+            "sriov 00:00.0 numvfs",
+            "pci show [ADDRESS], or pci sriov ADDRESS numvfs COUNT",
+        ),
+        (
+            "sriov 00:00.0 numvfs -1",
+            "pci show [ADDRESS], or pci sriov ADDRESS numvfs COUNT",
+        ),
+        (
+            "sriov 00:00.0 numvfs 65536",
+            "pci show [ADDRESS], or pci sriov ADDRESS numvfs COUNT",
+        ),
+        (
+            "hide",
+            "pci show [ADDRESS], or pci sriov ADDRESS numvfs COUNT",
+        ),
+    ] {
+        assert_eq!(typed(&world, words), format!("error: {answer}"), "{words}");
+    }
+    world.assert_none();
+    typed(&world, "sriov 00:00.0 numvfs 1");
+    let busy = "error: 0000:00:00.0: there are virtual functions already; set numvfs to 0 first";
+    assert_eq!(typed(&world, "sriov 00:00.0 numvfs 2"), busy);
+    let none = "error: 0000:00:00.1 is not SR-IOV capable";
+    assert_eq!(typed(&world, "sriov 00:00.1 numvfs 1"), none);
 }

@@ -23,6 +23,7 @@ pub mod management;
 pub mod page;
 pub mod partition;
 pub mod path;
+pub mod pci;
 pub mod pieces;
 pub mod range;
 pub mod shares;

@@ -57,6 +57,14 @@ pub struct Request<'a> {
     pub body: &'a [u8],
 }
 
+impl Request<'_> {
+    /// What the body is, without parameters.
+    pub(crate) fn media_type(&self) -> &str {
+        let media_type = self.content_type.unwrap_or_default();
+        media_type.split(';').next().unwrap_or_default().trim()
+    }
+}
+
 /// Why a request is not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -67,7 +75,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn new(status: u16, sentence: impl Into<String>) -> Self {
+    pub(crate) fn new(status: u16, sentence: impl Into<String>) -> Self {
         Self {
             status,
             sentence: sentence.into(),
@@ -122,14 +130,19 @@ impl From<UsageError> for Refusal {
 pub fn invocation(request: &Request<'_>, admin: Admin) -> Result<Invocation, Refusal> {
     let invocation = understand(request)?;
     if invocation.command.changes() {
-        if admin == Admin::Nobody {
-            let sentence =
-                "boot with admin=http on the kernel's command line to change something over HTTP";
-            return Err(Refusal::new(403, sentence));
-        }
-        check_site(request)?;
+        permit(request, admin)?;
     }
     Ok(invocation)
+}
+
+/// Whether whoever sent the request may change something.
+pub(crate) fn permit(request: &Request<'_>, admin: Admin) -> Result<(), Refusal> {
+    if admin == Admin::Nobody {
+        let sentence =
+            "boot with admin=http on the kernel's command line to change something over HTTP";
+        return Err(Refusal::new(403, sentence));
+    }
+    check_site(request)
 }
 
 fn understand(request: &Request<'_>) -> Result<Invocation, Refusal> {
@@ -162,8 +175,7 @@ fn show(segments: &[&str]) -> Result<Invocation, Refusal> {
 }
 
 fn change(segments: &[&str], request: &Request<'_>) -> Result<Invocation, Refusal> {
-    let media_type = request.content_type.unwrap_or_default();
-    let media_type = media_type.split(';').next().unwrap_or_default().trim();
+    let media_type = request.media_type();
     let body = str::from_utf8(request.body).map_err(|_| Refusal::new(400, "send text in UTF-8"))?;
     match (segments, media_type) {
         ([], "text/plain") => {
@@ -222,7 +234,8 @@ fn json(command: Command) -> Invocation {
     Invocation { options, command }
 }
 
-fn segments(path: &str) -> Result<Vec<String>, Refusal> {
+/// The parts of a path between slashes, decoded.
+pub(crate) fn segments(path: &str) -> Result<Vec<String>, Refusal> {
     let Some(path) = path.strip_prefix('/') else {
         return Ok(Vec::new());
     };

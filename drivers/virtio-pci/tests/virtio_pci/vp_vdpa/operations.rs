@@ -25,14 +25,48 @@ fn running_parent(features: u128, calls: &Calls) -> (Bench, Parent) {
         parent
             .set_driver_features(Features::from_bits(features))
             .unwrap();
+        let features_ok = driver() | DeviceStatus::FEATURES_OK;
+        parent.set_status(features_ok).await.unwrap();
         for queue in 0..parent.queue_count() {
             parent.set_queue_callback(queue, Some(calls.callback(usize::from(queue))));
+            parent.set_queue_size(queue, 16).unwrap();
+            // SAFETY: the fake has no memory to find there.
+            unsafe { parent.set_queue_address(queue, address(queue)) }.unwrap();
             parent.set_queue_ready(queue, true).await.unwrap();
         }
         parent.set_status(running()).await.unwrap();
         parent
     });
     (bench, parent)
+}
+
+/// Such a device would take its rings from the start of memory, or believe them to be longer than they are.
+#[test]
+fn a_queue_without_size_and_address_is_not_started() {
+    for (sized, placed) in [(false, false), (true, false), (false, true)] {
+        let bench = Bench::new(Plan::default());
+        let (function, platform) = (bench.machine.device(NAME), bench.machine.platform());
+        bench.run(async {
+            let parent = vp_vdpa::probe(&function, &platform, 1).await.unwrap();
+            let features = Features::from_bits(version_1());
+            parent.set_driver_features(features).unwrap();
+            let features_ok = driver() | DeviceStatus::FEATURES_OK;
+            parent.set_status(features_ok).await.unwrap();
+            if sized {
+                parent.set_queue_size(0, 16).unwrap();
+            }
+            if placed {
+                // SAFETY: the fake has no memory to find there.
+                unsafe { parent.set_queue_address(0, address(0)) }.unwrap();
+            }
+            let started = parent.set_queue_ready(0, true).await;
+            assert_eq!(started, Err(OpError::WrongState));
+            parent.set_status(running()).await.unwrap();
+            let started = parent.set_queue_ready(0, true).await;
+            assert_eq!(started, Err(OpError::WrongState));
+        });
+        assert!(!bench.device.state.lock().queues[0].enabled);
+    }
 }
 
 #[test]
