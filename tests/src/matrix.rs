@@ -1,19 +1,17 @@
 //! The machines that the guest tests run on.
 //!
-//! Not the full product: it would repeat what differs in nothing. The rule is
-//! - the optimized kernel on either board with every combination of ring format, event index and
-//!   indirect descriptors, because the ring code takes other ways with each;
-//! - the same kernel on either board with fewer MSI-X vectors than queues, down to none, because the
-//!   parent driver takes other ways; the ring features have no part in that;
-//! - the same kernel with disks whose queues are far shorter than what the tests have in flight, or as
-//!   long as QEMU makes them, or several, in either ring format;
-//! - the parent driver of the IFC VF on QEMU's devices, on one board with every number of vectors, on the other
-//!   once;
+//! Not the full product: it would repeat what differs in nothing. Interrupts and configuration space depend on the
+//! board, ring code on the ring's features, and neither knows of the other. So the rule is
+//! - every combination of ring format, event index and indirect descriptors once, because the ring code takes other
+//!   ways with each; each value, and each pair of values, on either board;
+//! - on either board every number of MSI-X vectors, from one for each queue down to none, because the parent drivers
+//!   take other ways: `vp_vdpa` on one, `ifcvf` on the other, and without any on both;
+//! - disks whose queues are far shorter than what the tests have in flight, or as long as QEMU makes them, or several,
+//!   in either ring format, and on either board;
 //! - either parent driver with a page for each doorbell;
-//! - the kernel with debug assertions twice on either board, so that each ring format, everything off and either
-//!   parent driver are among them: it takes ten times as long, on the same ways through the code;
-//! - the microvm board once, for its interrupt and timer hardware. Its firmware describes no PCI to the
-//!   kernel, so the tests that need a device do not apply there.
+//! - the kernel with debug assertions once on either board, so that each ring format, everything on, everything off and
+//!   either parent driver are among them: it takes ten times as long, on the same ways through the code;
+//! - the microvm board once with its devices in memory, and once with PCI.
 
 use std::fmt;
 
@@ -56,11 +54,11 @@ pub struct Configuration {
 }
 
 impl Configuration {
-    /// The optimized kernel with all features.
+    /// The kernel as it is delivered, with all features.
     const fn on(machine: Machine) -> Self {
         Self {
             machine,
-            profile: Profile::Release,
+            profile: Profile::Compact,
             packed: Switch::Off,
             event_idx: Switch::On,
             indirect_desc: Switch::On,
@@ -136,87 +134,90 @@ impl fmt::Display for Configuration {
 
 /// Every machine of the matrix.
 pub fn configurations() -> Vec<Configuration> {
-    let mut all = Vec::new();
-    for machine in [Machine::Q35, Machine::Pc] {
-        let on = Configuration::on(machine);
-        for packed in [Switch::Off, Switch::On] {
-            for event_idx in [Switch::On, Switch::Off] {
-                for indirect_desc in [Switch::On, Switch::Off] {
-                    all.push(Configuration {
-                        packed,
-                        event_idx,
-                        indirect_desc,
-                        ..on
-                    });
-                }
-            }
-        }
-        all.extend([2, 1, 0].map(|vectors| Configuration {
-            vectors: Some(vectors),
-            ..on
-        }));
-        for packed in [Switch::Off, Switch::On] {
-            for indirect_desc in [Switch::On, Switch::Off] {
-                all.push(Configuration {
-                    packed,
-                    indirect_desc,
-                    disk_queue_size: Some(4),
-                    ..on
-                });
-            }
-            all.push(Configuration {
-                packed,
-                disk_queue_size: Some(1024),
-                disk_queues: 4,
-                ..on
-            });
-        }
-        all.push(Configuration {
+    let q35 = Configuration::on(Machine::Q35);
+    let pc = Configuration::on(Machine::Pc);
+    let ifcvf = |on| Configuration {
+        parent: Parent::Ifcvf,
+        ..on
+    };
+    let vectors = |on, vectors| Configuration {
+        vectors: Some(vectors),
+        ..on
+    };
+    let mut all: Vec<Configuration> = rings().chain(disks()).collect();
+    all.extend([2, 1, 0].map(|count| vectors(pc, count)));
+    all.extend([2, 1, 0].map(|count| vectors(ifcvf(q35), count)));
+    all.extend([
+        vectors(q35, 0),
+        ifcvf(pc),
+        Configuration {
             page_per_vq: Switch::On,
-            ..on
-        });
-        let ifcvf = Configuration {
-            parent: Parent::Ifcvf,
-            ..on
-        };
-        all.push(ifcvf);
-        if machine == Machine::Q35 {
-            all.extend([2, 1, 0].map(|vectors| Configuration {
-                vectors: Some(vectors),
-                ..ifcvf
-            }));
-            all.push(Configuration {
-                page_per_vq: Switch::On,
-                packed: Switch::On,
-                ..ifcvf
-            });
-        }
-        let debug = Configuration {
+            ..pc
+        },
+        Configuration {
+            page_per_vq: Switch::On,
+            packed: Switch::On,
+            ..ifcvf(q35)
+        },
+        Configuration {
             profile: Profile::Debug,
-            ..on
-        };
-        if machine == Machine::Q35 {
-            all.push(debug);
-            all.push(Configuration {
-                packed: Switch::On,
-                parent: Parent::Ifcvf,
-                ..debug
-            });
-        } else {
-            all.push(Configuration {
-                packed: Switch::On,
-                ..debug
-            });
-            all.push(Configuration {
-                event_idx: Switch::Off,
-                indirect_desc: Switch::Off,
-                vectors: Some(0),
-                ..debug
-            });
-        }
-    }
+            ..q35
+        },
+        Configuration {
+            profile: Profile::Debug,
+            packed: Switch::On,
+            event_idx: Switch::Off,
+            indirect_desc: Switch::Off,
+            vectors: Some(0),
+            ..ifcvf(pc)
+        },
+    ]);
     all.extend([Machine::Microvm, Machine::MicrovmPcie].map(Configuration::on));
     all
+}
+
+const SWITCHES: [Switch; 2] = [Switch::Off, Switch::On];
+
+/// The board for these switches: with any one of them it is the other.
+fn board(switches: &[Switch]) -> Configuration {
+    let on = switches.iter().filter(|switch| **switch == Switch::On);
+    Configuration::on(match on.count() % 2 {
+        0 => Machine::Q35,
+        _ => Machine::Pc,
+    })
+}
+
+/// Every combination of the rings' features.
+fn rings() -> impl Iterator<Item = Configuration> {
+    (0..8).map(|bits| {
+        let [packed, event_idx, indirect_desc] = [0, 1, 2].map(|bit| SWITCHES[bits >> bit & 1]);
+        Configuration {
+            packed,
+            event_idx,
+            indirect_desc,
+            ..board(&[packed, event_idx, indirect_desc])
+        }
+    })
+}
+
+/// Disks with very short queues, and with several very long ones.
+fn disks() -> impl Iterator<Item = Configuration> {
+    let short = (0..4).map(|bits| {
+        let [packed, indirect_desc] = [0, 1].map(|bit| SWITCHES[bits >> bit & 1]);
+        Configuration {
+            packed,
+            indirect_desc,
+            disk_queue_size: Some(4),
+            ..board(&[packed, indirect_desc])
+        }
+    });
+    let long = SWITCHES.map(|packed| Configuration {
+        packed,
+        disk_queue_size: Some(1024),
+        disk_queues: 4,
+        ..board(&[packed])
+    });
+    short.chain(long)
 }
 
 #[cfg(test)]
@@ -225,7 +226,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn every_value_of_every_dimension_is_there_once_for_each_board() {
+    fn every_value_of_every_dimension_is_there_on_each_board() {
         let all = configurations();
         let names: HashSet<String> = all.iter().map(ToString::to_string).collect();
         assert_eq!(names.len(), all.len());
@@ -238,20 +239,55 @@ mod tests {
             }
             for parent in [Parent::VpVdpa, Parent::Ifcvf] {
                 assert!(has(&|one| one.parent == parent));
+                assert!(has(&|one| (one.parent, one.vectors) == (parent, Some(0))));
             }
-            for profile in [Profile::Release, Profile::Debug] {
+            for profile in [Profile::Compact, Profile::Debug] {
                 assert!(has(&|one| one.profile == profile));
             }
-            for packed in [Switch::On, Switch::Off] {
-                for event_idx in [Switch::On, Switch::Off] {
-                    for indirect_desc in [Switch::On, Switch::Off] {
-                        let ring = (packed, event_idx, indirect_desc);
-                        assert!(has(&|one| {
-                            (one.packed, one.event_idx, one.indirect_desc) == ring
-                        }));
-                    }
-                }
+            for (size, queues) in [(None, 1), (Some(4), 1), (Some(1024), 4)] {
+                assert!(has(
+                    &|one| (one.disk_queue_size, one.disk_queues) == (size, queues)
+                ));
             }
+            assert!(has(&|one| one.page_per_vq == Switch::On));
+            // Each pair of two features' values.
+            for values in SWITCHES
+                .map(|one| SWITCHES.map(|other| (one, other)))
+                .concat()
+            {
+                assert!(has(&|one| (one.packed, one.event_idx) == values));
+                assert!(has(&|one| (one.packed, one.indirect_desc) == values));
+                assert!(has(&|one| (one.event_idx, one.indirect_desc) == values));
+            }
+        }
+    }
+
+    #[test]
+    fn every_combination_of_what_changes_the_ring_code_is_there() {
+        let all = configurations();
+        let rings: HashSet<_> = all
+            .iter()
+            .map(|one| (one.packed, one.event_idx, one.indirect_desc))
+            .collect();
+        assert_eq!(rings.len(), 8);
+        let short = all.iter().filter(|one| one.disk_queue_size == Some(4));
+        let short: HashSet<_> = short.map(|one| (one.packed, one.indirect_desc)).collect();
+        assert_eq!(short.len(), 4);
+        for packed in SWITCHES {
+            let has = |wanted: &dyn Fn(&Configuration) -> bool| {
+                all.iter().any(|one| one.packed == packed && wanted(one))
+            };
+            assert!(has(&|one| one.disk_queue_size == Some(1024)));
+            for parent in [Parent::VpVdpa, Parent::Ifcvf] {
+                assert!(has(&|one| one.parent == parent));
+            }
+            assert!(has(&|one| one.profile == Profile::Debug));
+        }
+        for parent in [Parent::VpVdpa, Parent::Ifcvf] {
+            assert!(
+                all.iter()
+                    .any(|one| one.parent == parent && one.page_per_vq == Switch::On)
+            );
         }
     }
 }

@@ -63,7 +63,7 @@ struct Kernels {
 
 impl Kernels {
     fn build() -> Result<Self> {
-        let profiles = [Profile::Release, Profile::Debug];
+        let profiles = [Profile::Compact, Profile::Debug];
         let built = profiles.map(|profile| {
             let kernel = kernels::build("guest-tests", profile).map_err(|error| anyhow!(error))?;
             Ok((profile, kernel))
@@ -84,7 +84,7 @@ impl Kernels {
     fn names(&self) -> Result<Vec<String>> {
         let list = |profile| test_names(&self.by_profile[&profile]).map_err(|error| anyhow!(error));
         let names =
-            list(Profile::Release).context("the guest test kernel does not list its tests")?;
+            list(Profile::Compact).context("the guest test kernel does not list its tests")?;
         anyhow::ensure!(
             names == list(Profile::Debug)?,
             "the profiles have different tests"
@@ -176,7 +176,7 @@ impl Machine {
 fn faults(kernels: &Arc<Kernels>) -> Vec<Trial> {
     let every = FAULTS
         .iter()
-        .flat_map(|fault| [Profile::Release, Profile::Debug].map(|profile| (fault, profile)));
+        .flat_map(|fault| [Profile::Compact, Profile::Debug].map(|profile| (fault, profile)));
     let trial = |((fault, message), profile): (&(&'static str, &'static str), Profile)| {
         let (kernels, fault, message) = (Arc::clone(kernels), *fault, *message);
         Trial::test(format!("fault/{}::{fault}", profile.name()), move || {

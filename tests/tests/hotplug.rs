@@ -289,7 +289,7 @@ fn disk_goes_under_load_with_ifcvf() {
 
 /// The test program with these devices, which it does something with.
 fn test_program(append: &str, devices: &[String]) -> Guest {
-    let kernel = kernels::build("guest-tests", Profile::Release).unwrap();
+    let kernel = kernels::build("guest-tests", Profile::Compact).unwrap();
     let mut guest = Guest {
         append: append.into(),
         ..Guest::new(kernel)

@@ -105,7 +105,7 @@ fn site(host: &Host, identity: Identity) -> Result<()> {
 
 fn guest_tests(host: &Host, identity: Identity) -> Result<()> {
     let kernel =
-        kernels::build("guest-tests", Profile::Release).map_err(|error| anyhow!("{error}"))?;
+        kernels::build("guest-tests", Profile::Compact).map_err(|error| anyhow!("{error}"))?;
     let mut names = test_names(&kernel).map_err(|error| anyhow!(error))?;
     names.retain(|name| WITH_FUNCTIONS.iter().any(|part| name.starts_with(part)));
     let disks = TestDisks::new()?;
@@ -147,7 +147,7 @@ fn guest_tests(host: &Host, identity: Identity) -> Result<()> {
 /// The program behind `cargo run` takes functions from their driver for the time of a run.
 fn lent(host: &Host, _: Identity) -> Result<()> {
     let program = programs::build("qemu")?;
-    let kernel = kernels::build("hello", Profile::Release).map_err(|error| anyhow!("{error}"))?;
+    let kernel = kernels::build("hello", Profile::Compact).map_err(|error| anyhow!("{error}"))?;
     let image = DiskImage::from_directory(tempfile::tempdir()?.path(), &Interrupt::default())?;
     let inner = Guest {
         nets: vec![Net::new(NetBackend::User {

@@ -184,7 +184,7 @@ fn site_serves_the_file(emulator: &Path, pair: Pair, options: &[&str]) -> Result
 
 fn unikernel_passes_its_tests(emulator: &Path) -> Result<()> {
     let kernel =
-        kernels::build("guest-tests", Profile::Release).map_err(|error| anyhow!("{error}"))?;
+        kernels::build("guest-tests", Profile::Compact).map_err(|error| anyhow!("{error}"))?;
     let names = test_names(&kernel).map_err(|error| anyhow!(error))?;
     let disks = TestDisks::new()?;
     let mac = ["--mac", "52:54:00:12:34:56"];

@@ -349,7 +349,7 @@ static SITE: Kernel = ("site", OnceLock::new());
 /// The optimized kernel, built by the first who asks.
 fn kernel((package, built): &'static Kernel) -> Result<&'static PathBuf> {
     let built = built.get_or_init(|| {
-        kernels::build(package, Profile::Release).map_err(|error| error.to_string())
+        kernels::build(package, Profile::Compact).map_err(|error| error.to_string())
     });
     built.as_ref().map_err(|error| anyhow!("{error}"))
 }

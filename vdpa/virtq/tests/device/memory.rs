@@ -1,11 +1,8 @@
 //! What the device side does where memory is scattered, forbidden, missing or watched.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common_device;
 
 use std::sync::Mutex;
 
-use common_device::*;
+use crate::common::*;
 use virtq::device::{
     Access, Broken, CompleteError, DeviceQueue, Direct, DirtyLog, Fault, Memory, OverlapError,
     PopError, Region, TransferError, Translate, Translated, Translation,

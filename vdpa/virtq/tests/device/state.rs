@@ -1,8 +1,6 @@
 //! Stopping a device side and going on with another from its state.
 
-mod common_device;
-
-use common_device::*;
+use crate::common::*;
 use virtq::device::{DeviceConfig, DeviceQueue};
 use virtq::{RingFeatures, RingState};
 

@@ -1,20 +1,13 @@
 //! Our driver side against a stranger: the device side of `virtio-queue`, which VMMs use.
 
-#[path = "interop/guest_ram.rs"]
-mod guest_ram;
-#[path = "interop/scatter.rs"]
-mod scatter;
-#[path = "interop/text.rs"]
-mod text;
-
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use guest_ram::GuestRam;
+use crate::guest_ram::GuestRam;
+use crate::scatter::Scatter;
+use crate::text::text;
 use proptest::prelude::*;
-use scatter::Scatter;
-use text::text;
 use virtio_queue::{DescriptorChain, QueueT};
 use virtq::{
     AddReason, DeviceHold, DmaAllocator, Notify, Pending, Queue, QueueConfig, RingFeatures,

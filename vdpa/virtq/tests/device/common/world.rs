@@ -178,10 +178,6 @@ impl World {
         self.iotlb.as_ref().unwrap()
     }
 
-    pub fn is_translated(&self) -> bool {
-        self.iotlb.is_some()
-    }
-
     /// What a device side reaches this memory by.
     pub fn memory(&self) -> SharedMemory {
         let region = |addr: u64, from: u64, len: u64| Region {
@@ -219,11 +215,6 @@ impl World {
 
     pub fn used(&self) -> u64 {
         self.next.get()
-    }
-
-    /// Gives back everything that was allocated since [`World::used`] returned this.
-    pub fn rewind(&self, used: u64) {
-        self.next.set(used);
     }
 
     pub fn write(&self, addr: DmaAddr, bytes: &[u8]) {

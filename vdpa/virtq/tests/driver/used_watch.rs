@@ -1,8 +1,6 @@
 //! The used index of a queue, seen from outside.
 
-mod common;
-
-use common::{Case, Setup};
+use crate::common::{Case, Setup};
 use virtq::{Queue, QueueConfig, RingFeatures, RingState};
 
 #[test]
@@ -32,7 +30,7 @@ fn a_watch_starts_where_the_queue_does_and_keeps_its_ring() {
     };
     let state = RingState::Split { index: 0xfffe };
     let dma = setup.allocator();
-    let queue = Queue::<common::Message>::resume(&config, state, &dma, &setup.hold).unwrap();
+    let queue = Queue::<crate::common::Message>::resume(&config, state, &dma, &setup.hold).unwrap();
     let watch = queue.used_watch().unwrap();
     drop(queue);
     assert_eq!(watch.clone().index(), 0xfffe);
@@ -53,6 +51,7 @@ fn a_packed_ring_has_no_index_to_watch() {
         align: 1,
         features,
     };
-    let queue = Queue::<common::Message>::new(&config, &setup.allocator(), &setup.hold).unwrap();
+    let queue =
+        Queue::<crate::common::Message>::new(&config, &setup.allocator(), &setup.hold).unwrap();
     assert!(queue.used_watch().is_none());
 }

@@ -1,5 +1,4 @@
 //! Memory whose address for a device is given by a placement.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::alloc::Layout;
 use std::sync::{Arc, Mutex};

@@ -1,7 +1,6 @@
 //! What safe code can do with memory that it shares, on purpose or not, without undefined behaviour:
 //! Miri runs these, and they try to break the rules.
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 use std::thread;

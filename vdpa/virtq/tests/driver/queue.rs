@@ -1,8 +1,6 @@
 //! The driver side of a split queue against a device side by the specification.
 
-mod common;
-
-use common::{Case, Message, Setup, round_trip};
+use crate::common::{Case, Message, Setup, round_trip};
 use virtq::{
     AddReason, CreateError, DmaBuffer, DmaError, Notify, Pending, Queue, QueueConfig, RingFeatures,
 };

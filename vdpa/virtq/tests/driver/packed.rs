@@ -1,9 +1,6 @@
 //! What is particular to the driver side of a packed queue, to in-order use and to restarts.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
-use common::{Device, Message, Setup};
+use crate::common::{Device, Message, Setup};
 use virtq::testing::PackedDevice;
 use virtq::{
     Broken, CreateError, DeviceHold, Notify, Queue, QueueConfig, RingFeatures, RingState, StillHeld,

@@ -1,21 +1,12 @@
 //! Our device side against a stranger: the driver side of `virtio-drivers`, which kernels use.
 
-#[path = "interop/bounce.rs"]
-mod bounce;
-#[path = "interop/fake_transport.rs"]
-mod fake_transport;
-#[path = "interop/guest_ram.rs"]
-mod guest_ram;
-#[path = "interop/text.rs"]
-mod text;
-
 use std::collections::VecDeque;
 use std::ptr::NonNull;
 
-use bounce::Bounce;
-use fake_transport::FakeTransport;
+use crate::bounce::Bounce;
+use crate::fake_transport::FakeTransport;
+use crate::text::text;
 use proptest::prelude::*;
-use text::text;
 use virtio_drivers::Error;
 use virtio_drivers::queue::VirtQueue;
 use virtq::device::{Chain, DeviceConfig, DeviceQueue, Direct, Region};
@@ -311,7 +302,7 @@ impl Lent {
 
 /// What the device reaches of the driver's memory.
 fn direct() -> Direct {
-    let memory = bounce::memory();
+    let memory = crate::bounce::memory();
     let region = memory.iter().next().expect("one region");
     let start = region.start_addr();
     let ptr = NonNull::new(memory.get_host_address(start).expect("mapped")).expect("not zero");

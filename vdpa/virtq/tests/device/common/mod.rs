@@ -1,12 +1,5 @@
 //! What the tests of the device side share: memory of a driver, and drivers written from the
 //! specification, which know nothing of the crate's own driver side.
-#![allow(
-    clippy::allow_attributes,
-    dead_code,
-    unused_imports,
-    reason = "each test file uses a part of it"
-)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod driver;
 mod packed_driver;
@@ -16,7 +9,7 @@ mod world;
 pub use driver::{Buffer, Driver, Offer};
 pub use packed_driver::PackedDriver;
 pub use split_driver::SplitDriver;
-pub use world::{Iotlb, LEN, PAGE, Permission, SharedMemory, World};
+pub use world::{LEN, PAGE, Permission, SharedMemory, World};
 
 use virtq::device::{Broken, Chain, DeviceConfig, DeviceQueue, DirtyLog, PopError};
 use virtq::{RingFeatures, RingState};

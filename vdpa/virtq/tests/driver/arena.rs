@@ -1,5 +1,4 @@
 //! Parts of one piece of memory, against a model that knows for each byte whose it is.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::alloc::Layout;
 use std::sync::Arc;

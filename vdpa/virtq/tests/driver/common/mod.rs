@@ -1,10 +1,4 @@
 //! What the tests of the driver side share.
-#![allow(
-    clippy::allow_attributes,
-    dead_code,
-    reason = "each test file uses a part of it"
-)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::iter;
 use std::sync::Arc;
@@ -170,13 +164,6 @@ impl Device {
                 let descriptors = batch.iter().map(|request| request.descriptors).sum();
                 device.complete(last.head, written, descriptors);
             }
-        }
-    }
-
-    pub fn wants_interrupt(&mut self) -> bool {
-        match self {
-            Self::Split(device) => device.wants_interrupt(),
-            Self::Packed(device) => device.wants_interrupt(),
         }
     }
 }

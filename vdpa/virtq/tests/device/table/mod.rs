@@ -1,10 +1,4 @@
 //! What the tests of translated memory share: a table of mappings, as an IOTLB has them.
-#![allow(
-    clippy::allow_attributes,
-    dead_code,
-    reason = "each test file uses a part of it"
-)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

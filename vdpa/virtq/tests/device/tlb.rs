@@ -1,12 +1,9 @@
 //! The translation cache of a queue: what it finds, what it forgets when, and how long it keeps memory.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common_table;
 
 use std::cell::Cell;
 use std::sync::Arc;
 
-use common_table::{Table, mapped, whole};
+use crate::table::{Table, mapped, whole};
 use virtq::device::{Access, DeviceTlb, Fault, Lookup, Mapped, Memory, Piece};
 use virtq::testing::HeapDma;
 use virtq::{Arena, DeviceMemory, DmaAddr, DmaAllocator, DmaBuffer, SharedMemory};

@@ -2,18 +2,11 @@
 //! (VIRTIO 1.2, 2.7.10.1): the window test of our driver side, and the comparison that
 //! `virtio-drivers` 0.13 has in its place, which misses notifications and sends needless ones.
 
-#[path = "interop/bounce.rs"]
-mod bounce;
-#[path = "interop/fake_transport.rs"]
-mod fake_transport;
-#[path = "interop/guest_ram.rs"]
-mod guest_ram;
-
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bounce::Bounce;
-use fake_transport::FakeTransport;
+use crate::bounce::Bounce;
+use crate::fake_transport::FakeTransport;
 use proptest::prelude::*;
 use virtio_drivers::queue::VirtQueue;
 use virtq::testing::{DeviceRing, HeapDma};
@@ -94,7 +87,7 @@ impl Theirs {
 
     /// As a device uses the chain that was added last.
     fn complete(&mut self) {
-        let memory = bounce::memory();
+        let memory = crate::bounce::memory();
         let used = GuestAddress(self.addresses.device.0);
         let place = u64::from(self.index.wrapping_sub(1) % SIZE);
         let avail = self.addresses.driver.0 + 4 + 2 * place;
@@ -118,7 +111,7 @@ impl Theirs {
 
     fn set_avail_event(&self, event: u16) {
         let addr = self.addresses.device.0 + 4 + 8 * u64::from(SIZE);
-        bounce::memory()
+        crate::bounce::memory()
             .write_obj(event, GuestAddress(addr))
             .expect("memory");
     }

@@ -1,9 +1,6 @@
 //! A queue whose device is reset in the middle of its work and starts afresh: nothing is lost, nothing comes twice.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
-use common::{Device, Message, Setup};
+use crate::common::{Device, Message, Setup};
 use proptest::prelude::*;
 use virtq::testing::Request;
 use virtq::{Broken, DmaBuffer, Pending, Queue, QueueConfig, RewindError, RingFeatures, Used};

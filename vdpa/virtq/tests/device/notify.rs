@@ -1,9 +1,6 @@
 //! Notifications in both directions: asked for and suppressed, by flag and by index, over every wrap.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common_device;
-
-use common_device::*;
+use crate::common::*;
 use virtq::device::{DeviceConfig, DeviceQueue};
 use virtq::{Pending, RingFeatures, RingState};
 

@@ -1,14 +1,11 @@
 //! Both ends of a queue over addresses that are neither the platform's nor the host's: the driver's memory is
 //! placed, and the device finds it through its translation cache.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common_table;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use common_table::{Table, whole};
+use crate::table::{Table, whole};
 use virtq::device::{Broken, DeviceConfig, DeviceQueue, DeviceTlb, Fault, PopError, TransferError};
 use virtq::testing::HeapDma;
 use virtq::{

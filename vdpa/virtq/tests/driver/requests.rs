@@ -1,14 +1,12 @@
 //! Requests as futures: many in flight, dropped, stopped, broken.
 
-mod common;
-
 use std::cell::RefCell;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 
-use common::{Case, Message, Setup};
+use crate::common::{Case, Message, Setup};
 use virtq::testing::DeviceRing;
 use virtq::{AddReason, Broken, Doorbell, Event, RequestReason, Requests, RingFeatures, Submit};
 

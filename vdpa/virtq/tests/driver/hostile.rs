@@ -1,9 +1,6 @@
 //! The driver side of a split queue against a device side that lies, or is reset under it.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
-use common::{Case, Device, Message, Setup, round_trip};
+use crate::common::{Case, Device, Message, Setup, round_trip};
 use virtq::{AddReason, Broken, Queue, QueueConfig, RingFeatures};
 
 const PLAIN: RingFeatures = RingFeatures {

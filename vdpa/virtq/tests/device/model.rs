@@ -1,11 +1,9 @@
 //! Random work of a driver and a device on one queue, with stops in between, compared with lists of what
 //! went in and out.
 
-mod common_device;
-
 use std::collections::VecDeque;
 
-use common_device::*;
+use crate::common::*;
 use proptest::prelude::*;
 use virtq::device::{Chain, DeviceConfig, DeviceQueue};
 use virtq::{Pending, RingFeatures};

@@ -1,8 +1,6 @@
 //! The device side's rounds: take, copy, give back; in both formats and over both kinds of memory.
 
-mod common_device;
-
-use common_device::*;
+use crate::common::*;
 use virtq::device::{CompleteError, DeviceConfig, DeviceQueue, NewError, PopError};
 use virtq::{DmaAddr, RingFeatures, RingState};
 

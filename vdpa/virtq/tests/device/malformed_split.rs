@@ -1,9 +1,7 @@
 //! What a hostile driver can write into a split ring: each case breaks the queue with its own name,
 //! over both kinds of memory, and the malformed chain can be given back where its head is known.
 
-mod common_device;
-
-use common_device::*;
+use crate::common::*;
 use virtq::device::{Broken, DeviceConfig, DeviceQueue};
 use virtq::{DmaAddr, RingFeatures};
 

@@ -1,9 +1,7 @@
 //! What a hostile driver can write into a packed ring: each case breaks the queue with its own name,
 //! over both kinds of memory.
 
-mod common_device;
-
-use common_device::*;
+use crate::common::*;
 use virtq::device::{Broken, DeviceConfig, DeviceQueue, Fault};
 use virtq::{DmaAddr, RingFeatures};
 

@@ -1,10 +1,8 @@
 //! Random work on a queue, compared with a model that keeps chains in a map.
 
-mod common;
-
 use std::collections::{BTreeMap, VecDeque};
 
-use common::{Device, Message, Setup};
+use crate::common::{Device, Message, Setup};
 use proptest::prelude::*;
 use virtq::{AddReason, Notify, Queue, QueueConfig, RingFeatures, RingState};
 
