@@ -81,7 +81,7 @@ impl VirtioOptions {
     }
 
     /// The options as `,name=value` pairs.
-    fn arguments(&self, transport: Transport) -> String {
+    pub fn arguments(&self, transport: Transport) -> String {
         let switch = |name: &str, value: Option<Switch>| {
             value
                 .map(|value| format!(",{name}={value}"))

@@ -55,7 +55,7 @@ pub struct Configuration {
 
 impl Configuration {
     /// The kernel as it is delivered, with all features.
-    const fn on(machine: Machine) -> Self {
+    pub const fn on(machine: Machine) -> Self {
         Self {
             machine,
             profile: Profile::Compact,

@@ -12,11 +12,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use qemu::build::Profile;
-use qemu::device::{Disk, Net, NetBackend};
+use qemu::device::{Disk, Net, NetBackend, Switch, Transport};
 use qemu::guest::Guest;
+use qemu::machine;
 use tests::disks::TestDisks;
 use tests::kernels;
-use tests::matrix::{Configuration, configurations};
+use tests::matrix::{Configuration, Parent, configurations};
 use tests::run::{boot, test_names};
 use tests::transcript::{End, Judgement, Verdict, excerpt};
 
@@ -44,6 +45,7 @@ fn main() -> Result<ExitCode> {
     let kernels = Arc::new(Kernels::build()?);
     let names = kernels.names()?;
     let mut trials = faults(&kernels);
+    trials.extend(loops(&kernels));
     let machines: Vec<Arc<Machine>> = configurations()
         .into_iter()
         .map(|configuration| Machine::new(configuration, &kernels, &names))
@@ -169,6 +171,46 @@ impl Machine {
             judgement.add_fault(fault);
         }
         Ok(judgement)
+    }
+}
+
+/// The conformance suite's data path over QEMU's network card, whose link leads back to itself.
+fn loops(kernels: &Arc<Kernels>) -> Vec<Trial> {
+    const TEST: &str = "conformance::qemu_network_card_conforms";
+    let trial = |parent| {
+        let (kernels, configuration) = (Arc::clone(kernels), looped(parent));
+        Trial::test(format!("{configuration}/loopback::{TEST}"), move || {
+            let folder = tempfile::tempdir()?;
+            let path = folder.path().join("link");
+            let path = path.display();
+            let words = format!(
+                "-netdev dgram,id=loop,local.type=unix,local.path={path},remote.type=unix,remote.path={path} \
+                 -device virtio-net-pci,netdev=loop,romfile={}",
+                configuration.virtio().arguments(Transport::Pci)
+            );
+            let append = format!("{} network=loopback only={TEST}", configuration.append());
+            let guest = Guest {
+                machine: configuration.machine,
+                extra: words.split_whitespace().map(Into::into).collect(),
+                ..kernels.guest(configuration.profile, &append)
+            };
+            let run = boot(&guest, PATIENCE)?;
+            let judgement = Judgement::of(&[TEST.into()], &run.console, &run.end);
+            match judgement.verdict(TEST) {
+                Verdict::Passed => judgement.run().map_err(Failed::from),
+                Verdict::Ignored(reason) | Verdict::Failed(reason) => Err(reason.into()),
+            }
+        })
+    };
+    [Parent::VpVdpa, Parent::Ifcvf].map(trial).into()
+}
+
+/// A machine whose card offers packed rings, which the suite takes beside split ones.
+fn looped(parent: Parent) -> Configuration {
+    Configuration {
+        packed: Switch::On,
+        parent,
+        ..Configuration::on(machine::Machine::Q35)
     }
 }
 

@@ -75,6 +75,12 @@ pub trait Subject: Sync {
         IsolationUnit::new(root, None, None)
     }
 
+    /// Whether a network device says that a frame lies in one buffer even where buffers are never merged (VIRTIO 1.2,
+    /// 5.1.6.4.1). A driver does not rely on it.
+    fn sets_num_buffers(&self) -> bool {
+        true
+    }
+
     /// Makes the latest device change its configuration space and say so. False if there is no way to.
     fn change_config(&self) -> bool {
         false

@@ -79,7 +79,7 @@ impl Traffic {
         let answer = self.rig.lines[answers].answer(bench).await?;
         if self.service == Service::NetLoopback {
             self.rig.lines[requests].answer(bench).await?;
-            net::check_received(&answer, number)
+            net::check_received(bench, &answer, number)
         } else {
             check_read(&answer)
         }
