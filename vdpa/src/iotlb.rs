@@ -11,7 +11,7 @@ mod overlaps;
 mod pieces;
 mod range;
 
-use alloc::collections::{BTreeMap, BTreeSet, btree_map};
+use alloc::collections::{BTreeMap, btree_map};
 
 use bitflags::bitflags;
 use virtq::DmaAddr;
@@ -51,8 +51,6 @@ pub enum Capacity {
     Unlimited,
     /// So many; another one is an error.
     Refuse(usize),
-    /// So many; the oldest gives way to another one. For a cache, where a missing mapping is asked for again.
-    Retire(usize),
 }
 
 /// Why a range cannot be mapped. Nothing has changed.
@@ -103,8 +101,6 @@ pub struct Mapping<'a, T> {
 pub struct Iotlb<T> {
     /// By their first address; they never overlap.
     entries: BTreeMap<u64, Entry<T>>,
-    /// The mappings by age, kept for [`Capacity::Retire`] alone.
-    ages: BTreeSet<(u64, u64)>,
     capacity: Capacity,
     generation: u64,
 }
@@ -113,8 +109,6 @@ pub struct Iotlb<T> {
 struct Entry<T> {
     last: u64,
     permission: Permission,
-    /// The generation in which it was mapped.
-    age: u64,
     target: T,
 }
 
@@ -124,7 +118,6 @@ impl<T: Target> Iotlb<T> {
     pub const fn new(capacity: Capacity) -> Self {
         Self {
             entries: BTreeMap::new(),
-            ages: BTreeSet::new(),
             capacity,
             generation: 0,
         }
@@ -172,10 +165,9 @@ impl<T: Target> Iotlb<T> {
         let entry = Entry {
             last: range.last(),
             permission,
-            age: self.generation,
             target,
         };
-        self.insert(range.first(), entry);
+        self.entries.insert(range.first(), entry);
         Ok(())
     }
 
@@ -208,14 +200,13 @@ impl<T: Target> Iotlb<T> {
         let mut rest = None;
         let within = range.first()..=range.last();
         for (first, entry) in self.entries.extract_if(within, |_, _| true) {
-            self.ages.remove(&(entry.age, first));
             bytes += u128::from(entry.last.min(range.last()) - first) + 1;
             if entry.last > range.last() {
                 rest = Some(entry.tail(first, range.last() + 1));
             }
         }
         if let Some(rest) = rest {
-            self.insert(range.last() + 1, rest);
+            self.entries.insert(range.last() + 1, rest);
         }
         if bytes > 0 {
             self.generation += 1;
@@ -229,7 +220,6 @@ impl<T: Target> Iotlb<T> {
             self.generation += 1;
         }
         self.entries.clear();
-        self.ages.clear();
     }
 
     /// The mapping that an access to one address goes through.
@@ -284,8 +274,7 @@ impl<T: Target> Iotlb<T> {
         if entry.get().last != range.last() {
             return false;
         }
-        let entry = entry.remove();
-        self.ages.remove(&(entry.age, range.first()));
+        entry.remove();
         self.generation += 1;
         true
     }
@@ -299,29 +288,16 @@ impl<T: Target> Iotlb<T> {
         };
         let tail = entry.tail(first, hole.last() + 1);
         entry.last = hole.first() - 1;
-        self.insert(hole.last() + 1, tail);
+        self.entries.insert(hole.last() + 1, tail);
         Ok(())
     }
 
-    /// Whether one more mapping can be held, perhaps in the place of the oldest.
+    /// Whether one more mapping can be held.
     fn check_room(&self) -> Result<(), Full> {
         match self.capacity {
             Capacity::Refuse(limit) if self.entries.len() >= limit => Err(Full),
-            Capacity::Retire(0) => Err(Full),
             _ => Ok(()),
         }
-    }
-
-    fn insert(&mut self, first: u64, entry: Entry<T>) {
-        if let Capacity::Retire(limit) = self.capacity {
-            if self.entries.len() >= limit
-                && let Some((_, oldest)) = self.ages.pop_first()
-            {
-                self.entries.remove(&oldest);
-            }
-            self.ages.insert((entry.age, first));
-        }
-        self.entries.insert(first, entry);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Power: domains that feed a device, and the order in which a system goes down and comes back.
+//! Power: the order in which a system goes down and comes back.
 //!
 //! The order is that of the device tree: what hangs below a device stops before it, and of two
 //! siblings the younger first. Resume is the exact reverse.
@@ -9,24 +9,9 @@ use alloc::vec::Vec;
 use crate::Node;
 use crate::platform::BoxFuture;
 
-/// What feeds a device, and can be switched.
-pub trait PowerDomain: Send + Sync {
-    /// Feeds one more device. The bus calls it before a driver sees the device.
-    ///
-    /// # Errors
-    /// [`PowerError`], if the device cannot be fed; the driver is not asked then.
-    fn attach(&self) -> BoxFuture<'_, Result<(), PowerError>>;
-
-    /// Feeds one device less. The bus calls it after the driver has let go.
-    fn detach(&self) -> BoxFuture<'_, ()>;
-}
-
 /// A change of power failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PowerError {
-    /// The power domain cannot feed the device.
-    #[error("the power domain cannot feed the device")]
-    NoPower,
     /// The device is in use in a way that does not allow to suspend it.
     #[error("the device is busy")]
     Busy,

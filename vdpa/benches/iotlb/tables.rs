@@ -12,7 +12,6 @@ pub enum Contender {
     /// Ours.
     Ours,
     /// Ours, which keeps the age of its mappings.
-    OursRetiring,
     /// The IOTLB of rust-vmm.
     VmMemory,
     /// The map with which that one is made, alone.
@@ -30,18 +29,11 @@ pub trait Table {
 }
 
 impl Contender {
-    pub const ALL: [Self; 5] = [
-        Self::Ours,
-        Self::OursRetiring,
-        Self::VmMemory,
-        Self::RangeMap,
-        Self::Iset,
-    ];
+    pub const ALL: [Self; 4] = [Self::Ours, Self::VmMemory, Self::RangeMap, Self::Iset];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
-            Self::OursRetiring => "ours, retiring",
             Self::VmMemory => "vm-memory Iotlb",
             Self::RangeMap => "rangemap RangeInclusiveMap",
             Self::Iset => "iset IntervalMap",
@@ -51,7 +43,6 @@ impl Contender {
     pub fn table(self) -> Box<dyn Table> {
         match self {
             Self::Ours => Box::new(Iotlb::<DmaAddr>::new(Capacity::Refuse(1 << 20))),
-            Self::OursRetiring => Box::new(Iotlb::<DmaAddr>::new(Capacity::Retire(1 << 20))),
             Self::VmMemory => Box::new(iommu::Iotlb::new()),
             Self::RangeMap => Box::new(RangeInclusiveMap::<u64, u64>::new()),
             Self::Iset => Box::new(iset::IntervalMap::<u64, u64>::new()),

@@ -1,6 +1,6 @@
 //! Binding a device to a driver and taking it away again, step by step.
 //!
-//! Binding: power, probe. Unbinding: the driver lets go, the device comes to rest, power.
+//! Binding: probe. Unbinding: the driver lets go, the device comes to rest.
 
 use alloc::sync::Arc;
 
@@ -98,7 +98,7 @@ impl<D: BusDevice> Bus<D> {
     }
 }
 
-/// Power on, probe; if the probe fails, the device at rest and power off again.
+/// Probe; if it fails, the device comes to rest again.
 async fn try_bind<D: BusDevice>(
     slot: &Slot<D>,
     change: &Change<'_, D>,
@@ -107,10 +107,6 @@ async fn try_bind<D: BusDevice>(
     let driver = &candidate.driver;
     // An earlier attempt may have been dropped half-way.
     come_to_rest(slot, change).await;
-    if let Some(power) = slot.device.power_domain() {
-        power.attach().await?;
-        change.cleanup(|cleanup| cleanup.power = Some(power));
-    }
     change.cleanup(|cleanup| cleanup.to_reset = true);
     let id = Matched::row(candidate.matched, driver.as_ref());
     match driver.probe(&slot.device, id).await {
@@ -122,7 +118,7 @@ async fn try_bind<D: BusDevice>(
     }
 }
 
-/// Driver off, the device at rest, power off.
+/// The driver lets go, and the device comes to rest.
 async fn let_go<D: BusDevice>(slot: &Slot<D>, change: &Change<'_, D>, claim: Option<Claim<D>>) {
     if let Some(claim) = claim {
         claim.bound.remove().await;
@@ -134,8 +130,5 @@ pub(super) async fn come_to_rest<D: BusDevice>(slot: &Slot<D>, change: &Change<'
     if change.cleanup(|cleanup| cleanup.to_reset) {
         slot.device.quiesce().await;
         change.cleanup(|cleanup| cleanup.to_reset = false);
-    }
-    if let Some(power) = change.cleanup(|cleanup| cleanup.power.take()) {
-        power.detach().await;
     }
 }

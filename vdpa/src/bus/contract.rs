@@ -9,7 +9,7 @@ use core::future::ready;
 use crate::Node;
 use crate::ops::OpError;
 use crate::platform::BoxFuture;
-use crate::power::{PowerDomain, PowerError};
+use crate::power::PowerError;
 
 use super::Bus;
 
@@ -35,11 +35,6 @@ pub trait BusDevice: Send + Sync + 'static {
 
     /// The device's ids as one word, to find the driver that is missing.
     fn alias(&self) -> String;
-
-    /// What feeds the device.
-    fn power_domain(&self) -> Option<Arc<dyn PowerDomain>> {
-        None
-    }
 
     /// Brings the device to rest. The bus calls it after a failed probe and after a driver has let
     /// go; afterwards another driver may claim the device.
@@ -145,7 +140,4 @@ pub enum ProbeError {
     /// Memory, interrupt vectors or ids ran out.
     #[error("out of resources")]
     OutOfResources,
-    /// The device has no power.
-    #[error(transparent)]
-    Power(#[from] PowerError),
 }

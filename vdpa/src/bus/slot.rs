@@ -12,7 +12,7 @@ use core::mem;
 use spin::Mutex;
 
 use crate::platform::BoxFuture;
-use crate::power::{Managed, PowerDomain, PowerError};
+use crate::power::{Managed, PowerError};
 use crate::wait::Waiters;
 
 use super::{Bound, BusDevice, Driver};
@@ -64,8 +64,6 @@ impl<D: BusDevice> Claim<D> {
 pub(super) struct PendingCleanup {
     /// A driver has seen the device since it last came to rest.
     pub(super) to_reset: bool,
-    /// What feeds the device.
-    pub(super) power: Option<Arc<dyn PowerDomain>>,
 }
 
 /// The right to change the binding. Dropped without an outcome, also in the middle of an await, it

@@ -65,10 +65,6 @@ impl<D: BusDevice> Bus<D> {
         let driver = driver.ok_or(CarryError::NotThere)?;
         // An earlier attempt may have been dropped half-way.
         come_to_rest(&slot, &change).await;
-        if let Some(power) = slot.device.power_domain() {
-            power.attach().await.map_err(|_| CarryError::NotThere)?;
-            change.cleanup(|cleanup| cleanup.power = Some(power));
-        }
         change.cleanup(|cleanup| cleanup.to_reset = true);
         match carry.await {
             Ok(bound) => {

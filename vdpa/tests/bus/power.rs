@@ -1,95 +1,12 @@
-//! Power domains, and the order in which devices go down and come back.
+//! The order in which devices go down and come back.
 
 use std::sync::Arc;
 
 use vdpa::Node;
 use vdpa::bus::{Bus, BusDevice};
-use vdpa::platform::BoxFuture;
-use vdpa::power::{PowerDomain, PowerError, resume, shutdown, suspend};
+use vdpa::power::{PowerError, resume, shutdown, suspend};
 
 use crate::toy::{Journal, Toy, ToyBus, ToyDriver, any, row, run};
-
-struct Domain {
-    journal: Journal,
-    works: bool,
-}
-
-impl PowerDomain for Domain {
-    fn attach(&self) -> BoxFuture<'_, Result<(), PowerError>> {
-        Box::pin(async {
-            self.journal.write("attach".into());
-            if self.works {
-                Ok(())
-            } else {
-                Err(PowerError::NoPower)
-            }
-        })
-    }
-
-    fn detach(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async { self.journal.write("detach".into()) })
-    }
-}
-
-fn powered(root: &Arc<Node>, journal: &Journal, works: bool) -> Arc<Toy> {
-    let domain = Domain {
-        journal: journal.clone(),
-        works,
-    };
-    Toy::powered(root, "a", journal, Arc::new(domain))
-}
-
-#[test]
-fn power_comes_before_the_probe_and_goes_after_the_removal() {
-    run(async {
-        let (root, bus, journal) = (Node::root("root"), ToyBus::new("toy"), Journal::default());
-        let driver = ToyDriver::new("d", vec![any(0)], &journal);
-        bus.add_driver(Arc::new(driver)).await.unwrap();
-        let device = powered(&root, &journal, true);
-        bus.add_device(Arc::clone(&device)).await.unwrap();
-        bus.remove_driver("d").await;
-        let expected = [
-            "attach",
-            "d probe a with 0",
-            "d remove a",
-            "quiesce a",
-            "detach",
-        ];
-        assert_eq!(journal.take(), expected);
-        bus.remove_device(&device).await;
-        let expected = ["leaving a", "quiesce a", "left a"];
-        assert_eq!(journal.take(), expected, "it was fed no more");
-    });
-}
-
-#[test]
-fn a_failed_probe_gives_the_power_back() {
-    run(async {
-        let (root, bus, journal) = (Node::root("root"), ToyBus::new("toy"), Journal::default());
-        let driver = ToyDriver::new("d", vec![any(0)], &journal).failing(1);
-        bus.add_driver(Arc::new(driver)).await.unwrap();
-        bus.add_device(powered(&root, &journal, true))
-            .await
-            .unwrap();
-        assert_eq!(
-            journal.take(),
-            ["attach", "d probe a with 0", "quiesce a", "detach"]
-        );
-    });
-}
-
-#[test]
-fn without_power_no_driver_is_asked() {
-    run(async {
-        let (root, bus, journal) = (Node::root("root"), ToyBus::new("toy"), Journal::default());
-        let driver = ToyDriver::new("d", vec![any(0)], &journal);
-        bus.add_driver(Arc::new(driver)).await.unwrap();
-        let device = powered(&root, &journal, false);
-        bus.add_device(Arc::clone(&device)).await.unwrap();
-        assert_eq!(journal.take(), ["attach"]);
-        assert_eq!(bus.driver_of(&device), None);
-    });
-}
 
 /// Two ports on a card, one with a function below it, over two buses.
 struct System {

@@ -7,7 +7,7 @@ use vdpa::Node;
 use vdpa::bus::{Bound, Bus, BusDevice, Driver, Exactness, ProbeError};
 use vdpa::ids::IdGuard;
 use vdpa::platform::BoxFuture;
-use vdpa::power::{PowerDomain, PowerError};
+use vdpa::power::PowerError;
 use vdpa::testing::FakePlatform;
 
 /// What happened, in order.
@@ -31,7 +31,6 @@ pub type ToyBus = Bus<Toy>;
 pub struct Toy {
     node: Arc<Node>,
     kind: String,
-    power: Option<Arc<dyn PowerDomain>>,
     journal: Journal,
     _id: Option<IdGuard>,
 }
@@ -41,22 +40,12 @@ impl Toy {
     pub fn numbered(bus: &ToyBus, parent: &Arc<Node>, kind: &str, journal: &Journal) -> Arc<Self> {
         let id = bus.allocate_id().expect("few devices");
         let name = format!("{kind}.{}", id.number());
-        Self::make(parent, &name, kind, journal, None, Some(id))
+        Self::make(parent, &name, kind, journal, Some(id))
     }
 
     /// A device whose name is its kind.
     pub fn named(parent: &Arc<Node>, name: &str, journal: &Journal) -> Arc<Self> {
-        Self::make(parent, name, name, journal, None, None)
-    }
-
-    /// A device that is fed.
-    pub fn powered(
-        parent: &Arc<Node>,
-        name: &str,
-        journal: &Journal,
-        power: Arc<dyn PowerDomain>,
-    ) -> Arc<Self> {
-        Self::make(parent, name, name, journal, Some(power), None)
+        Self::make(parent, name, name, journal, None)
     }
 
     fn make(
@@ -64,7 +53,6 @@ impl Toy {
         name: &str,
         kind: &str,
         journal: &Journal,
-        power: Option<Arc<dyn PowerDomain>>,
         id: Option<IdGuard>,
     ) -> Arc<Self> {
         let node = Node::child(parent, name);
@@ -72,7 +60,6 @@ impl Toy {
         Arc::new(Self {
             node,
             kind,
-            power,
             journal,
             _id: id,
         })
@@ -121,10 +108,6 @@ impl BusDevice for Toy {
 
     fn alias(&self) -> String {
         format!("toy:{}", self.kind)
-    }
-
-    fn power_domain(&self) -> Option<Arc<dyn PowerDomain>> {
-        self.power.clone()
     }
 
     fn quiesce(&self) -> BoxFuture<'_, ()> {

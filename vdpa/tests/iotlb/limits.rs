@@ -36,60 +36,10 @@ fn a_full_table_is_not_split_and_does_not_change() {
 }
 
 #[test]
-fn the_oldest_mapping_retires() {
-    let mut table = table(
-        Capacity::Retire(3),
-        &[(50, 59, RW), (10, 19, RW), (30, 39, RW)],
-    );
-    table.map(range(0, 9), RW, Place(0)).unwrap();
-    let firsts: Vec<_> = contents(&table).iter().map(|mapping| mapping.0).collect();
-    assert_eq!(firsts, [0, 10, 30]);
-    table.map(range(50, 59), RW, Place(0)).unwrap();
-    let firsts: Vec<_> = contents(&table).iter().map(|mapping| mapping.0).collect();
-    assert_eq!(firsts, [0, 30, 50]);
-}
-
-#[test]
-fn what_is_left_of_a_mapping_is_as_old_as_it_was() {
-    let mut table = table(Capacity::Retire(3), &[(0, 99, RW), (100, 199, RW)]);
-    table.unmap(range(10, 19)).unwrap();
-    table.map(range(200, 299), RW, Place(0)).unwrap();
-    table.map(range(300, 399), RW, Place(0)).unwrap();
-    let firsts: Vec<_> = contents(&table).iter().map(|mapping| mapping.0).collect();
-    assert_eq!(firsts, [100, 200, 300]);
-}
-
-#[test]
-fn a_split_retires_the_oldest_too() {
-    let mut table = table(Capacity::Retire(2), &[(100, 199, RW), (0, 99, RW)]);
-    assert_eq!(table.unmap(range(10, 19)), Ok(10));
-    assert_eq!(contents(&table), [(0, 9, RW, 0), (20, 99, RW, 20)]);
-}
-
-#[test]
-fn an_overlap_retires_nothing() {
-    let mut table = table(Capacity::Retire(1), &[(0, 9, RW)]);
-    assert_eq!(table.map(range(9, 9), RW, Place(0)), Err(MapError::Overlap));
-    assert_eq!(table.len(), 1);
-}
-
-#[test]
 fn a_table_for_nothing_holds_nothing() {
-    for capacity in [Capacity::Refuse(0), Capacity::Retire(0)] {
-        let mut table = table(capacity, &[]);
-        assert_eq!(
-            table.map(range(0, 0), Permission::READ, Place(0)),
-            Err(MapError::Full(Full))
-        );
-    }
-}
-
-#[test]
-fn the_ages_of_removed_mappings_are_forgotten() {
-    let mut table = table(Capacity::Retire(2), &[(0, 9, RW), (10, 19, RW)]);
-    table.unmap(range(0, 9)).unwrap();
-    table.map(range(0, 9), RW, Place(0)).unwrap();
-    table.map(range(20, 29), RW, Place(0)).unwrap();
-    let firsts: Vec<_> = contents(&table).iter().map(|mapping| mapping.0).collect();
-    assert_eq!(firsts, [0, 20]);
+    let mut table = table(Capacity::Refuse(0), &[]);
+    assert_eq!(
+        table.map(range(0, 0), Permission::READ, Place(0)),
+        Err(MapError::Full(Full))
+    );
 }

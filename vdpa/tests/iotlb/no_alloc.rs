@@ -37,7 +37,7 @@ fn a_look_up_does_not_allocate() {
     let mappings: Vec<_> = (0..1000)
         .map(|index| (index * 10, index * 10 + 8, RW))
         .collect();
-    for capacity in [Capacity::Unlimited, Capacity::Retire(1000)] {
+    for capacity in [Capacity::Unlimited, Capacity::Refuse(1000)] {
         let table = table(capacity, &mappings);
         let before = ALLOCATIONS.get();
         for addr in 0..10_000 {

@@ -178,40 +178,4 @@ proptest! {
     ) {
         run(Capacity::Refuse(limit), &steps, probe, wanted);
     }
-
-    #[test]
-    fn a_cache_never_holds_more_than_its_limit_and_nothing_wrong(
-        limit in 1usize..6,
-        steps in proptest::collection::vec(step(), 1..STEPS_MAX),
-    ) {
-        let mut cache = Iotlb::new(Capacity::Retire(limit));
-        let mut all = Model::new();
-        for step in steps {
-            match step {
-                Step::Map(range, permission, place) => {
-                    if cache.map(range, permission, Place(place)).is_ok() {
-                        // What has retired may be mapped anew, elsewhere.
-                        all.unmap(range);
-                        all.map(range, permission, place);
-                        prop_assert!(cache.translate(range.first(), permission).is_ok());
-                    }
-                }
-                Step::Unmap(range) => {
-                    cache.unmap(range).unwrap();
-                    all.unmap(range);
-                }
-                Step::Clear => {
-                    cache.clear();
-                    all.unmap(IovaRange::ALL);
-                }
-            }
-            prop_assert!(cache.len() <= limit);
-            for (addr, expected) in all.walk(IovaRange::ALL, Permission::READ) {
-                if let Ok(mapping) = cache.translate(addr, Permission::READ) {
-                    let place = mapping.target.0.wrapping_add(addr - mapping.range.first());
-                    prop_assert_eq!(Ok(place), expected);
-                }
-            }
-        }
-    }
 }
