@@ -7,7 +7,7 @@ use super::refusal::Refusal;
 use super::target::{self, Target};
 
 /// More fields than this are refused.
-pub const FIELDS_MAX: usize = 64;
+pub(super) const FIELDS_MAX: usize = 64;
 
 /// The methods that RFC 9110 and RFC 5789 define. Others are unknown here.
 const METHODS: [&str; 9] = [

@@ -11,7 +11,7 @@ use super::refusal::Refusal;
 /// The longest request line, in bytes: RFC 9112, 3, wants 8000 at least.
 pub const LINE_MAX: usize = 8000;
 /// The longest head of a request, with its line, in bytes.
-pub const HEAD_MAX: usize = LINE_MAX + 2048;
+const HEAD_MAX: usize = LINE_MAX + 2048;
 /// The size of the buffer: a head, and a body behind it with room to read it in.
 pub const BUFFER_BYTES: usize = HEAD_MAX + BODY_MAX + 1024;
 
