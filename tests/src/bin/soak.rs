@@ -23,7 +23,7 @@ use tests::qmp::{Cable, Qmp, Socket};
 use tests::web::{Client, Site};
 use tests::{kernels, noise};
 
-type Fault = Box<dyn Error + Send + Sync>;
+type Fault = Box<dyn Error>;
 
 /// What a run lasts unless it is told otherwise.
 const SECONDS: u64 = 3600;
@@ -64,7 +64,7 @@ fn main() -> Result<(), Fault> {
     let seconds = std::env::args()
         .nth(1)
         .map_or(Ok(SECONDS), |word| word.parse())?;
-    let kernel = kernels::build("site", Profile::Compact)?;
+    let kernel = kernels::build("site", Profile::Compact).map_err(|error| error.to_string())?;
     let folder = tempfile::tempdir()?;
     let bytes = noise::bytes(7, FILE_LEN);
     fs::write(folder.path().join("file.bin"), &bytes)?;
@@ -75,7 +75,7 @@ fn main() -> Result<(), Fault> {
     guest.disks[0].access = Access::ReadOnly;
     guest.disks.push(guest.disks[0].clone());
     let (guest, socket) = Socket::open(guest)?;
-    let mut site = Site::boot(&guest, port, PATIENCE).map_err(|error| error.to_string())?;
+    let mut site = Site::boot(&guest, port, PATIENCE)?;
     let soak = Soak {
         client: site.client(),
         qmp: Mutex::new(socket.connect()?),

@@ -19,7 +19,7 @@ use tests::run::{Run, boot};
 use tests::transcript::{End, excerpt};
 
 /// A machine that has not said what it must by then hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How the kernel ends when it cannot go on.
 const PANICKED: u8 = 101;
 
@@ -57,9 +57,14 @@ fn with_card(kernel: &Path, machine: Machine, words: &str) -> Guest {
 /// Boots and waits for each of the texts in turn.
 #[track_caller]
 fn assert_says(guest: &Guest, texts: &[&str]) -> Running {
+    assert_says_within(PATIENCE, guest, texts)
+}
+
+#[track_caller]
+fn assert_says_within(patience: Duration, guest: &Guest, texts: &[&str]) -> Running {
     let mut machine = guest.spawn().unwrap();
     for text in texts {
-        if let Err(error) = machine.wait_for(text, Instant::now() + PATIENCE) {
+        if let Err(error) = machine.wait_for(text, Instant::now() + patience) {
             let console = excerpt(machine.console());
             panic!("{error}: {text:?}\n{}{console}", guest.command_line());
         }
