@@ -4,6 +4,8 @@
 use core::net::Ipv4Addr;
 use core::ops::Range;
 
+use vdpa::checksum::Sum;
+
 use crate::dhcp;
 
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
@@ -70,23 +72,11 @@ pub(crate) fn broadcast_dhcp_answer(frame: &mut [u8]) -> bool {
     }
     header[16..20].fill(0xff);
     header[10..12].fill(0);
-    let sum = checksum(header);
+    let sum = !Sum::default().add_bytes(header).fold();
     header[10..12].copy_from_slice(&sum.to_be_bytes());
     // None: it covers the address (RFC 768).
     udp[6..8].fill(0);
     true
-}
-
-/// The checksum of a header (RFC 1071). `bytes` are an even number.
-fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks_exact(2);
-    let mut sum: u32 = words
-        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
-        .sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
 }
 
 /// A host as ARP names it.
@@ -267,7 +257,8 @@ mod tests {
         let before = frame.clone();
         assert!(broadcast_dhcp_answer(&mut frame));
         assert_eq!(frame[IP + 16..IP + 20], [255; 4]);
-        assert_eq!(checksum(&frame[IP..IP + 20]), 0, "of the header");
+        let header = Sum::default().add_bytes(&frame[IP..IP + 20]);
+        assert_eq!(header.fold(), 0xffff, "of the header");
         assert_eq!(frame[IP + 26..], [0, 0, 1, 2], "no checksum of UDP");
 
         let mut other = before.clone();

@@ -17,6 +17,8 @@ extern crate alloc;
 extern crate std;
 
 pub mod bus;
+pub mod checksum;
+pub mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod device;

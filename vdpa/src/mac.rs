@@ -62,6 +62,14 @@ mod tests {
     }
 
     #[test]
+    fn groups_and_nobody_are_no_interface() {
+        assert!(!MacAddress([0xff; 6]).is_unicast());
+        assert!(!MacAddress([0x01, 0, 0x5e, 0, 0, 1]).is_unicast());
+        assert!(!MacAddress([0; 6]).is_unicast());
+        assert!(MacAddress([0x52, 0x54, 0, 0x12, 0x34, 0x56]).is_unicast());
+    }
+
+    #[test]
     fn what_is_no_address_is_refused() {
         for text in [
             "",

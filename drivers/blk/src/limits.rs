@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use vdpa::bus::ProbeError;
+use vdpa::config::blk;
 use vdpa::features::Features;
 use vdpa::ops::OpError;
 use virtio::blk::F;
@@ -17,12 +18,6 @@ pub const SECTOR_LEN: u32 = 512;
 const SEGMENT_LEN: u32 = 64 * 1024;
 /// The largest logical block size that is believed.
 const BLOCK_LEN_MAX: u32 = 64 * 1024;
-
-// Offsets in `virtio_blk_config`.
-const CAPACITY: u32 = 0;
-const SIZE_MAX: u32 = 8;
-const SEG_MAX: u32 = 12;
-const BLK_SIZE: u32 = 20;
 
 /// What a disk can do, for as long as it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,17 +48,11 @@ impl Limits {
         features: Features,
         queue_size: u16,
     ) -> Result<Self, ProbeError> {
-        let field = |feature: F, offset: u32| {
-            if features.contains(feature) {
-                read_u32(device, offset).map(Some)
-            } else {
-                Ok(None)
-            }
-        };
+        let read = |at: u32, bytes: &mut [u8]| device.read_config(at, bytes);
         let fields = Fields {
-            size_max: field(F::SIZE_MAX, SIZE_MAX)?,
-            seg_max: field(F::SEG_MAX, SEG_MAX)?,
-            blk_size: field(F::BLK_SIZE, BLK_SIZE)?,
+            size_max: blk::SIZE_MAX.read_if(features, read)?,
+            seg_max: blk::SEG_MAX.read_if(features, read)?,
+            blk_size: blk::BLK_SIZE.read_if(features, read)?,
         };
         Self::new(features, fields, queue_size).map_err(ProbeError::Unsuitable)
     }
@@ -126,15 +115,7 @@ impl Limits {
 
 /// The size of the disk in sectors of 512 bytes.
 pub(super) fn read_capacity(device: &VirtioDevice) -> Result<u64, OpError> {
-    let mut bytes = [0; 8];
-    device.read_config(CAPACITY, &mut bytes)?;
-    Ok(u64::from_le_bytes(bytes))
-}
-
-fn read_u32(device: &VirtioDevice, offset: u32) -> Result<u32, OpError> {
-    let mut bytes = [0; 4];
-    device.read_config(offset, &mut bytes)?;
-    Ok(u32::from_le_bytes(bytes))
+    blk::CAPACITY.read(|at, bytes| device.read_config(at, bytes))
 }
 
 #[cfg(test)]

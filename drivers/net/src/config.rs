@@ -3,49 +3,17 @@
 use alloc::string::String;
 use core::fmt;
 
+use vdpa::config::{Field, Value, net};
 use vdpa::ops::OpError;
-use vdpa::{Features, Node};
+use vdpa::{Features, MacAddress, Node};
 use virtio::le16;
 use virtio::net::{F, S};
 use virtio_bus::VirtioDevice;
-
-// Offsets in `virtio_net_config`.
-const MAC: u32 = 0;
-const STATUS: u32 = 6;
-const MTU: u32 = 10;
 
 /// The IP MTU of a device that does not say.
 const MTU_DEFAULT: u16 = 1500;
 /// The smallest IP MTU that a device may have (VIRTIO 1.2, 5.1.4.1).
 const MTU_MIN: u16 = 68;
-
-/// An Ethernet address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MacAddress(pub [u8; 6]);
-
-impl MacAddress {
-    /// Whether an interface can have the address: it names one station.
-    pub(super) fn is_unicast(self) -> bool {
-        self.0[0] & 1 == 0 && self.0 != [0; 6]
-    }
-
-    /// A locally administered address that is always the same for the same text.
-    fn derived_from(text: &str) -> Self {
-        // FNV-1a, 64 bits.
-        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-        let [_, _, _, a, b, c, d, e] = hash.to_be_bytes();
-        Self([0x02, a, b, c, d, e])
-    }
-}
-
-impl fmt::Display for MacAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
 
 /// Whether the interface is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +41,17 @@ pub(super) fn read_mac(device: &VirtioDevice, features: Features) -> Result<MacA
     if features.contains(F::MAC) {
         log::warn!("{}: its address is none for an interface", path(device));
     }
-    Ok(MacAddress::derived_from(&path(device)))
+    Ok(derived_from(&path(device)))
+}
+
+/// A locally administered address that is always the same for the same text.
+fn derived_from(text: &str) -> MacAddress {
+    // FNV-1a, 64 bits.
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    let [_, _, _, a, b, c, d, e] = hash.to_be_bytes();
+    MacAddress([0x02, a, b, c, d, e])
 }
 
 /// The address that the device offers, if an interface can have it.
@@ -84,9 +62,8 @@ pub(super) fn offered_mac(
     if !features.contains(F::MAC) {
         return Ok(None);
     }
-    let mut bytes = [0; 6];
-    device.read_config(MAC, &mut bytes)?;
-    Ok(Some(MacAddress(bytes)).filter(|mac| mac.is_unicast()))
+    let mac = MacAddress(read(device, &net::MAC)?);
+    Ok(Some(mac).filter(|mac| mac.is_unicast()))
 }
 
 /// The longest IP packet in bytes. A device that says less than there can be is not believed, as in Linux.
@@ -94,7 +71,7 @@ pub(super) fn read_mtu(device: &VirtioDevice, features: Features) -> Result<u16,
     if !features.contains(F::MTU) {
         return Ok(MTU_DEFAULT);
     }
-    let mtu = read_u16(device, MTU)?;
+    let mtu = read(device, &net::MTU)?;
     if mtu < MTU_MIN {
         log::warn!(
             "{}: an MTU of {mtu} is none; {MTU_DEFAULT} instead",
@@ -110,7 +87,7 @@ pub(super) fn read_link(device: &VirtioDevice, features: Features) -> Result<Lin
     if !features.contains(F::STATUS) {
         return Ok(Link::Up);
     }
-    let status = S::from_bits_retain(le16::from_ne(read_u16(device, STATUS)?));
+    let status = S::from_bits_retain(le16::from_ne(read(device, &net::STATUS)?));
     Ok(if status.contains(S::LINK_UP) {
         Link::Up
     } else {
@@ -118,10 +95,8 @@ pub(super) fn read_link(device: &VirtioDevice, features: Features) -> Result<Lin
     })
 }
 
-fn read_u16(device: &VirtioDevice, offset: u32) -> Result<u16, OpError> {
-    let mut bytes = [0; 2];
-    device.read_config(offset, &mut bytes)?;
-    Ok(u16::from_le_bytes(bytes))
+fn read<T: Value>(device: &VirtioDevice, field: &Field<T>) -> Result<T, OpError> {
+    field.read(|at, bytes| device.read_config(at, bytes))
 }
 
 fn path(device: &VirtioDevice) -> String {
@@ -134,30 +109,10 @@ mod tests {
 
     #[test]
     fn derived_addresses_are_stable_local_and_differ() {
-        let mac = MacAddress::derived_from("pci0000:00:04.0 -> vdpa0 -> virtio0");
-        assert_eq!(
-            mac,
-            MacAddress::derived_from("pci0000:00:04.0 -> vdpa0 -> virtio0")
-        );
-        assert_ne!(
-            mac,
-            MacAddress::derived_from("pci0000:00:05.0 -> vdpa1 -> virtio1")
-        );
+        let mac = derived_from("pci0000:00:04.0 -> vdpa0 -> virtio0");
+        assert_eq!(mac, derived_from("pci0000:00:04.0 -> vdpa0 -> virtio0"));
+        assert_ne!(mac, derived_from("pci0000:00:05.0 -> vdpa1 -> virtio1"));
         assert!(mac.is_unicast());
         assert_eq!(mac.0[0], 2, "locally administered");
-    }
-
-    #[test]
-    fn groups_and_nobody_are_no_interface() {
-        assert!(!MacAddress([0xff; 6]).is_unicast());
-        assert!(!MacAddress([0x01, 0, 0x5e, 0, 0, 1]).is_unicast());
-        assert!(!MacAddress([0; 6]).is_unicast());
-        assert!(MacAddress([0x52, 0x54, 0, 0x12, 0x34, 0x56]).is_unicast());
-    }
-
-    #[test]
-    fn addresses_read_as_people_write_them() {
-        let mac = MacAddress([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
-        assert_eq!(format!("{mac}"), "52:54:00:12:34:56");
     }
 }

@@ -13,7 +13,7 @@ mod worker;
 use alloc::sync::{Arc, Weak};
 use core::fmt;
 
-use super::config::MacAddress;
+use vdpa::MacAddress;
 
 pub(super) use self::command::{Command, Slot};
 pub(super) use self::queue::ControlQueue;

@@ -10,11 +10,11 @@ use core::task::Context;
 #[cfg(feature = "smoltcp")]
 use core::task::Poll;
 
-use vdpa::Features;
+use vdpa::{Features, MacAddress};
 use virtio_bus::VirtioDevice;
 use virtq::RewindError;
 
-use super::config::{Link, MacAddress, offered_mac, read_link};
+use super::config::{Link, offered_mac, read_link};
 use super::control::{Control, ControlQueue};
 use super::receive::{Receiver, RxToken, Violation};
 use super::shared::{Shared, Stage};

@@ -27,9 +27,9 @@ mod smoltcp;
 mod transmit;
 mod wait;
 
-pub use config::MacAddress;
 pub use control::{Control, ControlError, Switch};
 pub use device::NetDevice;
 pub use driver::{NetDriver, NetOptions};
 pub use receive::RxToken;
 pub use transmit::TxToken;
+pub use vdpa::MacAddress;

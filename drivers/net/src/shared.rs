@@ -6,10 +6,11 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use spin::Mutex;
+use vdpa::MacAddress;
 use vdpa::ids::IdGuard;
 use vdpa::tree::{Inspect, Report};
 
-use super::config::{Link, MacAddress};
+use super::config::Link;
 use super::counters::Counters;
 
 /// What an interface is allowed to do.

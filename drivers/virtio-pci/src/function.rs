@@ -5,13 +5,14 @@ use alloc::vec::Vec;
 
 use pci::{Claim, ResourceError};
 use vdpa::Features;
+use vdpa::config::FieldLayout;
 use vdpa::ops::OpError;
 use vdpa::platform::PhysAddr;
 use virtq::{Doorbell, NotifyFormat};
 
 use super::capability::{Layout, LayoutError};
 use super::common::CommonConfig;
-use super::config_fields::{self, Field};
+use super::config_fields;
 use super::window::Window;
 
 /// How often a configuration that changes while it is read is read again.
@@ -141,7 +142,7 @@ impl VirtioFunction {
         offered: Features,
     ) -> Result<Vec<u8>, OpError> {
         let last = config_fields::of(device_type).and_then(<[_]>::last);
-        let len = last.map_or(0, |last| u32::from(last.offset + last.width));
+        let len = last.map_or(0, |last| last.offset + u32::from(last.width));
         let len = len.min(self.config_size());
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
         self.read_config(device_type, offered, 0, &mut bytes)?;
@@ -173,7 +174,13 @@ impl VirtioFunction {
 }
 
 /// Reads what of the fields lies in the range.
-fn read_fields(window: &Window, fields: &[Field], offered: Features, start: u64, bytes: &mut [u8]) {
+fn read_fields(
+    window: &Window,
+    fields: &[FieldLayout],
+    offered: Features,
+    start: u64,
+    bytes: &mut [u8],
+) {
     bytes.fill(0);
     let end = start + bytes.len() as u64;
     for field in fields.iter().filter(|field| field.exists(offered)) {

@@ -14,6 +14,7 @@ use embassy_futures::select::select;
 use embassy_net::udp::{PacketMetadata, UdpMetadata, UdpSocket};
 use embassy_net::{ConfigV4, IpAddress, Ipv4Cidr, Stack, StaticConfigV4};
 use embassy_time::{Instant, Timer};
+use vdpa::MacAddress;
 
 use super::wire::{Assigned, Seen, Wire};
 use crate::cpu;
@@ -217,7 +218,7 @@ impl Task {
         if clock::now() > since + PROBATION {
             self.defend(address, other);
         } else if let Some(datagram) = client.decline(clock::now()) {
-            self.give_up(&format_args!("{} uses it", Mac(other)));
+            self.give_up(&format_args!("{} uses it", MacAddress(other)));
             send(socket, &datagram);
         }
     }
@@ -229,7 +230,7 @@ impl Task {
         }
         self.defended = Some(now);
         let name = &self.seen.name;
-        log::warn!("{name}: {} uses {address} too", Mac(other));
+        log::warn!("{name}: {} uses {address} too", MacAddress(other));
         self.wire
             .send(&ethernet::announcement(self.seen.mac, address));
     }
@@ -307,15 +308,5 @@ fn receive(socket: &UdpSocket<'_>, message: &mut [u8], cx: &mut Context<'_>) -> 
             Poll::Ready(Err(_)) => {}
             Poll::Pending => return Poll::Pending,
         }
-    }
-}
-
-/// A hardware address for people.
-struct Mac([u8; 6]);
-
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
     }
 }

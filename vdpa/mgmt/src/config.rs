@@ -3,7 +3,9 @@
 //! A field is shown if the device offers the feature that the specification attaches to it.
 //! Source: VIRTIO 1.2, 5.1.4 (net), 5.2.4 (block).
 
+use vdpa::config::{blk, net};
 use vdpa::device::VdpaDevice;
+use vdpa::ops::OpError;
 use vdpa::{Features, MacAddress};
 use virtio::DeviceStatus;
 
@@ -103,11 +105,10 @@ impl ConfigReport {
     /// Asks the device.
     pub(super) fn read(device: &VdpaDevice) -> Result<Self, MgmtError> {
         let offered = device.device_features()?;
-        let space = Space(device);
         let fields = if is_type(device, virtio::Id::Net) {
-            TypeConfig::Net(NetConfig::read(&space, offered)?)
+            TypeConfig::Net(NetConfig::read(device, offered)?)
         } else if is_type(device, virtio::Id::Block) {
-            TypeConfig::Blk(BlkConfig::read(&space, offered)?)
+            TypeConfig::Blk(BlkConfig::read(device, offered)?)
         } else {
             return Err(MgmtError::Unsupported);
         };
@@ -122,95 +123,57 @@ impl ConfigReport {
 }
 
 impl NetConfig {
-    fn read(space: &Space<'_>, offered: Features) -> Result<Self, MgmtError> {
-        use virtio::net::F;
-        let has = |feature: F| offered.contains(feature);
+    fn read(device: &VdpaDevice, offered: Features) -> Result<Self, OpError> {
+        let read = |at: u32, bytes: &mut [u8]| device.read_config(at, bytes);
         Ok(Self {
-            mac: space.field(has(F::MAC), 0)?.map(MacAddress),
-            status: space.field(has(F::STATUS), 6)?.map(u16::from_le_bytes),
-            max_queue_pairs: space
-                .field(has(F::MQ) || has(F::RSS), 8)?
-                .map(u16::from_le_bytes),
-            mtu: space.field(has(F::MTU), 10)?.map(u16::from_le_bytes),
+            mac: net::MAC.read_if(offered, read)?.map(MacAddress),
+            status: net::STATUS.read_if(offered, read)?,
+            max_queue_pairs: net::MAX_VIRTQUEUE_PAIRS.read_if(offered, read)?,
+            mtu: net::MTU.read_if(offered, read)?,
         })
     }
 }
 
 impl BlkConfig {
-    fn read(space: &Space<'_>, offered: Features) -> Result<Self, MgmtError> {
+    fn read(device: &VdpaDevice, offered: Features) -> Result<Self, OpError> {
         use virtio::blk::F;
         let has = |feature: F| offered.contains(feature);
-        let u32_if = |feature, offset| -> Result<_, MgmtError> {
-            Ok(space.field(has(feature), offset)?.map(u32::from_le_bytes))
-        };
+        let read = |at: u32, bytes: &mut [u8]| device.read_config(at, bytes);
         Ok(Self {
-            capacity: space
-                .field(true, 0)?
-                .map(u64::from_le_bytes)
-                .unwrap_or_default(),
-            size_max: u32_if(F::SIZE_MAX, 8)?,
-            seg_max: u32_if(F::SEG_MAX, 12)?,
-            block_size: u32_if(F::BLK_SIZE, 20)?,
-            topology: space.field(has(F::TOPOLOGY), 24)?.map(Topology::from_bytes),
-            queues: space.field(has(F::MQ), 34)?.map(u16::from_le_bytes),
-            discard: space.field(has(F::DISCARD), 36)?.map(Discard::from_bytes),
-            write_zeroes: space
-                .field(has(F::WRITE_ZEROES), 48)?
-                .map(WriteZeroes::from_bytes),
+            capacity: blk::CAPACITY.read(read)?,
+            size_max: blk::SIZE_MAX.read_if(offered, read)?,
+            seg_max: blk::SEG_MAX.read_if(offered, read)?,
+            block_size: blk::BLK_SIZE.read_if(offered, read)?,
+            topology: if has(F::TOPOLOGY) {
+                Some(Topology {
+                    physical_block_exponent: blk::PHYSICAL_BLOCK_EXP.read(read)?,
+                    alignment_offset: blk::ALIGNMENT_OFFSET.read(read)?,
+                    min_io_size: blk::MIN_IO_SIZE.read(read)?,
+                    opt_io_size: blk::OPT_IO_SIZE.read(read)?,
+                })
+            } else {
+                None
+            },
+            queues: blk::NUM_QUEUES.read_if(offered, read)?,
+            discard: if has(F::DISCARD) {
+                Some(Discard {
+                    max_sectors: blk::MAX_DISCARD_SECTORS.read(read)?,
+                    max_segments: blk::MAX_DISCARD_SEG.read(read)?,
+                    sector_alignment: blk::DISCARD_SECTOR_ALIGNMENT.read(read)?,
+                })
+            } else {
+                None
+            },
+            write_zeroes: if has(F::WRITE_ZEROES) {
+                Some(WriteZeroes {
+                    max_sectors: blk::MAX_WRITE_ZEROES_SECTORS.read(read)?,
+                    max_segments: blk::MAX_WRITE_ZEROES_SEG.read(read)?,
+                })
+            } else {
+                None
+            },
             read_only: has(F::RO),
             flush: has(F::FLUSH),
         })
-    }
-}
-
-impl Topology {
-    fn from_bytes(bytes: [u8; 8]) -> Self {
-        let [exponent, offset, min0, min1, opt @ ..] = bytes;
-        Self {
-            physical_block_exponent: exponent,
-            alignment_offset: offset,
-            min_io_size: u16::from_le_bytes([min0, min1]),
-            opt_io_size: u32::from_le_bytes(opt),
-        }
-    }
-}
-
-impl Discard {
-    fn from_bytes(bytes: [u8; 12]) -> Self {
-        let [a, b, c, d, e, f, g, h, align @ ..] = bytes;
-        Self {
-            max_sectors: u32::from_le_bytes([a, b, c, d]),
-            max_segments: u32::from_le_bytes([e, f, g, h]),
-            sector_alignment: u32::from_le_bytes(align),
-        }
-    }
-}
-
-impl WriteZeroes {
-    fn from_bytes(bytes: [u8; 8]) -> Self {
-        let [a, b, c, d, segments @ ..] = bytes;
-        Self {
-            max_sectors: u32::from_le_bytes([a, b, c, d]),
-            max_segments: u32::from_le_bytes(segments),
-        }
-    }
-}
-
-/// A device's configuration space, to read fields from.
-struct Space<'a>(&'a VdpaDevice);
-
-impl Space<'_> {
-    /// The bytes at `offset`, if there is such a field.
-    fn field<const N: usize>(
-        &self,
-        exists: bool,
-        offset: u32,
-    ) -> Result<Option<[u8; N]>, MgmtError> {
-        if !exists {
-            return Ok(None);
-        }
-        let mut bytes = [0; N];
-        self.0.read_config(offset, &mut bytes)?;
-        Ok(Some(bytes))
     }
 }

@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use vdpa::Features;
+use vdpa::config::net;
 use vdpa::device::VdpaDevice;
 use vdpa::device::type_name;
 use vdpa::ops::VendorCounter;
@@ -176,12 +177,10 @@ impl QueueKind {
 /// The control queue comes after all the pairs that the device has, or after the first, if the driver does
 /// not know of more.
 fn control_queue(device: &VdpaDevice, features: Features) -> Result<u16, MgmtError> {
-    const MAX_PAIRS: u32 = 8;
     let several = features.contains(virtio::net::F::MQ) || features.contains(virtio::net::F::RSS);
     if !several {
         return Ok(2);
     }
-    let mut pairs = [0; 2];
-    device.read_config(MAX_PAIRS, &mut pairs)?;
-    Ok(u16::from_le_bytes(pairs).saturating_mul(2))
+    let pairs = net::MAX_VIRTQUEUE_PAIRS.read(|at, bytes| device.read_config(at, bytes))?;
+    Ok(pairs.saturating_mul(2))
 }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use virtio::blk::T;
 
 use crate::Features;
+use crate::config::blk;
 
 use super::Service;
 use super::bench::{Bench, Format};
@@ -101,12 +102,8 @@ impl Disk {
 
 /// The number of sectors of the disk.
 fn capacity(bench: &Bench<'_>) -> Result<u64, Stop> {
-    let mut bytes = [0; 8];
-    bench
-        .device
-        .read_config(0, &mut bytes)
-        .or_fail("the capacity")?;
-    Ok(u64::from_le_bytes(bytes))
+    let read = |at: u32, bytes: &mut [u8]| bench.device.read_config(at, bytes);
+    blk::CAPACITY.read(read).or_fail("the capacity")
 }
 
 fn is_read_only(bench: &Bench<'_>) -> bool {

@@ -3,9 +3,9 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::ops::Range;
 
 use vdpa::Features;
+use vdpa::config::{FieldLayout, blk, net};
 use vdpa::ops::OpError;
 
 use super::Transport;
@@ -18,9 +18,7 @@ pub(super) struct FixedConfig(Vec<(Field, u32)>);
 #[derive(Clone, Debug)]
 struct Field {
     device_type: u32,
-    /// Without it there is no such field.
-    feature: Features,
-    range: Range<u32>,
+    layout: FieldLayout,
     rule: Rule,
 }
 
@@ -43,7 +41,7 @@ impl FixedConfig {
         fields()
             .into_iter()
             .filter(|field| field.device_type == device_type)
-            .filter(|field| features.contains(field.feature))
+            .filter(|field| field.layout.exists(features))
             .map(|field| field.read(transport).map(|value| (field, value)))
             .collect::<Result<_, _>>()
             .map(Self)
@@ -65,28 +63,25 @@ impl FixedConfig {
     }
 }
 
-/// VIRTIO 1.2, 5.1.4 and 5.2.4.
 fn fields() -> [Field; 4] {
-    use virtio::{blk, net};
-    let field = |device_type, feature, range, rule| Field {
+    let field = |device_type, layout, rule| Field {
         device_type,
-        feature,
-        range,
+        layout,
         rule,
     };
     [
-        field(1, net::F::MTU.into(), 10..12, Rule::AtLeast),
-        field(2, blk::F::SIZE_MAX.into(), 8..12, Rule::AtLeast),
-        field(2, blk::F::SEG_MAX.into(), 12..16, Rule::AtLeast),
-        field(2, blk::F::BLK_SIZE.into(), 20..24, Rule::Same),
+        field(1, net::MTU.layout(), Rule::AtLeast),
+        field(2, blk::SIZE_MAX.layout(), Rule::AtLeast),
+        field(2, blk::SEG_MAX.layout(), Rule::AtLeast),
+        field(2, blk::BLK_SIZE.layout(), Rule::Same),
     ]
 }
 
 impl Field {
     fn read(&self, transport: &Arc<dyn Transport>) -> Result<u32, OpError> {
         let mut bytes = [0; 4];
-        let len = self.range.len().min(bytes.len());
-        transport.read_config(self.range.start, &mut bytes[..len])?;
+        let len = self.layout.len().min(bytes.len());
+        transport.read_config(self.layout.offset, &mut bytes[..len])?;
         Ok(u32::from_le_bytes(bytes))
     }
 }

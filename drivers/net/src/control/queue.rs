@@ -3,15 +3,15 @@
 use alloc::sync::Arc;
 
 use spin::Mutex;
-use vdpa::Features;
 use vdpa::ops::OpError;
+use vdpa::{Features, MacAddress};
 use virtio_bus::{VirtQueue, VirtioDevice};
 use virtq::{Event, RequestReason, Requests, RewindError};
 
 use super::ControlError;
 use super::command::{Ack, Command, Slot};
 use super::setting::{Setting, Settings};
-use crate::config::{MacAddress, offered_mac};
+use crate::config::offered_mac;
 use crate::shared::Shared;
 
 /// What the handles of an interface, its driver and its task share.

@@ -1,9 +1,7 @@
 //! What a card can be told, and how it is put into a command (VIRTIO 1.2, 5.1.6.5.1 and 5.1.6.5.2).
 
-use vdpa::Features;
+use vdpa::{Features, MacAddress};
 use virtio::net::{Ctrl, F, ctrl};
-
-use crate::config::MacAddress;
 
 /// The features of the control queue that the driver can use.
 pub(crate) const CONTROL_FEATURES: F = F::CTRL_VQ.union(F::CTRL_MAC_ADDR).union(F::CTRL_RX);

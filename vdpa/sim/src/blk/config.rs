@@ -1,6 +1,7 @@
 //! What a simulated disk offers, and its configuration space (VIRTIO 1.2, 5.2.3 and 5.2.4).
 
 use vdpa::Features;
+use vdpa::config::blk;
 use virtio::blk::F;
 
 use crate::model::CONFIG_MAX;
@@ -16,9 +17,7 @@ pub(super) const ZERO_SEG_MAX: u32 = 8;
 pub(super) const ZERO_SECTORS_MAX: u32 = 8192;
 
 /// The size of the space, up to `write_zeroes_may_unmap` and its padding.
-pub(super) const CONFIG_SIZE: u32 = 60;
-/// Where the cache is switched.
-pub(super) const WRITEBACK: usize = 32;
+pub(super) const CONFIG_SIZE: u32 = blk::SIZE as u32;
 
 /// The features of a disk.
 pub(super) fn features(access: Access) -> Features {
@@ -39,25 +38,22 @@ pub(super) fn seg_max(config: &SimBlkConfig) -> u16 {
 /// The space as it is in the beginning.
 pub(super) fn space(config: &SimBlkConfig) -> [u8; CONFIG_MAX] {
     let mut space = [0; CONFIG_MAX];
-    let mut put = |offset: usize, bytes: &[u8]| {
-        space[offset..][..bytes.len()].copy_from_slice(bytes);
-    };
     let block_sectors = u64::from(config.block_size) / SECTOR_LEN;
     let alignment = u32::try_from(block_sectors).expect("a block is at most 65536 bytes");
-    put(0, &(config.disk.capacity() / SECTOR_LEN).to_le_bytes());
-    put(8, &SIZE_MAX.to_le_bytes());
-    put(12, &u32::from(seg_max(config)).to_le_bytes());
-    put(20, &config.block_size.to_le_bytes());
-    // Topology: a physical block is a logical one, and one block is a good size for a request.
-    put(26, &1u16.to_le_bytes());
-    put(28, &1u32.to_le_bytes());
-    put(WRITEBACK, &[1]);
-    put(34, &config.queues.to_le_bytes());
-    put(36, &ZERO_SECTORS_MAX.to_le_bytes());
-    put(40, &ZERO_SEG_MAX.to_le_bytes());
-    put(44, &alignment.to_le_bytes());
-    put(48, &ZERO_SECTORS_MAX.to_le_bytes());
-    put(52, &ZERO_SEG_MAX.to_le_bytes());
-    put(56, &[1]);
+    blk::CAPACITY.put(&mut space, config.disk.capacity() / SECTOR_LEN);
+    blk::SIZE_MAX.put(&mut space, SIZE_MAX);
+    blk::SEG_MAX.put(&mut space, seg_max(config).into());
+    blk::BLK_SIZE.put(&mut space, config.block_size);
+    // A physical block is a logical one, and one block is a good size for a request.
+    blk::MIN_IO_SIZE.put(&mut space, 1);
+    blk::OPT_IO_SIZE.put(&mut space, 1);
+    blk::WRITEBACK.put(&mut space, 1);
+    blk::NUM_QUEUES.put(&mut space, config.queues);
+    blk::MAX_DISCARD_SECTORS.put(&mut space, ZERO_SECTORS_MAX);
+    blk::MAX_DISCARD_SEG.put(&mut space, ZERO_SEG_MAX);
+    blk::DISCARD_SECTOR_ALIGNMENT.put(&mut space, alignment);
+    blk::MAX_WRITE_ZEROES_SECTORS.put(&mut space, ZERO_SECTORS_MAX);
+    blk::MAX_WRITE_ZEROES_SEG.put(&mut space, ZERO_SEG_MAX);
+    blk::WRITE_ZEROES_MAY_UNMAP.put(&mut space, 1);
     space
 }

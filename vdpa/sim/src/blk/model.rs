@@ -6,13 +6,14 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use vdpa::Features;
+use vdpa::config::blk;
 use vdpa::ops::VendorCounter;
 use virtio::blk::F;
 
 use crate::model::{Budget, CONFIG_MAX, ChainLimits, Model, Shape, Turn};
 use crate::sim_queue::SimQueue;
 
-use super::config::{self, CONFIG_SIZE, WRITEBACK};
+use super::config::{self, CONFIG_SIZE};
 use super::disk::RamDisk;
 use super::request::{Medium, answer};
 use super::{Access, SimBlkConfig};
@@ -91,9 +92,9 @@ impl Model for BlkModel {
 
     /// VIRTIO 1.2, 5.2.5: the cache is all that a driver can switch.
     fn write_config(&mut self, offset: u32, byte: u8, features: Features) {
-        let writeback = usize::try_from(offset) == Ok(WRITEBACK);
+        let writeback = offset == blk::WRITEBACK.layout().offset;
         if writeback && byte <= 1 && features.contains(F::CONFIG_WCE) {
-            self.config[WRITEBACK] = byte;
+            blk::WRITEBACK.put(&mut self.config, byte);
         }
     }
 
@@ -103,7 +104,7 @@ impl Model for BlkModel {
 
     fn reset(&mut self) {
         self.features = Features::EMPTY;
-        self.config[WRITEBACK] = 1;
+        blk::WRITEBACK.put(&mut self.config, 1);
     }
 
     fn serve(&mut self, ports: &mut [Option<SimQueue>], budget: &mut Budget) -> Turn {

@@ -1,6 +1,8 @@
 //! The checksum that a driver leaves to the card (VIRTIO 1.2, 5.1.6.2), for a receiver that does not take it
 //! unfinished.
 
+use vdpa::checksum::Sum;
+
 /// The bytes of a frame, without the header, whose checksum is to be finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unfinished {
@@ -22,22 +24,15 @@ impl Unfinished {
         let Some(place) = self.place(frame.len()) else {
             return;
         };
-        let (words, rest) = frame[usize::from(self.start)..].as_chunks::<2>();
-        let sum: u32 = words
-            .iter()
-            .map(|word| u32::from(u16::from_be_bytes(*word)))
-            .sum();
-        let sum = sum + rest.first().map_or(0, |byte| u32::from(*byte) << 8);
-        let folded = (sum & 0xffff) + (sum >> 16);
-        let folded = (folded & 0xffff) + (folded >> 16);
-        let [_, _, high, low] = (!folded).to_be_bytes();
         // RFC 768: a checksum of zero would mean that there is none.
-        let checksum = if (high, low) == (0, 0) {
-            [0xff; 2]
-        } else {
-            [high, low]
+        let checksum = match !Sum::default()
+            .add_bytes(&frame[usize::from(self.start)..])
+            .fold()
+        {
+            0 => 0xffff,
+            checksum => checksum,
         };
-        frame[place..place + 2].copy_from_slice(&checksum);
+        frame[place..place + 2].copy_from_slice(&checksum.to_be_bytes());
     }
 }
 

@@ -3,6 +3,7 @@
 
 use vdpa::Features;
 use vdpa::MacAddress;
+use vdpa::config::net;
 use virtio::net::{F, S};
 
 use crate::model::CONFIG_MAX;
@@ -67,9 +68,9 @@ impl Identity {
             Link::Up => S::LINK_UP,
             Link::Down => S::empty(),
         };
-        config[..6].copy_from_slice(&self.mac.0);
-        config[6..8].copy_from_slice(&status.bits().to_ne().to_le_bytes());
-        config[8..10].copy_from_slice(&self.pairs.to_le_bytes());
-        config[10..12].copy_from_slice(&self.mtu.to_le_bytes());
+        net::MAC.put(config, self.mac.0);
+        net::STATUS.put(config, status.bits().to_ne());
+        net::MAX_VIRTQUEUE_PAIRS.put(config, self.pairs);
+        net::MTU.put(config, self.mtu);
     }
 }

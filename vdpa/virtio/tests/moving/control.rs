@@ -26,7 +26,7 @@ const FOREIGN: [u8; 6] = [0x02, 0, 0, 0, 0, 0x99];
 
 fn card(w: &World, mac: [u8; 6], sim: &SimConfig) -> (SimNet, Box<dyn VdpaOps>) {
     let config = SimNetConfig {
-        mac: vdpa_mgmt::MacAddress(mac),
+        mac: MacAddress(mac),
         sim: sim.clone(),
         ..SimNetConfig::default()
     };
