@@ -54,6 +54,14 @@ pub enum DeviceKind {
         /// The physical function.
         pf: Arc<Node>,
     },
+    /// A part of a function that is lent by itself: an assignable device interface, or subfunction. Its requests are
+    /// told from those of the others by their PASID.
+    Adi {
+        /// The function.
+        owner: Arc<Node>,
+        /// What its user calls it, among the parts of the function.
+        user_id: u32,
+    },
     /// A program.
     Software,
 }
@@ -63,6 +71,7 @@ impl fmt::Debug for DeviceKind {
         match self {
             Self::Pf => f.write_str("Pf"),
             Self::Vf { pf } => write!(f, "Vf of {}", pf.name()),
+            Self::Adi { owner, user_id } => write!(f, "Adi {user_id} of {}", owner.name()),
             Self::Software => f.write_str("Software"),
         }
     }

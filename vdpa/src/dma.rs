@@ -9,7 +9,9 @@
 //! Software devices keep what was mapped for them in an [`AddressSpace`].
 
 mod address_space;
+mod fault;
 mod iova;
+mod iova_space;
 mod space;
 mod unit;
 mod vouched;
@@ -18,6 +20,8 @@ use crate::iotlb::{IovaRange, MapError, Permission, Target};
 use crate::ops::{Backing, OpError};
 
 pub use self::address_space::AddressSpace;
+pub use self::fault::{DmaFault, DmaFaultKind, DmaFaults};
+pub use self::iova_space::IovaSpace;
 pub use self::space::DmaSpace;
 pub(crate) use self::unit::Claim;
 pub use self::unit::IsolationUnit;
@@ -86,7 +90,7 @@ pub enum Addressing {
 /// struct Attack;
 /// impl MapTarget for Attack {
 ///     fn addressing(&self) -> Addressing { Addressing::Translated }
-///     fn iova_range(&self) -> IovaRange { IovaRange::ALL }
+///     fn iova_space(&self) -> IovaSpace { IovaRange::ALL.into() }
 ///     fn map(&self, _: IovaRange, _: Permission, _: Backing) -> Result<(), OpError> { Ok(()) }
 ///     fn unmap(&self, _: IovaRange) -> Result<(), OpError> { Ok(()) }
 /// }
@@ -100,7 +104,7 @@ pub unsafe trait MapTarget: Send + Sync {
     fn addressing(&self) -> Addressing;
 
     /// The addresses that it has.
-    fn iova_range(&self) -> IovaRange;
+    fn iova_space(&self) -> IovaSpace;
 
     /// Lets the device reach memory at `range`.
     ///

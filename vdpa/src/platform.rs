@@ -5,6 +5,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt::{self, Debug};
 use core::pin::Pin;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -105,7 +106,9 @@ pub unsafe trait Platform: Debug + Send + Sync {
 
     /// An empty address space of its own for an isolation unit, if an IOMMU stands before it. Asking changes
     /// nothing: the unit is in the domain from [`IommuDomain::enter`] until the domain is dropped.
-    fn isolate(&self, _unit: &IsolationUnit) -> Option<Arc<dyn IommuDomain>> {
+    ///
+    /// What the IOMMU refuses the unit afterwards is [reported to it](IsolationUnit::report_fault).
+    fn isolate(&self, _unit: &Arc<IsolationUnit>) -> Option<Arc<dyn IommuDomain>> {
         None
     }
 
@@ -159,7 +162,12 @@ pub unsafe trait Platform: Debug + Send + Sync {
 /// An entered unit reaches what is mapped, where it is mapped, and nothing else.
 pub unsafe trait IommuDomain: Send + Sync {
     /// The addresses that the IOMMU translates.
-    fn iova_range(&self) -> IovaRange;
+    fn iova_ranges(&self) -> Vec<IovaRange>;
+
+    /// Those among them that must not be mapped, such as where interrupt messages go, or what firmware uses.
+    fn reserved(&self) -> Vec<IovaRange> {
+        Vec::new()
+    }
 
     /// Puts the unit into the domain.
     ///
@@ -167,20 +175,29 @@ pub unsafe trait IommuDomain: Send + Sync {
     /// [`OpError::OutOfResources`], if the IOMMU has no room for it: nothing has changed.
     fn enter(&self) -> Result<(), OpError>;
 
-    /// Lets the unit reach the platform's memory at `addr` under `range`, which overlaps no other.
+    /// Makes changes one after the other, with one invalidation at the end: afterwards the unit uses nothing that has been
+    /// taken away.
     ///
     /// # Errors
-    /// [`OpError::Invalid`], if either does not consist of whole pages; [`OpError::OutOfResources`]: nothing
-    /// has changed.
-    fn map(&self, range: IovaRange, permission: Permission, addr: DmaAddr) -> Result<(), OpError>;
+    /// [`OpError::Invalid`], if something does not consist of whole pages, or a mapping would be cut inside one;
+    /// [`OpError::OutOfResources`]; [`OpError::Timeout`], if the IOMMU does not answer: nothing has changed.
+    fn change(&self, changes: &[DomainChange]) -> Result<(), OpError>;
+}
 
-    /// Takes a range away; afterwards the unit uses none of its memory. Mappings that reach beyond it keep
-    /// the rest.
-    ///
-    /// # Errors
-    /// [`OpError::Invalid`], if a mapping would be cut inside a page; [`OpError::OutOfResources`],
-    /// if it cannot be cut; [`OpError::Timeout`], if the IOMMU does not answer: nothing has changed.
-    fn unmap(&self, range: IovaRange) -> Result<(), OpError>;
+/// A change of what an isolation unit reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DomainChange {
+    /// It reaches the platform's memory at `addr` under `range`, which overlaps no other and is not reserved.
+    Map {
+        /// The addresses that the unit uses.
+        range: IovaRange,
+        /// What it may do.
+        permission: Permission,
+        /// Where the first of them leads.
+        addr: DmaAddr,
+    },
+    /// A range is taken away. Mappings that reach beyond it keep the rest.
+    Unmap(IovaRange),
 }
 
 /// A mapped range of device registers. Offsets are in bytes and must be aligned to the access.

@@ -4,6 +4,7 @@
 //! has left it, so that no owner's memory is ever reached on behalf of another one. Should it be dropped while the
 //! device runs, the device keeps what was mapped until its next reset.
 
+mod difference;
 mod lease;
 mod log;
 mod owner_slot;
@@ -15,7 +16,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::Ordering;
 
-use crate::dma::{Addressing, Isolation, MapTarget, Owner, Trust};
+use crate::dma::{Addressing, DmaFaults, IovaSpace, Isolation, MapTarget, Owner, Trust};
 use crate::iotlb::{Iotlb, IovaRange, Permission};
 use crate::ops::{Backing, DmaModel, OpError};
 
@@ -132,10 +133,23 @@ impl Attachment {
         self.lease.space_count()
     }
 
-    /// The addresses that it can use.
+    /// From the first address that it can use to the last.
     #[must_use]
     pub fn iova_range(&self) -> IovaRange {
-        self.lease.iova_range()
+        self.iova_space().hull()
+    }
+
+    /// The addresses that it can use.
+    #[must_use]
+    pub fn iova_space(&self) -> &IovaSpace {
+        self.lease.iova_space()
+    }
+
+    /// What an IOMMU has refused the device since the attachment was made.
+    #[must_use]
+    pub fn dma_faults(&self) -> DmaFaults {
+        let faults = self.device.config.dma.dma_faults();
+        faults.since(self.lease.faults_before())
     }
 
     /// Which addresses it uses.
@@ -164,7 +178,7 @@ impl Attachment {
         let notifier = self.device.map_notifier(space);
         let result = self.lease.edit(space, |route, space| {
             self.device.present()?;
-            if !self.iova_range().contains(range) {
+            if !self.iova_space().contains(range) {
                 return Err(OpError::OutOfRange);
             }
             space.map(route, &notifier, range, permission, &backing)
@@ -194,7 +208,7 @@ impl Attachment {
         })
     }
 
-    /// Several changes of an address space follow. A device that takes its address spaces as a whole learns of
+    /// Several changes of an address space follow. A device that takes its address spaces as a whole, and an IOMMU, learn of
     /// them at the end, all others as they come.
     ///
     /// # Errors
@@ -203,7 +217,7 @@ impl Attachment {
     pub fn begin_batch(&self, space: u16) -> Result<(), OpError> {
         let notifier = self.device.map_notifier(space);
         self.lease
-            .edit(space, |_, space| space.begin_batch(&notifier))
+            .edit(space, |route, space| space.begin_batch(route, &notifier))
     }
 
     /// Tells the device what has not been told.
@@ -214,8 +228,9 @@ impl Attachment {
     pub fn end_batch(&self, space: u16) -> Result<(), OpError> {
         let notifier = self.device.map_notifier(space);
         let mut forgotten = None;
-        self.lease
-            .edit(space, |_, space| space.end_batch(&notifier, &mut forgotten))
+        self.lease.edit(space, |route, space| {
+            space.end_batch(route, &notifier, &mut forgotten)
+        })
     }
 
     /// Waits until every earlier change of an address space holds.
@@ -291,8 +306,8 @@ unsafe impl MapTarget for Attachment {
         self.addressing()
     }
 
-    fn iova_range(&self) -> IovaRange {
-        self.iova_range()
+    fn iova_space(&self) -> IovaSpace {
+        self.iova_space().clone()
     }
 
     fn map(

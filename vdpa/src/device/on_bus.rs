@@ -98,6 +98,13 @@ impl Inspect for Inspector {
         if let Some(id) = device.config.dma.requester_id() {
             facts.push(("requester id", format!("{id:#06x}")));
         }
+        if let Some(pasid) = device.config.dma.pasid() {
+            facts.push(("PASID", format!("{pasid}")));
+        }
+        let faults = device.config.dma.dma_faults();
+        if faults.count > 0 {
+            facts.push(("DMA faults", format!("{faults}")));
+        }
         let counted = counted(&device);
         if !counted.is_empty() {
             facts.push(("counted", counted));

@@ -13,14 +13,14 @@ use spin::Mutex;
 use crate::Node;
 use crate::bus::AddError;
 use crate::ids::{IdGuard, OutOfIds};
-use crate::ops::VdpaOps;
+use crate::ops::{DmaModel, VdpaOps};
 use crate::wait::AsyncMutex;
 
 use super::attachment::OwnerSlot;
 use super::on_bus::Inspector;
 use super::session::Session;
 use super::type_name::type_name;
-use super::{Counters, VdpaBus, VdpaDevice, VdpaDeviceConfig, presence};
+use super::{Counters, DeviceKind, VdpaBus, VdpaDevice, VdpaDeviceConfig, presence};
 
 /// Why a device cannot be registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +28,9 @@ pub enum RegisterError {
     /// A queue's largest size is below the smallest that the device takes.
     #[error("a queue's largest size is below its smallest")]
     BadQueueSize,
+    /// A part of a function for which the platform translates, and nothing to tell it from the others by.
+    #[error("a part of a function needs a PASID of its own")]
+    NoPasid,
     /// Every index is taken.
     #[error(transparent)]
     OutOfIds(#[from] OutOfIds),
@@ -97,6 +100,11 @@ impl VdpaBus {
         let abilities = ops.abilities();
         if (0..queues).any(|queue| ops.queue_size_max(queue) < smallest) {
             return Err(RegisterError::BadQueueSize);
+        }
+        let is_part = matches!(config.kind, DeviceKind::Adi { .. });
+        if is_part && config.dma.pasid().is_none() && matches!(ops.dma_model(), DmaModel::Platform)
+        {
+            return Err(RegisterError::NoPasid);
         }
         let (id, automatic) = self.next_name()?;
         let node = Node::child(&config.parent, config.name.as_ref().unwrap_or(&automatic));

@@ -4,6 +4,8 @@ use alloc::collections::BTreeMap;
 
 use crate::iotlb::IovaRange;
 
+use super::IovaSpace;
+
 /// What lies free at each side of a block, so that running over its end is a fault.
 const GUARD: u64 = 0x1000;
 
@@ -31,21 +33,24 @@ impl Iovas {
         }
     }
 
-    /// Takes `len` addresses (not zero) inside `window` that start at a multiple of `align`, and not at `shunned`.
+    /// Takes `len` addresses (not zero) of `space` that start at a multiple of `align`, and not at `shunned`.
     pub(super) fn take(
         &mut self,
-        window: IovaRange,
+        space: &IovaSpace,
         len: u64,
         align: u64,
         shunned: Option<u64>,
     ) -> Option<IovaRange> {
         let align = align.max(PAGE);
         // Address 0 is what a field that nobody has set holds.
-        let lowest = window.first().max(PAGE);
-        let next = self.next.max(lowest);
-        let range = self
-            .find(next, window.last(), len, align, shunned)
-            .or_else(|| self.find(lowest, window.last(), len, align, shunned))?;
+        let find = |from: u64| {
+            let mut ranges = space.ranges().iter();
+            ranges.find_map(|range| {
+                let from = range.first().max(from);
+                self.find(from, range.last(), len, align, shunned)
+            })
+        };
+        let range = find(self.next.max(PAGE)).or_else(|| find(PAGE))?;
         self.taken.insert(range.first(), range.last());
         self.next = range.last().saturating_add(1 + GUARD);
         Some(range)
@@ -93,31 +98,36 @@ mod tests {
     use super::*;
     use alloc::vec::Vec;
 
-    fn window(first: u64, last: u64) -> IovaRange {
+    fn range(first: u64, last: u64) -> IovaRange {
         IovaRange::from_bounds(first, last).unwrap()
+    }
+
+    fn window(first: u64, last: u64) -> IovaSpace {
+        range(first, last).into()
     }
 
     #[test]
     fn blocks_stay_apart_and_inside_the_window_until_it_is_full() {
         let mut iovas = Iovas::new();
         let window = window(0, 0x5fff);
-        let taken: Vec<_> = core::iter::from_fn(|| iovas.take(window, 0x1000, 16, None)).collect();
+        let taken: Vec<_> = core::iter::from_fn(|| iovas.take(&window, 0x1000, 16, None)).collect();
         let firsts: Vec<_> = taken.iter().map(IovaRange::first).collect();
         assert_eq!(firsts, [0x1000, 0x3000, 0x5000]);
         iovas.give_back(0x3000);
-        assert_eq!(iovas.take(window, 0x1001, 16, None), None);
+        assert_eq!(iovas.take(&window, 0x1001, 16, None), None);
         assert_eq!(
-            iovas.take(window, 0x800, 16, None),
-            self::window(0x3000, 0x37ff).into()
+            iovas.take(&window, 0x800, 16, None),
+            Some(range(0x3000, 0x37ff))
         );
     }
 
     #[test]
     fn an_address_that_was_given_back_rests_while_there_are_others() {
         let mut iovas = Iovas::new();
-        let first = iovas.take(IovaRange::ALL, 64, 16, None).unwrap();
+        let all = IovaRange::ALL.into();
+        let first = iovas.take(&all, 64, 16, None).unwrap();
         iovas.give_back(first.first());
-        let second = iovas.take(IovaRange::ALL, 64, 16, None).unwrap();
+        let second = iovas.take(&all, 64, 16, None).unwrap();
         assert_ne!(first, second);
     }
 
@@ -125,7 +135,7 @@ mod tests {
     fn the_shunned_address_is_passed_over_and_alignment_kept() {
         let mut iovas = Iovas::new();
         let window = window(0x1_0000, 0xf_ffff);
-        let range = iovas.take(window, 1, 0x1_0000, Some(0x1_0000)).unwrap();
+        let range = iovas.take(&window, 1, 0x1_0000, Some(0x1_0000)).unwrap();
         assert_eq!(range.first(), 0x2_0000);
     }
 
@@ -133,7 +143,8 @@ mod tests {
     fn the_last_addresses_of_all_can_be_taken() {
         let mut iovas = Iovas::new();
         let top = window(u64::MAX - 0xfff, u64::MAX);
-        assert_eq!(iovas.take(top, 0x1000, 16, None), Some(top));
-        assert_eq!(iovas.take(top, 0x1000, 16, None), None);
+        let taken = iovas.take(&top, 0x1000, 16, None);
+        assert_eq!(taken, Some(range(u64::MAX - 0xfff, u64::MAX)));
+        assert_eq!(iovas.take(&top, 0x1000, 16, None), None);
     }
 }

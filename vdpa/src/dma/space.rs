@@ -171,12 +171,12 @@ impl State {
                 platforms.and_then(|first| IovaRange::new(first, memory.len()).ok())
             }
             Addressing::Translated => {
-                let window = self
+                let space = self
                     .target
                     .as_ref()
-                    .map_or(IovaRange::ALL, |target| target.iova_range());
+                    .map_or_else(|| IovaRange::ALL.into(), |target| target.iova_space());
                 self.iovas
-                    .take(window, memory.len(), memory.align(), platforms)
+                    .take(&space, memory.len(), memory.align(), platforms)
             }
         }
         .ok_or(DmaError::OutOfMemory)

@@ -7,7 +7,7 @@ use spin::Mutex;
 
 use crate::Node;
 
-use super::Owner;
+use super::{DmaFault, DmaFaults, Owner};
 
 /// The devices whose DMA requests look alike: those of one requester id and PASID.
 ///
@@ -20,6 +20,7 @@ pub struct IsolationUnit {
     pasid: Option<u32>,
     tenants: Mutex<Option<Tenants>>,
     foreign_maps: AtomicU64,
+    faults: Mutex<DmaFaults>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +42,7 @@ impl IsolationUnit {
             pasid,
             tenants: Mutex::new(None),
             foreign_maps: AtomicU64::new(0),
+            faults: Mutex::default(),
         })
     }
 
@@ -72,6 +74,28 @@ impl IsolationUnit {
     #[must_use]
     pub fn foreign_maps(&self) -> u64 {
         self.foreign_maps.load(Ordering::Relaxed)
+    }
+
+    /// An IOMMU has refused the unit an access. Not from interrupt context, where who looks at the faults cannot be waited
+    /// for.
+    ///
+    /// A device that goes on and on writes a few lines, not as many as it likes.
+    pub fn report_fault(&self, fault: DmaFault) {
+        let count = {
+            let mut faults = self.faults.lock();
+            faults.count = faults.count.saturating_add(1);
+            faults.last = Some(fault);
+            faults.count
+        };
+        if count.is_power_of_two() {
+            log::warn!("{}: DMA fault {count}: {fault}", self.node.path());
+        }
+    }
+
+    /// What an IOMMU has refused the unit.
+    #[must_use]
+    pub fn dma_faults(&self) -> DmaFaults {
+        *self.faults.lock()
     }
 
     pub(crate) fn count_foreign_map(&self) {

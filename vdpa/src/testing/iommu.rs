@@ -1,17 +1,17 @@
 //! An IOMMU that a test can look through.
 
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
 
 use spin::Mutex;
 use virtq::DmaAddr;
 
-use crate::dma::IsolationUnit;
-use crate::iotlb::{Capacity, Iotlb, IovaRange, MapError, Permission};
+use crate::dma::{DmaFault, DmaFaultKind, IovaSpace, IsolationUnit};
+use crate::iotlb::{Capacity, Fault, Iotlb, IovaRange, MapError, Permission, Target};
 use crate::ops::OpError;
-use crate::platform::IommuDomain;
+use crate::platform::{DomainChange, IommuDomain};
 
 const PAGE: u64 = 0x1000;
 
@@ -19,14 +19,25 @@ const PAGE: u64 = 0x1000;
 const RANGE: (u64, u64) = (PAGE, (1 << 48) - 1);
 
 /// Stands before every unit that has a requester id.
-#[derive(Default)]
-pub struct FakeIommu(Mutex<State>);
+pub struct FakeIommu {
+    ranges: Vec<IovaRange>,
+    reserved: Vec<IovaRange>,
+    state: Mutex<State>,
+}
 
 #[derive(Default)]
 struct State {
     /// The units that are in a domain.
-    entered: BTreeMap<UnitId, Table>,
+    entered: BTreeMap<UnitId, Entered>,
     fault: Option<(usize, OpError)>,
+    calls: usize,
+    invalidations: usize,
+    unmapped: Vec<IovaRange>,
+}
+
+struct Entered {
+    unit: Weak<IsolationUnit>,
+    table: Table,
 }
 
 /// Requester id and PASID.
@@ -38,51 +49,108 @@ impl FakeIommu {
     /// An IOMMU in which no unit is isolated.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::default()
+        let (first, last) = RANGE;
+        let all = IovaRange::from_bounds(first, last).expect("in order");
+        Self::with_addresses(&[all], &[])
+    }
+
+    /// One that translates these addresses, of which some are reserved.
+    #[must_use]
+    pub fn with_addresses(ranges: &[IovaRange], reserved: &[IovaRange]) -> Arc<Self> {
+        Arc::new(Self {
+            ranges: ranges.to_vec(),
+            reserved: reserved.to_vec(),
+            state: Mutex::default(),
+        })
     }
 
     /// Whether the unit reaches only what is mapped for it.
     #[must_use]
     pub fn isolates(&self, unit: &IsolationUnit) -> bool {
-        id(unit).is_some_and(|id| self.0.lock().entered.contains_key(&id))
+        id(unit).is_some_and(|id| self.state.lock().entered.contains_key(&id))
     }
 
     /// What is mapped for an isolated unit.
     #[must_use]
     pub fn mapped(&self, unit: &IsolationUnit) -> Vec<(IovaRange, Permission, DmaAddr)> {
-        let state = self.0.lock();
-        let table = id(unit).and_then(|id| state.entered.get(&id));
-        let Some(table) = table else {
+        let state = self.state.lock();
+        let entered = id(unit).and_then(|id| state.entered.get(&id));
+        let Some(entered) = entered else {
             return Vec::new();
         };
-        let table = table.lock();
+        let table = entered.table.lock();
         let mappings = table.iter();
         mappings
             .map(|mapping| (mapping.range, mapping.permission, *mapping.target))
             .collect()
     }
 
+    /// A unit accesses one address: where that leads, or a fault that it is told of.
+    #[must_use]
+    pub fn access(
+        &self,
+        requester_id: u32,
+        pasid: Option<u32>,
+        addr: u64,
+        access: Permission,
+    ) -> Option<DmaAddr> {
+        let state = self.state.lock();
+        let entered = state.entered.get(&(requester_id, pasid))?;
+        let table = entered.table.lock();
+        let kind = match table.translate(addr, access) {
+            Ok(mapping) => return Some(mapping.target.advance(addr - mapping.range.first())),
+            Err(Fault::NoMapping(_)) => DmaFaultKind::NotMapped,
+            Err(Fault::Permission(_)) => DmaFaultKind::NotPermitted,
+        };
+        if let Some(unit) = entered.unit.upgrade() {
+            unit.report_fault(DmaFault { addr, access, kind });
+        }
+        None
+    }
+
+    /// How often a domain was changed.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.state.lock().calls
+    }
+
+    /// How often that has invalidated what a unit may have kept.
+    #[must_use]
+    pub fn invalidations(&self) -> usize {
+        self.state.lock().invalidations
+    }
+
+    /// The ranges that were taken away.
+    #[must_use]
+    pub fn unmapped(&self) -> Vec<IovaRange> {
+        self.state.lock().unmapped.clone()
+    }
+
     /// Lets the operation of a domain that comes after `skip` others fail.
     pub fn fail_after(&self, skip: usize, error: OpError) {
-        self.0.lock().fault = Some((skip, error));
+        self.state.lock().fault = Some((skip, error));
     }
 
     /// Whether the fault has not happened yet, and takes it away.
     pub fn take_fault(&self) -> bool {
-        self.0.lock().fault.take().is_some()
+        self.state.lock().fault.take().is_some()
     }
 
     /// An empty domain for the unit.
-    pub(super) fn domain(self: &Arc<Self>, unit: &IsolationUnit) -> Option<Arc<dyn IommuDomain>> {
+    pub(super) fn domain(
+        self: &Arc<Self>,
+        unit: &Arc<IsolationUnit>,
+    ) -> Option<Arc<dyn IommuDomain>> {
         Some(Arc::new(Domain {
             iommu: Arc::clone(self),
-            unit: id(unit)?,
+            id: id(unit)?,
+            unit: Arc::downgrade(unit),
             table: Arc::new(Mutex::new(Iotlb::new(Capacity::Unlimited))),
         }))
     }
 
     fn step(&self) -> Result<(), OpError> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         match state.fault.take() {
             Some((0, error)) => Err(error),
             Some((left, error)) => {
@@ -100,40 +168,79 @@ fn id(unit: &IsolationUnit) -> Option<UnitId> {
 
 struct Domain {
     iommu: Arc<FakeIommu>,
-    unit: UnitId,
+    id: UnitId,
+    unit: Weak<IsolationUnit>,
     table: Table,
 }
 
 // SAFETY: what the fake says is what the fake's devices look up.
 unsafe impl IommuDomain for Domain {
-    fn iova_range(&self) -> IovaRange {
-        let (first, last) = RANGE;
-        IovaRange::from_bounds(first, last).expect("in order")
+    fn iova_ranges(&self) -> Vec<IovaRange> {
+        self.iommu.ranges.clone()
+    }
+
+    fn reserved(&self) -> Vec<IovaRange> {
+        self.iommu.reserved.clone()
     }
 
     fn enter(&self) -> Result<(), OpError> {
         self.iommu.step()?;
-        let mut state = self.iommu.0.lock();
-        let earlier = state.entered.insert(self.unit, Arc::clone(&self.table));
+        let mut state = self.iommu.state.lock();
+        let entered = Entered {
+            unit: Weak::clone(&self.unit),
+            table: Arc::clone(&self.table),
+        };
+        let earlier = state.entered.insert(self.id, entered);
         assert!(earlier.is_none(), "a unit is in one domain at a time");
         Ok(())
     }
 
-    fn map(&self, range: IovaRange, permission: Permission, addr: DmaAddr) -> Result<(), OpError> {
+    fn change(&self, changes: &[DomainChange]) -> Result<(), OpError> {
         self.iommu.step()?;
-        if !is_whole_pages(range) || !addr.0.is_multiple_of(PAGE) {
-            return Err(OpError::Invalid);
+        let mut new = self.table.lock().clone();
+        for change in changes {
+            self.make(&mut new, *change)?;
         }
-        Ok(self.table.lock().map(range, permission, addr)?)
-    }
-
-    fn unmap(&self, range: IovaRange) -> Result<(), OpError> {
-        self.iommu.step()?;
-        if !is_whole_pages(range) {
-            return Err(OpError::Invalid);
-        }
-        self.table.lock().unmap(range).map_err(MapError::from)?;
+        *self.table.lock() = new;
+        let unmapped = changes.iter().filter_map(|change| match change {
+            DomainChange::Unmap(range) => Some(*range),
+            DomainChange::Map { .. } => None,
+        });
+        let mut state = self.iommu.state.lock();
+        let before = state.unmapped.len();
+        state.unmapped.extend(unmapped);
+        state.calls += 1;
+        state.invalidations += usize::from(state.unmapped.len() > before);
         Ok(())
+    }
+}
+
+impl Domain {
+    fn make(&self, table: &mut Iotlb<DmaAddr>, change: DomainChange) -> Result<(), OpError> {
+        match change {
+            DomainChange::Map {
+                range,
+                permission,
+                addr,
+            } => {
+                if !is_whole_pages(range) || !addr.0.is_multiple_of(PAGE) {
+                    return Err(OpError::Invalid);
+                }
+                let space = IovaSpace::new(&self.iommu.ranges, &self.iommu.reserved);
+                assert!(
+                    space.is_some_and(|space| space.contains(range)),
+                    "{range} cannot be mapped"
+                );
+                Ok(table.map(range, permission, addr)?)
+            }
+            DomainChange::Unmap(range) => {
+                if !is_whole_pages(range) {
+                    return Err(OpError::Invalid);
+                }
+                table.unmap(range).map_err(MapError::from)?;
+                Ok(())
+            }
+        }
     }
 }
 
@@ -143,10 +250,10 @@ fn is_whole_pages(range: IovaRange) -> bool {
 
 impl Drop for Domain {
     fn drop(&mut self) {
-        let mut state = self.iommu.0.lock();
-        let entered = state.entered.get(&self.unit);
-        if entered.is_some_and(|table| Arc::ptr_eq(table, &self.table)) {
-            state.entered.remove(&self.unit);
+        let mut state = self.iommu.state.lock();
+        let entered = state.entered.get(&self.id);
+        if entered.is_some_and(|entered| Arc::ptr_eq(&entered.table, &self.table)) {
+            state.entered.remove(&self.id);
         }
     }
 }
@@ -154,7 +261,7 @@ impl Drop for Domain {
 impl fmt::Debug for FakeIommu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FakeIommu")
-            .field("isolated", &self.0.lock().entered.len())
+            .field("isolated", &self.state.lock().entered.len())
             .finish_non_exhaustive()
     }
 }

@@ -232,7 +232,7 @@ unsafe impl Platform for FakePlatform {
         Arc::clone(&self.heap) as Arc<dyn DmaAllocator>
     }
 
-    fn isolate(&self, unit: &IsolationUnit) -> Option<Arc<dyn IommuDomain>> {
+    fn isolate(&self, unit: &Arc<IsolationUnit>) -> Option<Arc<dyn IommuDomain>> {
         self.iommu.as_ref()?.domain(unit)
     }
 

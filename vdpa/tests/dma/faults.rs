@@ -104,10 +104,10 @@ fn a_space_reaches_a_device_with_all_its_memory_or_with_none() {
             space.attach(Arc::clone(&second) as Arc<dyn MapTarget>)
         });
         // One change for each, or all together.
-        let expected = if model == Model::Whole {
-            1
-        } else {
+        let expected = if model == Model::Incremental {
             buffers.len()
+        } else {
+            1
         };
         assert_eq!(steps, expected, "{model:?}");
         assert_eq!(new.reachable(0), old.reachable(0));

@@ -3,12 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod address_space;
+mod adi;
 mod batches;
 mod changes;
 mod dirty_log;
 mod dirty_pages;
 mod dma_space;
 mod faults;
+mod iommu;
 mod lifetime;
 mod ownership;
 mod property;

@@ -166,7 +166,7 @@ fn check(world: &World, attachment: &Attachment, memory: &SharedMemory, referenc
     let mapped = reference.pages.iter().flatten().count() as u64;
     assert_eq!(attachment.mapped_bytes(), mapped * PAGE);
     let told = match &reference.batch {
-        Some(before) if world.model == Model::Whole => before,
+        Some(before) if world.model != Model::Incremental => before,
         _ => &reference.pages,
     };
     let told: Vec<_> = told.iter().map(|page| page.map(|page| page.0)).collect();

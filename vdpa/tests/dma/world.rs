@@ -72,8 +72,17 @@ impl World {
         Self::with_traits(model, |_| ())
     }
 
+    /// A device behind an IOMMU that translates these addresses, of which some are reserved.
+    pub fn with_iommu(ranges: &[IovaRange], reserved: &[IovaRange]) -> Self {
+        let iommu = FakeIommu::with_addresses(ranges, reserved);
+        Self::with_parts(Model::Iommu, iommu, |_| ())
+    }
+
     pub fn with_traits(model: Model, choose: impl FnOnce(&mut Traits)) -> Self {
-        let iommu = FakeIommu::new();
+        Self::with_parts(model, FakeIommu::new(), choose)
+    }
+
+    fn with_parts(model: Model, iommu: Arc<FakeIommu>, choose: impl FnOnce(&mut Traits)) -> Self {
         let platform = match model {
             Model::Iommu => FakePlatform::with_iommu(&iommu),
             _ => FakePlatform::new(),

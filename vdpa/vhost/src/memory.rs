@@ -111,7 +111,7 @@ impl ClientMemory {
         if permission.is_empty() || !Permission::all().contains(permission) {
             return Err(VhostError::NoPermission);
         }
-        if !self.attachment.iova_range().contains(range) {
+        if !self.attachment.iova_space().contains(range) {
             return Err(VhostError::NotReachable);
         }
         let size = u64::try_from(range.len()).map_err(|_| VhostError::BeyondMemory)?;

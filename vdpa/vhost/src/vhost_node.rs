@@ -157,6 +157,10 @@ impl Inspect for Inspector {
                 let bytes = memory.attachment().mapped_bytes();
                 facts.push(("mapped", format!("{bytes} bytes")));
                 facts.push(("mappings", format!("{}", memory.mappings())));
+                let faults = memory.attachment().dma_faults();
+                if faults.count > 0 {
+                    facts.push(("DMA faults", format!("{faults}")));
+                }
             }
         }
         Report {

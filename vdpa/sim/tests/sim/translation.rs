@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vdpa::device::Attachment;
-use vdpa::dma::{Addressing, DmaSpace, MapTarget};
+use vdpa::dma::{Addressing, DmaSpace, IovaSpace, MapTarget};
 use vdpa::iotlb::{IovaRange, Permission};
 use vdpa::ops::{Backing, OpError};
 use vdpa_sim::SimConfig;
@@ -212,8 +212,8 @@ unsafe impl MapTarget for Space {
         self.0.addressing()
     }
 
-    fn iova_range(&self) -> IovaRange {
-        self.0.iova_range()
+    fn iova_space(&self) -> IovaSpace {
+        self.0.iova_space().clone()
     }
 
     fn map(

@@ -8,8 +8,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Mutex;
 
 use crate::dirty::LogError;
-use crate::dma::{Addressing, Claim, Owner, Trust};
-use crate::iotlb::IovaRange;
+use crate::dma::{Addressing, Claim, IovaSpace, Owner, Trust};
 use crate::ops::{DmaModel, OpError};
 
 use super::super::VdpaDevice;
@@ -22,7 +21,9 @@ use super::space::Space;
 pub(super) struct Lease {
     owner: Owner,
     addressing: Addressing,
-    iova_range: IovaRange,
+    iova_space: IovaSpace,
+    /// How many faults of the device were there before.
+    faults_before: u64,
     space_count: u16,
     /// The attachment is gone.
     orphaned: AtomicBool,
@@ -58,7 +59,7 @@ impl Lease {
         };
         let space_count = match route {
             Route::Device => device.ops.address_space_count(),
-            Route::Domain(_) | Route::Identity => 1,
+            Route::Domain { .. } | Route::Identity => 1,
         };
         if let Route::Device = route {
             for space in 0..space_count {
@@ -77,7 +78,8 @@ impl Lease {
         Ok(Self {
             owner,
             addressing: holding.route.addressing(),
-            iova_range: holding.route.iova_range(&*device.ops),
+            iova_space: holding.route.iova_space(&*device.ops),
+            faults_before: device.config.dma.dma_faults().count,
             space_count,
             orphaned: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
@@ -93,8 +95,12 @@ impl Lease {
         self.addressing
     }
 
-    pub(super) fn iova_range(&self) -> IovaRange {
-        self.iova_range
+    pub(super) fn iova_space(&self) -> &IovaSpace {
+        &self.iova_space
+    }
+
+    pub(super) fn faults_before(&self) -> u64 {
+        self.faults_before
     }
 
     pub(super) fn space_count(&self) -> u16 {

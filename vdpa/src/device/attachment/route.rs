@@ -4,20 +4,26 @@ use alloc::sync::Arc;
 
 use virtq::DmaAddr;
 
-use crate::dma::{Addressing, IsolationUnit, Owner, Trust};
+use crate::dma::{Addressing, IovaSpace, IsolationUnit, Owner, Trust};
 use crate::iotlb::{Iotlb, IovaRange, Permission};
 use crate::ops::{Backing, DmaModel, OpError};
-use crate::platform::IommuDomain;
+use crate::platform::{DomainChange, IommuDomain};
 use crate::{Platform, VdpaOps};
 
 use super::AttachError;
+use super::difference::difference;
 
 /// Who translates.
 pub(super) enum Route {
     /// The device.
     Device,
     /// The platform's IOMMU.
-    Domain(Arc<dyn IommuDomain>),
+    Domain {
+        /// What it keeps for the device.
+        domain: Arc<dyn IommuDomain>,
+        /// The addresses that can be mapped there.
+        space: IovaSpace,
+    },
     /// Nobody: the device uses the platform's addresses.
     Identity,
 }
@@ -46,7 +52,7 @@ impl Route {
     /// The way of a device that does not translate.
     pub(super) fn through_platform(
         platform: &dyn Platform,
-        unit: &IsolationUnit,
+        unit: &Arc<IsolationUnit>,
         owner: Owner,
         trust: Trust,
     ) -> Result<Self, AttachError> {
@@ -55,8 +61,10 @@ impl Route {
         }
         match (platform.isolate(unit), trust) {
             (Some(domain), _) => {
+                let space = IovaSpace::new(&domain.iova_ranges(), &domain.reserved())
+                    .ok_or(AttachError::Device(OpError::OutOfResources))?;
                 domain.enter().map_err(AttachError::Device)?;
-                Ok(Self::Domain(domain))
+                Ok(Self::Domain { domain, space })
             }
             (None, Trust::NoIommu(_)) => Ok(Self::Identity),
             (None, Trust::Isolated) => Err(AttachError::NoIsolation),
@@ -65,16 +73,25 @@ impl Route {
 
     pub(super) fn addressing(&self) -> Addressing {
         match self {
-            Self::Device | Self::Domain(_) => Addressing::Translated,
+            Self::Device | Self::Domain { .. } => Addressing::Translated,
             Self::Identity => Addressing::Platform,
         }
     }
 
-    pub(super) fn iova_range(&self, ops: &dyn VdpaOps) -> IovaRange {
+    pub(super) fn iova_space(&self, ops: &dyn VdpaOps) -> IovaSpace {
         match self {
-            Self::Device => ops.iova_range(),
-            Self::Domain(domain) => domain.iova_range(),
-            Self::Identity => IovaRange::ALL,
+            Self::Device => ops.iova_range().into(),
+            Self::Domain { space, .. } => space.clone(),
+            Self::Identity => IovaRange::ALL.into(),
+        }
+    }
+
+    /// Whether all changes of a batch are told at its end.
+    pub(super) fn withholds(&self, notifier: &MapNotifier<'_>) -> bool {
+        match self {
+            Self::Device => notifier.takes_whole(),
+            Self::Domain { .. } => true,
+            Self::Identity => false,
         }
     }
 
@@ -86,7 +103,8 @@ impl Route {
         }
         match self {
             Self::Identity if platform_addr(backing)?.0 != range.first() => Err(OpError::Invalid),
-            Self::Device | Self::Domain(_) | Self::Identity => Ok(()),
+            Self::Domain { .. } => platform_addr(backing).map(drop),
+            Self::Device | Self::Identity => Ok(()),
         }
     }
 
@@ -99,11 +117,33 @@ impl Route {
     ) -> Result<(), OpError> {
         match (self, change) {
             (Self::Device, change) => notifier.tell(change, table),
-            (Self::Domain(domain), Change::Map(range, permission, backing)) => {
-                domain.map(range, permission, platform_addr(backing)?)
+            (Self::Domain { domain, .. }, Change::Map(range, permission, backing)) => domain
+                .change(&[DomainChange::Map {
+                    range,
+                    permission,
+                    addr: platform_addr(backing)?,
+                }]),
+            (Self::Domain { domain, .. }, Change::Unmap(range)) => {
+                domain.change(&[DomainChange::Unmap(range)])
             }
-            (Self::Domain(domain), Change::Unmap(range)) => domain.unmap(range),
             (Self::Identity, _) => Ok(()),
+        }
+    }
+
+    /// Tells of all that has been withheld.
+    pub(super) fn give(
+        &self,
+        notifier: &MapNotifier<'_>,
+        before: &Iotlb<Backing>,
+        after: &Iotlb<Backing>,
+    ) -> Result<(), OpError> {
+        match self {
+            Self::Device => notifier.give(after),
+            Self::Domain { domain, .. } => match &*difference(before, after)? {
+                [] => Ok(()),
+                changes => domain.change(changes),
+            },
+            Self::Identity => Ok(()),
         }
     }
 
@@ -111,7 +151,7 @@ impl Route {
     pub(super) fn reset(&self, notifier: &MapNotifier<'_>) -> Result<(), OpError> {
         match self {
             Self::Device => notifier.reset(),
-            Self::Domain(domain) => domain.unmap(domain.iova_range()),
+            Self::Domain { domain, space } => domain.change(&[DomainChange::Unmap(space.hull())]),
             Self::Identity => Ok(()),
         }
     }
@@ -119,7 +159,7 @@ impl Route {
 
 impl MapNotifier<'_> {
     /// Whether the device takes its address space as a whole.
-    pub(super) fn takes_whole(&self) -> bool {
+    fn takes_whole(&self) -> bool {
         match self {
             Self::Device { ops, .. } => matches!(ops.dma_model(), DmaModel::Whole(_)),
             Self::Nobody => false,
@@ -127,7 +167,7 @@ impl MapNotifier<'_> {
     }
 
     /// Gives the device its address space, if it takes it as a whole.
-    pub(super) fn give(&self, table: &Iotlb<Backing>) -> Result<(), OpError> {
+    fn give(&self, table: &Iotlb<Backing>) -> Result<(), OpError> {
         match self {
             Self::Device { ops, space } => match ops.dma_model() {
                 DmaModel::Whole(map) => unless_gone(map.set_map(*space, table)),
@@ -173,7 +213,7 @@ fn unless_gone(result: Result<(), OpError>) -> Result<(), OpError> {
 
 /// Where the platform's devices find the memory, which lies inside its allocation. What an arena hands out is at
 /// addresses of anybody's choosing, with which no hardware must be told to translate.
-fn platform_addr(backing: &Backing) -> Result<DmaAddr, OpError> {
+pub(super) fn platform_addr(backing: &Backing) -> Result<DmaAddr, OpError> {
     let start = backing.memory.platform_addr().ok_or(OpError::Invalid)?;
     Ok(DmaAddr(start.0.wrapping_add(backing.offset)))
 }

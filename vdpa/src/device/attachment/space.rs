@@ -109,11 +109,15 @@ impl Space {
         }
     }
 
-    pub(super) fn begin_batch(&mut self, notifier: &MapNotifier<'_>) -> Result<(), OpError> {
+    pub(super) fn begin_batch(
+        &mut self,
+        route: &Route,
+        notifier: &MapNotifier<'_>,
+    ) -> Result<(), OpError> {
         if self.batch.is_some() {
             return Err(OpError::WrongState);
         }
-        self.batch = Some(if notifier.takes_whole() {
+        self.batch = Some(if route.withholds(notifier) {
             Batch::Withheld {
                 before: self.table.clone(),
                 bytes: self.bytes,
@@ -127,13 +131,14 @@ impl Space {
     /// Puts the table that is no longer needed into `forgotten`.
     pub(super) fn end_batch(
         &mut self,
+        route: &Route,
         notifier: &MapNotifier<'_>,
         forgotten: &mut Option<Iotlb<Backing>>,
     ) -> Result<(), OpError> {
         match self.batch.take().ok_or(OpError::WrongState)? {
             Batch::Told => Ok(()),
             Batch::Withheld { before, bytes } => {
-                let result = notifier.give(&self.table);
+                let result = route.give(notifier, &before, &self.table);
                 if result.is_ok() {
                     *forgotten = Some(before);
                 } else {

@@ -1,6 +1,6 @@
 //! The requests about address spaces, and the messages about memory.
 
-use vdpa::dma::Addressing;
+use vdpa::dma::{Addressing, IovaSpace};
 use vdpa::iotlb::IovaRange;
 
 use crate::worker_channel::Command;
@@ -55,7 +55,7 @@ impl VhostHandle {
             .with_owned(|_| device.set_group_space(group, asid).map_err(frozen))
     }
 
-    /// The addresses that the device can use.
+    /// From the first address that the device can use to the last.
     ///
     /// # Errors
     /// [`VhostError::HungUp`].
@@ -63,6 +63,16 @@ impl VhostHandle {
         let memory = self.client.memory.lock();
         let memory = memory.as_ref().ok_or(VhostError::HungUp)?;
         Ok(memory.attachment().iova_range())
+    }
+
+    /// The addresses that the device can use.
+    ///
+    /// # Errors
+    /// [`VhostError::HungUp`].
+    pub fn iova_space(&self) -> Result<IovaSpace, VhostError> {
+        let memory = self.client.memory.lock();
+        let memory = memory.as_ref().ok_or(VhostError::HungUp)?;
+        Ok(memory.attachment().iova_space().clone())
     }
 
     /// Which addresses the device uses: any, or those where the memory lies.

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use spin::Mutex;
-use vdpa::dma::{Addressing, MapTarget};
+use vdpa::dma::{Addressing, IovaSpace, MapTarget};
 use vdpa::iotlb::{IovaRange, Permission};
 use vdpa::ops::{Backing, OpError};
 
@@ -17,14 +17,14 @@ const ASID: u16 = 0;
 pub(super) struct Link {
     handle: Mutex<Option<Arc<VhostHandle>>>,
     addressing: Addressing,
-    iova_range: IovaRange,
+    iova_space: IovaSpace,
 }
 
 impl Link {
     pub(super) fn new(handle: VhostHandle) -> Result<Self, VhostError> {
         Ok(Self {
             addressing: handle.addressing()?,
-            iova_range: handle.iova_range()?,
+            iova_space: handle.iova_space()?,
             handle: Mutex::new(Some(Arc::new(handle))),
         })
     }
@@ -55,8 +55,8 @@ unsafe impl MapTarget for Link {
         self.addressing
     }
 
-    fn iova_range(&self) -> IovaRange {
-        self.iova_range
+    fn iova_space(&self) -> IovaSpace {
+        self.iova_space.clone()
     }
 
     fn map(
