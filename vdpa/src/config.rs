@@ -196,7 +196,7 @@ mod tests {
         let pairs = net::MAX_VIRTQUEUE_PAIRS.layout();
         assert!(pairs.exists(F::MQ.into()) && pairs.exists(F::RSS.into()));
         assert!(!pairs.exists((F::MAC | F::MTU).into()));
-        assert!(net::SPEED.layout().exists(F::SPEED_DUPLEX.into()));
+        assert!(net::MTU.layout().exists(F::MTU.into()));
         assert!(blk::CAPACITY.layout().exists(Features::EMPTY));
     }
 }

@@ -9,11 +9,11 @@ pub const SIZE_MAX: Field<u32> = Field::with(8, 1 << 1);
 /// The most segments of a request. With `SEG_MAX`.
 pub const SEG_MAX: Field<u32> = Field::with(12, 1 << 2);
 /// A part of the geometry. With `GEOMETRY`.
-pub const CYLINDERS: Field<u16> = Field::with(16, 1 << 4);
+const CYLINDERS: Field<u16> = Field::with(16, 1 << 4);
 /// A part of the geometry. With `GEOMETRY`.
-pub const HEADS: Field<u8> = Field::with(18, 1 << 4);
+const HEADS: Field<u8> = Field::with(18, 1 << 4);
 /// A part of the geometry. With `GEOMETRY`.
-pub const SECTORS: Field<u8> = Field::with(19, 1 << 4);
+const SECTORS: Field<u8> = Field::with(19, 1 << 4);
 /// The block size in bytes. With `BLK_SIZE`.
 pub const BLK_SIZE: Field<u32> = Field::with(20, 1 << 6);
 /// Blocks in a physical one, as a power of two. With `TOPOLOGY`.

@@ -11,15 +11,15 @@ pub const MAX_VIRTQUEUE_PAIRS: Field<u16> = Field::with(8, 1 << 22 | 1 << 60);
 /// The largest packet in bytes. With `MTU`.
 pub const MTU: Field<u16> = Field::with(10, 1 << 3);
 /// Megabits in a second. With `SPEED_DUPLEX`.
-pub const SPEED: Field<u32> = Field::with(12, 1 << 63);
+const SPEED: Field<u32> = Field::with(12, 1 << 63);
 /// Whether both directions have that. With `SPEED_DUPLEX`.
-pub const DUPLEX: Field<u8> = Field::with(16, 1 << 63);
+const DUPLEX: Field<u8> = Field::with(16, 1 << 63);
 /// The longest key in bytes. With `RSS` or `HASH_REPORT`, as the rest.
-pub const RSS_MAX_KEY_SIZE: Field<u8> = Field::with(17, HASH);
+const RSS_MAX_KEY_SIZE: Field<u8> = Field::with(17, HASH);
 /// The longest table in entries.
-pub const RSS_MAX_INDIRECTION_TABLE_LENGTH: Field<u16> = Field::with(18, HASH);
+const RSS_MAX_INDIRECTION_TABLE_LENGTH: Field<u16> = Field::with(18, HASH);
 /// Which packets can be hashed.
-pub const SUPPORTED_HASH_TYPES: Field<u32> = Field::with(20, HASH);
+const SUPPORTED_HASH_TYPES: Field<u32> = Field::with(20, HASH);
 
 const HASH: u64 = 1 << 60 | 1 << 57;
 
