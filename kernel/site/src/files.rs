@@ -7,7 +7,7 @@ use hadris_storage::Partition;
 use kernel::System;
 use log::warn;
 use virtio_blk::Disk;
-use web::disk::{Choice, ChoiceError, open};
+use web::disk::{Choice, ChoiceError, Search, open};
 use web::pieces::SECTOR;
 use web::status;
 use web::volume::{Volume, VolumeError};
@@ -60,7 +60,14 @@ impl Files {
 
     async fn mount(disk: Disk, partition: Option<usize>) -> Result<Self, NoFiles> {
         let device = DiskDevice::new(disk.clone()).ok_or(VolumeError::Unsupported)?;
-        match open(device, partition).await {
+        let Search { opened, skipped } = open(device, partition).await;
+        if skipped > 0 {
+            warn!(
+                "site: {}: partitions left out, because they begin outside the disk or overlap others: {skipped}",
+                disk.name()
+            );
+        }
+        match opened {
             Ok(opened) => Ok(Self {
                 name: match opened.partition {
                     Some(number) => format!("{}p{number}", disk.name()),

@@ -15,15 +15,17 @@ const SECTOR: usize = 512;
 const EMPTY: u32 = 64;
 const START: u32 = 2048;
 
-/// A disk with an MBR: the files are on its second partition.
+/// A disk with an MBR: the files are on its second partition, and the third one begins behind the disk.
 fn partitioned(files: &Files) -> (TempDir, PathBuf) {
     let volume = fs::read(files.image().path()).unwrap();
     let mut disk = vec![0; START as usize * SECTOR];
     let blocks = u32::try_from(volume.len() / SECTOR).unwrap();
-    for (slot, (kind, start, blocks)) in [(0x83, EMPTY, EMPTY), (0x0c, START, blocks)]
-        .into_iter()
-        .enumerate()
-    {
+    let entries = [
+        (0x83, EMPTY, EMPTY),
+        (0x0c, START, blocks),
+        (0x83, u32::MAX, EMPTY),
+    ];
+    for (slot, (kind, start, blocks)) in entries.into_iter().enumerate() {
         let entry = &mut disk[446 + slot * 16..][..16];
         entry[4] = kind;
         entry[8..12].copy_from_slice(&u32::to_le_bytes(start));
@@ -47,6 +49,9 @@ fn files_come_from_the_partition_that_has_them() {
         console.contains("serving blk0p2 (FAT32, 1 file)"),
         "{console}"
     );
+    let left_out =
+        "site: blk0: partitions left out, because they begin outside the disk or overlap others: 1";
+    assert!(console.contains(left_out), "{console}");
     let (status, body) = site.client().body("/files/deep/file.bin", &[]).unwrap();
     assert_eq!((status, body == bytes), (200, true));
     let (_, page) = site.client().body("/api/status", &[]).unwrap();

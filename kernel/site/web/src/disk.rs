@@ -6,7 +6,7 @@ use core::str::FromStr;
 use hadris_storage::Partition;
 use hadris_storage::async_::BlockDevice;
 
-use crate::partition::partitions;
+use crate::partition::{Table, partitions};
 use crate::volume::{Volume, VolumeError};
 
 /// What `disk=` on the kernel's command line says: a disk, such as `blk1`, or a partition, such as `blk0p2`.
@@ -65,11 +65,30 @@ pub struct Opened<D: BlockDevice> {
     pub length: u64,
 }
 
+/// What came of looking for a volume.
+#[derive(Debug)]
+pub struct Search<D: BlockDevice> {
+    /// The volume, or why none could be mounted.
+    pub opened: Result<Opened<D>, VolumeError>,
+    /// How many entries of the partition table were left out: see [`Table::skipped`].
+    pub skipped: usize,
+}
+
 /// Mounts the partition `wanted`; or the disk as a whole, if it is a volume; or the first partition that is one.
-///
-/// # Errors
-/// [`VolumeError`]: why none could be mounted.
-pub async fn open<D>(mut device: D, wanted: Option<usize>) -> Result<Opened<D>, VolumeError>
+pub async fn open<D>(device: D, wanted: Option<usize>) -> Search<D>
+where
+    D: BlockDevice + Clone,
+{
+    let mut skipped = 0;
+    let opened = find(device, wanted, &mut skipped).await;
+    Search { opened, skipped }
+}
+
+async fn find<D>(
+    mut device: D,
+    wanted: Option<usize>,
+    skipped: &mut usize,
+) -> Result<Opened<D>, VolumeError>
 where
     D: BlockDevice + Clone,
 {
@@ -82,7 +101,14 @@ where
         }
     }
     let found = match partitions(&mut device).await {
-        Ok(found) => found,
+        Ok(Table {
+            partitions,
+            skipped: count,
+            ..
+        }) => {
+            *skipped = count;
+            partitions
+        }
         // What looked like a file system is more likely to be one.
         Err(_) if reason == VolumeError::Damaged => return Err(reason),
         Err(error) => return Err(error),

@@ -7,6 +7,7 @@
 
 mod damaged;
 mod device;
+mod gpt;
 mod tables;
 mod visitor;
 mod volumes;

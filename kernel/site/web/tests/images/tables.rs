@@ -7,7 +7,7 @@ use hadris_part::gpt::types;
 use hadris_part::{DiskLayout, Guid, PartitionSpec, Size};
 use hadris_storage::{BlockSize, MemDevice};
 use proptest::prelude::*;
-use web::partition::{Partition, partitions};
+use web::partition::{Partition, Table, partitions};
 use web::volume::VolumeError;
 
 use crate::device::Device;
@@ -15,7 +15,7 @@ use crate::visitor::visit;
 use crate::volumes::{KINDS, files, volume};
 
 /// A partition of type FAT16 and one that holds others.
-const DATA: u8 = 0x06;
+pub const DATA: u8 = 0x06;
 const EXTENDED: u8 = 0x05;
 
 fn fat() -> Vec<u8> {
@@ -24,7 +24,7 @@ fn fat() -> Vec<u8> {
 }
 
 /// A GPT with three partitions on a disk of 4 MiB in blocks of `block` bytes; the second one has the volume.
-fn gpt(block: u32) -> Device {
+pub fn gpt(block: u32) -> Device {
     let disk = vec![0; 4 << 20];
     let mut disk = MemDevice::new(disk, BlockSize::new(block).unwrap());
     let mut layout = DiskLayout::gpt(Guid::from_bytes([7; 16]));
@@ -39,7 +39,7 @@ fn gpt(block: u32) -> Device {
     Device::new(disk, block)
 }
 
-fn set_entry(image: &mut [u8], record: usize, slot: usize, kind: u8, start: u32, blocks: u32) {
+pub fn set_entry(image: &mut [u8], record: usize, slot: usize, kind: u8, start: u32, blocks: u32) {
     let entry = &mut image[record * 512 + 446 + slot * 16..][..16];
     entry[4] = kind;
     entry[8..12].copy_from_slice(&start.to_le_bytes());
@@ -64,7 +64,7 @@ fn found(image: Vec<u8>) -> Vec<(usize, Range<u64>)> {
         let end = partition.first + partition.blocks;
         (partition.number, partition.first..end)
     };
-    found.iter().map(place).collect()
+    found.partitions.iter().map(place).collect()
 }
 
 #[test]
@@ -145,6 +145,27 @@ fn a_chain_of_records_ends_where_it_loops_or_leaves_its_partition() {
 }
 
 #[test]
+fn what_is_left_out_is_counted_and_keeps_its_number() {
+    let mut image = mbr(
+        &[
+            (DATA, 100, 100),
+            (DATA, 150, 10),
+            (EXTENDED, 1000, 5000),
+            (DATA, 9000, 10),
+        ],
+        4100,
+    );
+    set_entry(&mut image, 1000, 0, DATA, 9000, 50);
+    set_entry(&mut image, 1000, 1, EXTENDED, 3000, 2000);
+    set_entry(&mut image, 4000, 0, DATA, 100, 1900);
+    let mut device = Device::new(image.clone(), 512);
+    // The second entry lies in the first, the fourth behind the disk, and the first logical one as well.
+    assert_eq!(block_on(partitions(&mut device)).unwrap().skipped, 3);
+    assert_eq!(found(image), [(1, 100..200), (6, 4100..6000)]);
+    assert_eq!(visit(&device, Some(6)).unwrap(), files());
+}
+
+#[test]
 fn a_partition_ends_with_its_disk_and_none_begins_behind_it() {
     let entries = [
         (DATA, 8000, 1000),
@@ -174,6 +195,21 @@ fn a_boot_sector_is_no_table() {
     );
 }
 
+/// Every partition is on a disk of `total` blocks, and shares none with another one.
+fn are_apart(table: Result<Table, VolumeError>, total: u64) -> Result<(), TestCaseError> {
+    let Ok(Table { mut partitions, .. }) = table else {
+        return Ok(());
+    };
+    partitions.sort_by_key(|partition| partition.first);
+    let mut free = 1;
+    for partition in partitions {
+        prop_assert!(partition.first >= free && partition.blocks > 0);
+        free = partition.first + partition.blocks;
+        prop_assert!(free <= total);
+    }
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn whatever_a_table_says_its_partitions_are_on_the_disk(
@@ -194,10 +230,7 @@ proptest! {
         let mut device = Device::new(image, 512);
         let result = block_on(partitions(&mut device));
         prop_assert!(device.take_reads() < 1000);
-        for partition in result.unwrap_or_default() {
-            prop_assert!(partition.first > 0 && partition.blocks > 0);
-            prop_assert!(partition.first + partition.blocks <= 128);
-        }
+        are_apart(result, 128)?;
     }
 
     #[test]
@@ -220,10 +253,7 @@ proptest! {
             image[512 + 16..512 + 20].copy_from_slice(&header.to_le_bytes());
         }
         let total = device.image.borrow().len() as u64 / 512;
-        for partition in block_on(partitions(&mut device.clone())).unwrap_or_default() {
-            prop_assert!(partition.first > 0 && partition.blocks > 0);
-            prop_assert!(partition.first + partition.blocks <= total);
-        }
+        are_apart(block_on(partitions(&mut device.clone())), total)?;
         let _ = visit(&device, None);
     }
 }

@@ -28,7 +28,7 @@ pub fn visit(device: &Device, partition: Option<usize>) -> Result<Files, VolumeE
     device.take_reads();
     let opened = block_on(disk::open(device.clone(), partition));
     assert!(device.take_reads() < MOST_READS, "to open the disk");
-    let opened = opened?;
+    let opened = opened.opened?;
     let _ = block_on(opened.volume.count_files(1000));
     assert!(device.take_reads() < 20 * MOST_READS, "to count files");
 
