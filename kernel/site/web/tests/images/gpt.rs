@@ -78,7 +78,10 @@ fn disk(block: usize, tables: &[&Gpt]) -> Device {
     Device::new(image, block.try_into().unwrap())
 }
 
-fn found(device: &Device) -> Result<(Vec<(usize, Range<u64>)>, usize), VolumeError> {
+/// Partitions by their numbers, and how many entries were left out.
+type Found = (Vec<(usize, Range<u64>)>, usize);
+
+fn found(device: &Device) -> Result<Found, VolumeError> {
     device.take_reads();
     let result = block_on(partitions(&mut device.clone()));
     assert!(device.take_reads() < 80, "tables are read once");
