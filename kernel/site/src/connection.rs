@@ -6,24 +6,20 @@
 
 use alloc::vec::Vec;
 
-use embassy_net::tcp::{self, TcpSocket};
+use embassy_net::tcp::TcpSocket;
 use embassy_time::{Duration, Instant, TimeoutError, with_deadline, with_timeout};
 use log::{debug, warn};
-use web::http::head::{Head, Persistence, Version};
+use web::http::head::{Head, Persistence};
 use web::http::reader::{self, Body, Reader};
 use web::http::refusal::Refusal;
 use web::http::response;
+use web::http::version::Version;
 
 use crate::answer::Answer;
+use crate::routes;
 use crate::sending;
-use crate::site::Site;
-
-/// How many connections can be open at once, if there is memory for them. The stack needs some sockets itself.
-pub(crate) const CONNECTIONS: usize = kernel::SOCKETS - 8;
-
-const RECEIVE_BYTES: usize = 4 * 1024;
-/// What a connection takes from the start besides the bytes that it sends, with its task.
-pub(crate) const CONNECTION_BYTES: usize = RECEIVE_BYTES + reader::BUFFER_BYTES + 8 * 1024;
+use crate::site::{RECEIVE_BYTES, Site};
+use crate::socket::{Broken, write_all};
 
 /// How long a client may be silent before its first request and between two.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -31,25 +27,6 @@ const SILENCE: Duration = Duration::from_secs(15);
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a connection is read on after its last answer.
 const LINGER: Duration = Duration::from_secs(2);
-
-/// Why a connection is broken off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Broken {
-    #[error("the client broke it off")]
-    Reset,
-    #[error("the client does not take its answer")]
-    Slow,
-    #[error("the answer cannot be completed")]
-    Incomplete,
-}
-
-impl From<tcp::Error> for Broken {
-    fn from(error: tcp::Error) -> Self {
-        match error {
-            tcp::Error::ConnectionReset => Self::Reset,
-        }
-    }
-}
 
 /// What the wait for a request ends with.
 enum Awaited {
@@ -122,7 +99,7 @@ async fn converse(
             Err(Refusal::BodyTooLong) => None,
             Err(refusal) => return refuse(site, socket, refusal).await,
         };
-        let answer = site.answer(&head, bytes).await;
+        let answer = routes::answer(site, &head, bytes).await;
         // With more than half of all connections open, each is closed after its answer.
         let kept = site.counters.open.get() <= site.shares.connections.div_ceil(2);
         let persistence = if bytes.is_some() && kept {
@@ -178,7 +155,7 @@ async fn await_body(
             Err(refusal) => return Ok(Err(refusal)),
         }
         if core::mem::take(&mut asks) {
-            sending::write_all(socket, response::CONTINUE.as_bytes()).await?;
+            write_all(socket, response::CONTINUE.as_bytes()).await?;
         }
         match with_deadline(deadline, socket.read(body.space())).await {
             Ok(Ok(0)) => return Ok(Ok(Awaited::End)),

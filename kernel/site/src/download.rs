@@ -13,9 +13,8 @@ use virtq::DmaBuffer;
 use web::pieces::{Piece, first_piece};
 use web::volume::{File, VolumeError};
 
-use crate::connection::Broken;
 use crate::files::Files;
-use crate::sending;
+use crate::socket::{Broken, write_all};
 
 /// Why a file could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,7 +82,7 @@ impl Download {
         let mut ready = first;
         while let Some(Read { buffer, wanted }) = ready {
             let bytes = &buffer[wanted];
-            let (written, next) = join(sending::write_all(socket, bytes), reader.next()).await;
+            let (written, next) = join(write_all(socket, bytes), reader.next()).await;
             written?;
             count(bytes.len());
             reader.spare = Some(buffer);

@@ -18,8 +18,10 @@ mod download;
 mod files;
 mod inventory;
 mod management;
+mod routes;
 mod sending;
 mod site;
+mod socket;
 
 use alloc::boxed::Box;
 use alloc::format;

@@ -3,18 +3,13 @@
 use alloc::format;
 
 use embassy_net::tcp::TcpSocket;
-use embassy_time::{Duration, with_timeout};
-use web::http::head::{Persistence, Version};
+use web::http::head::Persistence;
 use web::http::response::{self, Extent};
+use web::http::version::Version;
 
 use crate::answer::{Answer, Content, Payload};
-use crate::connection::Broken;
 use crate::site::Site;
-
-/// A client that takes its answer more slowly holds a connection that others want.
-const SLOWEST_BYTES_PER_SECOND: usize = 1024;
-/// How long it may stand still besides.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::socket::{Broken, write_all};
 
 /// A text that is longer counts in the memory that all of them share.
 const LONG_TEXT: usize = 12 * 1024;
@@ -111,18 +106,4 @@ async fn send_body(
         }
         Payload::Length(_) => Ok(()),
     }
-}
-
-/// Gives all the bytes to the stack, which may have some of them to send still.
-pub(crate) async fn write_all(socket: &mut TcpSocket<'_>, bytes: &[u8]) -> Result<(), Broken> {
-    let seconds = u64::try_from(bytes.len() / SLOWEST_BYTES_PER_SECOND).unwrap_or(u64::MAX);
-    let written = with_timeout(PATIENCE + Duration::from_secs(seconds), async {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let count = socket.write(rest).await?;
-            rest = rest.get(count..).unwrap_or_default();
-        }
-        Ok(())
-    });
-    written.await.unwrap_or(Err(Broken::Slow))
 }

@@ -1,7 +1,7 @@
 //! The bytes of a body: as many as were announced, or in chunks (RFC 9112, 6 and 7.1).
 
+use super::fields::is_token;
 use super::framing::Framing;
-use super::head::is_token;
 use super::refusal::Refusal;
 
 /// The longest body of a request, in bytes.

@@ -1,7 +1,8 @@
 //! How long the body of a request is (RFC 9112, 6).
 
-use super::head::{Head, Version};
+use super::fields::Fields;
 use super::refusal::Refusal;
+use super::version::Version;
 
 /// What tells the end of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,16 +15,16 @@ pub enum Framing {
     Chunked,
 }
 
-/// The framing of a request with this head (RFC 9112, 6.3).
-pub(super) fn of(head: &Head<'_>) -> Result<Framing, Refusal> {
-    let mut lengths = head.values("Content-Length");
+/// The framing of a request with these fields (RFC 9112, 6.3).
+pub(super) fn of(fields: &Fields<'_>, version: Version) -> Result<Framing, Refusal> {
+    let mut lengths = fields.values("Content-Length");
     let (length, another) = (lengths.next(), lengths.next());
-    if head.values("Transfer-Encoding").next().is_some() {
+    if fields.values("Transfer-Encoding").next().is_some() {
         // A client of HTTP/1.0 knows no transfer coding: somebody on the way did not understand it.
-        if length.is_some() || head.version == Version::Http10 {
+        if length.is_some() || version == Version::Http10 {
             return Err(Refusal::ContentLength);
         }
-        return transfer_coding(head).map(|()| Framing::Chunked);
+        return transfer_coding(fields).map(|()| Framing::Chunked);
     }
     match (length, another) {
         (None, _) => Ok(Framing::None),
@@ -34,11 +35,11 @@ pub(super) fn of(head: &Head<'_>) -> Result<Framing, Refusal> {
 }
 
 /// That the only coding is `chunked` (RFC 9112, 6.1 and 7).
-fn transfer_coding(head: &Head<'_>) -> Result<(), Refusal> {
+fn transfer_coding(fields: &Fields<'_>) -> Result<(), Refusal> {
     /// Known codings, though not here: without `chunked` behind them nobody knows where the body ends.
     const COMPRESSING: [&str; 5] = ["gzip", "x-gzip", "deflate", "compress", "x-compress"];
     let chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
-    let codings = || head.elements("Transfer-Encoding");
+    let codings = || fields.elements("Transfer-Encoding");
     let (count, chunks) = (
         codings().count(),
         codings().filter(|it| chunked(it)).count(),

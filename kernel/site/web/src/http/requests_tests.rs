@@ -8,7 +8,8 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 
 use super::body::BODY_MAX;
-use super::head::{FIELDS_MAX, Persistence};
+use super::fields::FIELDS_MAX;
+use super::head::Persistence;
 use super::reader::{BUFFER_BYTES, LINE_MAX, Reader};
 use super::refusal::Refusal;
 use super::target::Target;

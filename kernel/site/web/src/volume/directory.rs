@@ -10,8 +10,13 @@ use hadris_fat_raw::{ShortEntry, Slot, fold_unicode, short_name};
 use hadris_fs::{CodePage, Cp437};
 use hadris_storage::async_::BlockDevice;
 
-use super::{Directory, Reader, Volume, VolumeError};
+use super::entry::Directory;
+use super::error::VolumeError;
+use super::mount::{Reader, Volume};
 use crate::path::is_possible;
+
+/// How many slots of directories one question may look at: those of eight full directories.
+pub(super) const MOST_SLOTS: u32 = 8 * hadris_fat_raw::MAX_DIR_ENTRIES;
 
 /// A place in a directory.
 #[derive(Clone, Debug)]

@@ -14,13 +14,14 @@
 //! | [`response`] | status line and fields of an answer |
 
 pub mod body;
+mod fields;
 pub mod framing;
 pub mod head;
 pub mod reader;
 pub mod refusal;
 pub mod response;
 pub mod target;
+pub mod version;
 
 #[cfg(test)]
-#[path = "requests_tests.rs"]
 mod requests_tests;
