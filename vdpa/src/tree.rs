@@ -4,6 +4,8 @@
 //! a network interface. It only describes; [`Bus`](crate::bus::Bus) is where devices meet drivers
 //! and [`power`](crate::power) is what walks the tree in order.
 
+mod report;
+
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
@@ -11,6 +13,8 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use spin::Mutex;
+
+pub use report::{Inspect, NodeReport, QueueReport, Report};
 
 use crate::power::Managed;
 
@@ -30,38 +34,6 @@ struct State {
     driver: Option<String>,
     inspector: Option<Arc<dyn Inspect>>,
     managed: Option<Weak<dyn Managed>>,
-}
-
-/// What can tell about itself.
-pub trait Inspect: Send + Sync {
-    /// What there is to tell now.
-    fn report(&self) -> Report;
-}
-
-/// What a device tells about itself, for people.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Names and values.
-    pub facts: Vec<(&'static str, String)>,
-    /// The features in use, by name.
-    pub features: Vec<String>,
-    /// The queues, by index.
-    pub queues: Vec<QueueReport>,
-}
-
-/// What a queue tells about itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QueueReport {
-    /// The index in the device.
-    pub index: u16,
-    /// What the driver uses it for.
-    pub name: &'static str,
-    /// The number of descriptors.
-    pub size: u16,
-    /// What went through it.
-    pub counters: virtq::Snapshot,
-    /// How often the device has raised its interrupt.
-    pub interrupts: u64,
 }
 
 impl Node {
@@ -178,6 +150,28 @@ impl Node {
         inspector.map(|inspector| inspector.report())
     }
 
+    /// The device and everything below it, as they are now. Parents own children nowhere, so there are no cycles.
+    #[must_use]
+    pub fn describe(&self) -> NodeReport {
+        let Report {
+            facts,
+            features,
+            queues,
+        } = self.report().unwrap_or_default();
+        NodeReport {
+            name: self.name.clone(),
+            driver: self.driver(),
+            facts,
+            features,
+            queues,
+            children: self
+                .children()
+                .iter()
+                .map(|child| child.describe())
+                .collect(),
+        }
+    }
+
     /// What the device's bus does for it when the power state of the system changes.
     pub(crate) fn managed(&self) -> Option<Arc<dyn Managed>> {
         self.state.lock().managed.as_ref().and_then(Weak::upgrade)
@@ -239,6 +233,21 @@ mod tests {
         assert_eq!(net.path(), "vdpa1 -> virtio0 -> net0");
         assert!(old.children().is_empty());
         assert!(Arc::ptr_eq(&new.children()[0], &virtio));
+    }
+
+    #[test]
+    fn a_description_has_everything_below_a_node() {
+        let root = Node::root("root");
+        let vdpa = Node::child(&root, "vdpa0");
+        let _virtio = Node::child(&vdpa, "virtio0");
+        vdpa.set_driver(Some("virtio_vdpa"));
+        let report = root.describe();
+        assert_eq!((report.name.as_str(), report.driver), ("root", None));
+        let [vdpa] = &report.children[..] else {
+            panic!("{:?}", report.children);
+        };
+        assert_eq!(vdpa.driver.as_deref(), Some("virtio_vdpa"));
+        assert_eq!(vdpa.children[0].name, "virtio0");
     }
 
     #[test]

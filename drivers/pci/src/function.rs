@@ -13,6 +13,7 @@ use vdpa::tree::{Inspect, Report};
 use super::access::ConfigSpace;
 use super::bar::Bars;
 use super::capability::{CapabilityError, capabilities, extended_capabilities};
+use super::class;
 use super::header::Identity;
 use super::scan::Function;
 use super::sriov_capability::SrIovCapability;
@@ -68,6 +69,9 @@ impl Inspect for FunctionState {
             ("subsystem", format!("{subvendor:04x}:{subdevice:04x}")),
             ("class", format!("{class:06x}")),
         ]);
+        if let Some(name) = class::name(class) {
+            facts.push(("class name", name.to_string()));
+        }
         if let Some(sriov) = SrIovCapability::find(&self.config) {
             let (now, total) = (sriov.enabled_count(), sriov.total());
             facts.push(("SR-IOV", format!("{now} of {total} VFs")));

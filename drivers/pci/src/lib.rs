@@ -23,6 +23,7 @@ mod bridge;
 mod capability;
 mod card;
 mod claim;
+mod class;
 mod command;
 mod device;
 mod ecam;

@@ -8,7 +8,7 @@ use core::fmt::Write;
 
 use kernel::{ConsoleCommand, System};
 use pci::tool;
-use vdpa::Node;
+use vdpa::tree::NodeReport;
 
 /// The commands.
 pub(crate) fn commands(system: &System) -> Vec<ConsoleCommand> {
@@ -46,23 +46,24 @@ pub(crate) fn commands(system: &System) -> Vec<ConsoleCommand> {
             },
         ),
         ConsoleCommand::new("devices", "shows the device tree", move |_| {
-            let tree = root.children().iter().map(|node| tree(node, 0)).collect();
+            let devices = root.describe().children;
+            let tree = devices.iter().map(|device| tree(device, 0)).collect();
             core::future::ready(tree)
         }),
     ])
 }
 
-/// A node with its driver and everything below it, a line each.
-fn tree(node: &Arc<Node>, depth: usize) -> String {
+/// A device with its driver and everything below it, a line each.
+fn tree(device: &NodeReport, depth: usize) -> String {
     const INDENT: usize = 2;
-    let mut lines = format!("{:width$}{}", "", node.name(), width = depth * INDENT);
-    if let Some(driver) = node.driver() {
+    let mut lines = format!("{:width$}{}", "", device.name, width = depth * INDENT);
+    if let Some(driver) = &device.driver {
         // A string takes any text.
         let _ = write!(lines, " ({driver})");
     }
     lines.push('\n');
-    for child in node.children() {
-        lines.push_str(&tree(&child, depth + 1));
+    for child in &device.children {
+        lines.push_str(&tree(child, depth + 1));
     }
     lines
 }

@@ -1,12 +1,10 @@
 //! The state of the machine, collected for the page.
 
 use alloc::string::ToString;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use embassy_time::Instant;
-use vdpa::tree::{Node, QueueReport};
-use web::status::{Device, Fact, Files, Memory, Network, Queue, Status, VdpaDevice};
+use web::status::{Files, Memory, Network, Status, VdpaDevice};
 
 use crate::site::Site;
 
@@ -24,13 +22,7 @@ pub(crate) async fn status(site: &Site) -> Status {
         },
         http: site.counters.http(site.shares.connections),
         vdpa: vdpa(site).await,
-        devices: site
-            .system
-            .devices()
-            .children()
-            .iter()
-            .map(device)
-            .collect(),
+        devices: site.system.devices().describe().children,
     }
 }
 
@@ -61,41 +53,8 @@ async fn vdpa(site: &Site) -> Vec<VdpaDevice> {
     let reports = reports.unwrap_or_default().into_iter();
     reports
         .map(|report| VdpaDevice {
-            kind: report.type_name().to_string(),
-            mgmtdev: report.manager.to_string(),
-            queues: report.max_queues,
             driver: driver(&report.name),
-            name: report.name,
+            report,
         })
         .collect()
-}
-
-/// A node and everything below it. Parents own children nowhere, so there are no cycles.
-fn device(node: &Arc<Node>) -> Device {
-    let report = node.report().unwrap_or_default();
-    Device {
-        name: node.name().to_string(),
-        driver: node.driver(),
-        facts: report
-            .facts
-            .into_iter()
-            .map(|(name, value)| Fact { name, value })
-            .collect(),
-        features: report.features,
-        queues: report.queues.iter().map(queue).collect(),
-        children: node.children().iter().map(device).collect(),
-    }
-}
-
-fn queue(report: &QueueReport) -> Queue {
-    Queue {
-        index: report.index,
-        name: report.name,
-        size: report.size,
-        added: report.counters.added,
-        used: report.counters.used,
-        kicks: report.counters.kicks,
-        suppressed: report.counters.suppressed,
-        interrupts: report.interrupts,
-    }
 }

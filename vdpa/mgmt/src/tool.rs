@@ -12,9 +12,12 @@
 mod attribute;
 mod command;
 mod error;
-mod json;
+mod fields;
 mod names;
+mod options;
 mod output;
+mod print;
+mod shape;
 mod size;
 mod text;
 mod usage;
@@ -28,7 +31,9 @@ use crate::Management;
 
 pub use self::command::{Command, Invocation};
 pub use self::error::{Refused, ToolError, UsageError};
-pub use self::output::{Form, Numbers, Options, Output};
+pub use self::fields::{Fields, Value};
+pub use self::options::{Form, Numbers, Options};
+pub use self::output::Output;
 
 /// Reads `words`, does what they say, and returns what there is to print.
 ///

@@ -289,3 +289,51 @@ fn a_device_that_did_not_stop_is_told() {
     );
     assert_eq!(json(&output), json!({"leaked": {"foo": {"queues": 2}}}));
 }
+
+#[test]
+fn json_has_the_members_in_the_order_of_the_program() {
+    let device = Output::Devices(vec![DeviceReport {
+        name: "vdpa0".into(),
+        device_type: 1,
+        manager: Handle::named("vdpasim_net"),
+        vendor_id: 0,
+        max_queues: 3,
+        max_queue_size: 256,
+    }]);
+    let config = Output::Configs(vec![(
+        "vdpa0".into(),
+        ConfigReport {
+            fields: TypeConfig::Net(NetConfig {
+                mac: Some(MacAddress([0x52, 0x54, 0, 0, 0, 1])),
+                status: Some(1),
+                max_queue_pairs: Some(2),
+                mtu: Some(1500),
+            }),
+            negotiated: Some(Features::EMPTY),
+        },
+    )]);
+    let json = Options {
+        form: Form::Json,
+        numbers: Numbers::Names,
+    };
+    assert_eq!(
+        device.print(json),
+        "{\"dev\":{\"vdpa0\":{\"type\":\"network\",\"mgmtdev\":\"vdpasim_net\",\"vendor_id\":0,\
+         \"max_vqs\":3,\"max_vq_size\":256}}}\n"
+    );
+    assert_eq!(
+        config.print(json),
+        "{\"config\":{\"vdpa0\":{\"mac\":\"52:54:00:00:00:01\",\"link \":\"up\",\
+         \"link_announce \":false,\"max_vq_pairs\":2,\"mtu\":1500,\"negotiated_features\":[]}}}\n"
+    );
+    assert_eq!(
+        config.print(Options::default()),
+        "vdpa0: mac 52:54:00:00:00:01 link up link_announce false max_vq_pairs 2 mtu 1500 \n  \
+         negotiated_features\n"
+    );
+    let pretty = Options {
+        form: Form::PrettyJson,
+        ..json
+    };
+    assert_eq!(Output::Done.print(pretty), "{}\n");
+}

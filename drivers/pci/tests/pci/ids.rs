@@ -174,6 +174,7 @@ fn a_function_tells_what_it_is() {
     assert_eq!(fact("id"), "8086:2922");
     assert_eq!(fact("subsystem"), "1af4:1100");
     assert_eq!(fact("class"), "010601");
+    assert_eq!(fact("class name"), "SATA controller");
     assert_eq!(fact("capabilities"), "0x05");
     assert_eq!(fact("extended capabilities"), "0x10");
     assert_eq!(fact("MSI-X vectors"), "0");

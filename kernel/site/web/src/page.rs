@@ -5,14 +5,16 @@
 //! `data-f` says.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
+
+use vdpa::tree::{NodeReport, QueueReport};
 
 use crate::escape::{Html, Segment};
 use crate::human::{Bytes, Count, Span};
 use crate::management::ROOT;
-use crate::status::{Device, Files, Queue, Status, VdpaDevice};
+use crate::status::{Files, Status, VdpaDevice};
 
 const STYLE: &str = include_str!("../assets/style.css");
 const SCRIPT: &str = include_str!("../assets/live.js");
@@ -80,7 +82,7 @@ struct Chain<'a> {
 /// A device in a chain and its path in the JSON.
 #[derive(Clone)]
 struct Link<'a> {
-    device: &'a Device,
+    device: &'a NodeReport,
     path: String,
 }
 
@@ -90,12 +92,12 @@ impl Chain<'_> {
     }
 }
 
-fn chains(devices: &[Device]) -> Vec<Chain<'_>> {
+fn chains(devices: &[NodeReport]) -> Vec<Chain<'_>> {
     fn walk<'a>(
         chains: &mut Vec<Chain<'a>>,
         above: &[Link<'a>],
         prefix: &str,
-        devices: &'a [Device],
+        devices: &'a [NodeReport],
     ) {
         for (index, device) in devices.iter().enumerate() {
             let path = format!("{prefix}.{index}");
@@ -209,17 +211,17 @@ fn vdpa(page: &mut String, devices: &[VdpaDevice]) -> fmt::Result {
         "<h2>vDPA bus</h2><section class=\"card\"><div class=\"scroll\"><table class=\"queues\"><thead>\
          <tr><th>Device<th>Type<th>Made by<th>Used by<th class=\"n\">Queues<th>JSON</thead><tbody>",
     )?;
-    for device in devices {
-        let name = Segment(&device.name);
+    for VdpaDevice { report, driver } in devices {
+        let name = Segment(&report.name);
         write!(
             page,
             "<tr><td>{}<td>{}<td>{}<td>{}<td class=\"n\">{}<td><a href=\"{ROOT}/dev/{name}\">device</a> \
              <a href=\"{ROOT}/dev/{name}/config\">configuration</a>",
-            Html(&device.name),
-            Html(&device.kind),
-            Html(&device.mgmtdev),
-            Html(device.driver.as_deref().unwrap_or("nobody")),
-            device.queues
+            Html(&report.name),
+            Html(&report.type_name()),
+            Html(&report.manager.to_string()),
+            Html(driver.as_deref().unwrap_or("nobody")),
+            report.max_queues
         )?;
     }
     write!(
@@ -266,16 +268,16 @@ fn facts(page: &mut String, chain: &Chain<'_>) -> fmt::Result {
 
 fn fact_list(page: &mut String, link: &Link<'_>) -> fmt::Result {
     page.write_str("<dl>")?;
-    for (position, fact) in link.device.facts.iter().enumerate() {
-        if fact.value.is_empty() {
+    for (position, (name, value)) in link.device.facts.iter().enumerate() {
+        if value.is_empty() {
             continue;
         }
         write!(
             page,
             "<div><dt>{}<dd data-v=\"{}.facts.{position}.value\" data-f=\"text\">{}</div>",
-            Html(fact.name),
+            Html(name),
             link.path,
-            Html(&fact.value)
+            Html(value)
         )?;
     }
     page.write_str("</dl>")
@@ -306,7 +308,7 @@ fn queues(page: &mut String, link: &Link<'_>) -> fmt::Result {
     page.write_str("</tbody></table></div>")
 }
 
-fn queue_row(page: &mut String, queue: &Queue, path: &str) -> fmt::Result {
+fn queue_row(page: &mut String, queue: &QueueReport, path: &str) -> fmt::Result {
     write!(
         page,
         "<tr><td>{} <i>{}</i><td class=\"n\">{}",
@@ -315,10 +317,10 @@ fn queue_row(page: &mut String, queue: &Queue, path: &str) -> fmt::Result {
         queue.size
     )?;
     for (field, value) in [
-        ("added", queue.added),
-        ("used", queue.used),
-        ("kicks", queue.kicks),
-        ("suppressed", queue.suppressed),
+        ("added", queue.counters.added),
+        ("used", queue.counters.used),
+        ("kicks", queue.counters.kicks),
+        ("suppressed", queue.counters.suppressed),
         ("interrupts", queue.interrupts),
     ] {
         write!(
@@ -337,35 +339,15 @@ fn others(page: &mut String, chains: &[&Chain<'_>]) -> fmt::Result {
     page.write_str("<section class=\"card\"><h3>Without a driver</h3><dl>")?;
     for link in chains.iter().filter_map(|chain| chain.links.last()) {
         write!(page, "<div><dt>{}<dd>", Html(&link.device.name))?;
-        let told = |wanted: &str| link.device.facts.iter().find(|fact| fact.name == wanted);
-        if let Some(id) = told("id") {
-            write!(page, "{}", Html(&id.value))?;
-        }
-        if let Some(class) = told("class") {
-            write!(page, " {}", pci_class(&class.value))?;
+        for (_, value) in ["id", "class name"]
+            .iter()
+            .filter_map(|wanted| link.device.facts.iter().find(|fact| fact.0 == *wanted))
+        {
+            write!(page, "{} ", Html(value))?;
         }
         page.write_str("</div>")?;
     }
     page.write_str("</dl></section>")
-}
-
-/// What a function without a driver is, by its class code in hexadecimal (PCI Code and ID Assignment
-/// Specification, 1).
-fn pci_class(code: &str) -> &'static str {
-    match code.get(..4) {
-        Some("0101") => "IDE controller",
-        Some("0106") => "SATA controller",
-        Some("0108") => "NVMe controller",
-        Some("0200") => "network controller",
-        Some("0300") => "display controller",
-        Some("0600") => "host bridge",
-        Some("0601") => "ISA bridge",
-        Some("0604") => "PCI bridge",
-        Some("0680") => "bridge",
-        Some("0c03") => "USB controller",
-        Some("0c05") => "SMBus controller",
-        _ => "",
-    }
 }
 
 #[cfg(test)]

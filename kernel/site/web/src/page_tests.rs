@@ -1,12 +1,14 @@
 //! The front page of a sample machine.
 
 use super::*;
-use crate::status::{Fact, Http, Memory, Network};
+use crate::status::{Http, Memory, Network};
 use alloc::vec;
-use serde_json::Value;
+use serde_json::{Value, json};
+use vdpa_mgmt::{DeviceReport, Handle};
+use virtq::Snapshot;
 
-fn device(name: &str, driver: Option<&str>, children: Vec<Device>) -> Device {
-    Device {
+fn device(name: &str, driver: Option<&str>, children: Vec<NodeReport>) -> NodeReport {
+    NodeReport {
         name: name.into(),
         driver: driver.map(Into::into),
         facts: Vec::new(),
@@ -16,20 +18,22 @@ fn device(name: &str, driver: Option<&str>, children: Vec<Device>) -> Device {
     }
 }
 
-fn queue(index: u16, name: &'static str, used: u64) -> Queue {
-    Queue {
+fn queue(index: u16, name: &'static str, used: u64) -> QueueReport {
+    QueueReport {
         index,
         name,
         size: 256,
-        added: used + 256,
-        used,
-        kicks: used / 9,
-        suppressed: used / 3,
+        counters: Snapshot {
+            added: used + 256,
+            used,
+            kicks: used / 9,
+            suppressed: used / 3,
+        },
         interrupts: used / 7,
     }
 }
 
-fn chain(function: &str, number: u32, driver: &str, leaf: &str) -> Device {
+fn chain(function: &str, number: u32, driver: &str, leaf: &str) -> NodeReport {
     let leaf = device(leaf, None, Vec::new());
     let virtio = device(&format!("virtio{number}"), Some(driver), vec![leaf]);
     let vdpa = device(&format!("vdpa{number}"), Some("virtio_vdpa"), vec![virtio]);
@@ -38,26 +42,9 @@ fn chain(function: &str, number: u32, driver: &str, leaf: &str) -> Device {
 
 fn status() -> Status {
     let mut net = chain("pci0000:00:02.0", 0, "net", "net0");
-    net.facts = vec![
-        Fact {
-            name: "ids",
-            value: "1af4:1000".into(),
-        },
-        Fact {
-            name: "vectors",
-            value: "3 MSI-X".into(),
-        },
-    ];
-    net.children[0].children[0].facts = vec![
-        Fact {
-            name: "mac",
-            value: "52:54:00:12:34:56".into(),
-        },
-        Fact {
-            name: "mtu",
-            value: "1500".into(),
-        },
-    ];
+    net.facts = vec![("ids", "1af4:1000".into()), ("vectors", "3 MSI-X".into())];
+    net.children[0].children[0].facts =
+        vec![("mac", "52:54:00:12:34:56".into()), ("mtu", "1500".into())];
     net.children[0].children[0].features = [
         "CSUM",
         "MAC",
@@ -72,10 +59,7 @@ fn status() -> Status {
     net.children[0].children[0].queues =
         vec![queue(0, "receive", 48_123), queue(1, "transmit", 51_877)];
     let mut blk = chain("pci0000:00:03.0", 1, "blk", "blk0");
-    blk.children[0].children[0].facts = vec![Fact {
-        name: "capacity",
-        value: "512 MiB".into(),
-    }];
+    blk.children[0].children[0].facts = vec![("capacity", "512 MiB".into())];
     blk.children[0].children[0].features = [
         "SEG_MAX",
         "BLK_SIZE",
@@ -89,14 +73,8 @@ fn status() -> Status {
     blk.children[0].children[0].queues = vec![queue(0, "request", 1_204)];
     let mut bridge = device("pci0000:00:00.0", None, Vec::new());
     bridge.facts = vec![
-        Fact {
-            name: "id",
-            value: "8086:29c0".into(),
-        },
-        Fact {
-            name: "class",
-            value: "060000".into(),
-        },
+        ("id", "8086:29c0".into()),
+        ("class name", "host bridge".into()),
     ];
     Status {
         uptime_ms: 73_512,
@@ -121,10 +99,14 @@ fn status() -> Status {
             sent: 1_400_000_000,
         },
         vdpa: vec![VdpaDevice {
-            name: "<vdpa0>".into(),
-            kind: "network".into(),
-            mgmtdev: "pci/0000:00:02.0".into(),
-            queues: 3,
+            report: DeviceReport {
+                name: "<vdpa0>".into(),
+                device_type: 1,
+                manager: Handle::on_bus("pci", "0000:00:02.0"),
+                vendor_id: 0x1af4,
+                max_queues: 3,
+                max_queue_size: 256,
+            },
             driver: Some("virtio_vdpa".into()),
         }],
         devices: vec![bridge, net, blk],
@@ -173,6 +155,31 @@ fn every_live_number_is_in_the_json() {
             "{path}"
         );
     }
+}
+
+#[test]
+fn a_device_is_told_with_the_keys_of_the_tool() {
+    let json = serde_json::to_value(status()).unwrap();
+    let expected = json!({
+        "name": "<vdpa0>",
+        "type": "network",
+        "mgmtdev": "pci/0000:00:02.0",
+        "vendor_id": 0x1af4,
+        "max_vqs": 3,
+        "max_vq_size": 256,
+        "driver": "virtio_vdpa",
+    });
+    assert_eq!(json["vdpa"], json!([expected]));
+    let queue = json!({
+        "index": 0, "name": "request", "size": 256, "added": 1460, "used": 1204, "kicks": 133,
+        "suppressed": 401, "interrupts": 172,
+    });
+    let blk = &json["devices"][2]["children"][0]["children"][0];
+    assert_eq!(blk["queues"], json!([queue]));
+    assert_eq!(
+        blk["facts"],
+        json!([{"name": "capacity", "value": "512 MiB"}])
+    );
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! The state of the machine as the page shows it and as `/api/status` gives it in JSON.
 //!
-//! The application fills it in from the kernel; this module only says which facts there are.
+//! The application fills it in from the kernel; this module only says which facts there are. What devices tell about
+//! themselves is as the bus and its management report it.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use vdpa::tree::NodeReport;
+use vdpa_mgmt::DeviceReport;
+use vdpa_mgmt::tool::Fields;
 
 /// Everything the page shows, at one moment.
 #[derive(Clone, Debug, Serialize)]
@@ -23,22 +27,29 @@ pub struct Status {
     /// The devices on the vDPA bus.
     pub vdpa: Vec<VdpaDevice>,
     /// The device tree, without its root.
-    pub devices: Vec<Device>,
+    pub devices: Vec<NodeReport>,
 }
 
 /// A device on the vDPA bus, as management sees it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct VdpaDevice {
-    /// Its name, as in `vdpa0`.
-    pub name: String,
-    /// Its type, as in `network`.
-    pub kind: String,
-    /// Who made or found it.
-    pub mgmtdev: String,
-    /// How many queues it has.
-    pub queues: u16,
+    /// What it is.
+    pub report: DeviceReport,
     /// The bus driver that has it.
     pub driver: Option<String>,
+}
+
+/// Its name, what `vdpa -j dev show` tells about it, and its driver.
+impl Serialize for VdpaDevice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let name = Fields::default().with("name", self.report.name.clone());
+        let fields = self.report.add_to(name);
+        match &self.driver {
+            Some(driver) => fields.with("driver", driver.clone()),
+            None => fields,
+        }
+        .serialize(serializer)
+    }
 }
 
 /// Memory, in bytes.
@@ -92,51 +103,4 @@ pub struct Http {
     pub requests: u64,
     /// Bytes of answers sent, without their headers.
     pub sent: u64,
-}
-
-/// A node of the device tree.
-#[derive(Clone, Debug, Serialize)]
-pub struct Device {
-    /// Its name, as in `vdpa0`.
-    pub name: String,
-    /// The driver bound to it.
-    pub driver: Option<String>,
-    /// What it says about itself.
-    pub facts: Vec<Fact>,
-    /// The features that were negotiated, by the names of the specification.
-    pub features: Vec<String>,
-    /// Its queues.
-    pub queues: Vec<Queue>,
-    /// The devices on it.
-    pub children: Vec<Self>,
-}
-
-/// A property of a device.
-#[derive(Clone, Debug, Serialize)]
-pub struct Fact {
-    /// What it is.
-    pub name: &'static str,
-    /// Its value, for people.
-    pub value: String,
-}
-
-/// A virtqueue and what went through it.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Queue {
-    /// Its index on the device.
-    pub index: u16,
-    /// What it is for, as in `rx`.
-    pub name: &'static str,
-    /// Its number of descriptors.
-    pub size: u16,
-    /// Buffers given to the device.
-    pub added: u64,
-    /// Buffers the device gave back.
-    pub used: u64,
-    /// Notifications sent to the device.
-    pub kicks: u64,
-    /// Notifications that the device did not want.
-    pub suppressed: u64,
-    /// Interrupts received.
-    pub interrupts: u64,
 }

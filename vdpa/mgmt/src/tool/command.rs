@@ -14,7 +14,7 @@ use crate::{Attributes, Handle, MacAddress};
 
 use super::attribute::{self, Key};
 use super::error::UsageError;
-use super::output::{Numbers, Options};
+use super::options::{Numbers, Options};
 use super::usage;
 
 /// A command, and how its result is to be shown.

@@ -2,53 +2,34 @@
 
 use alloc::borrow::Cow;
 use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
 
-use serde::Serialize;
 use vdpa::Features;
 
 use crate::{ConfigReport, ManagerReport, QueueKind, TypeConfig};
 
-use super::output::Numbers;
+use super::fields::Value;
+use super::options::Numbers;
 
 const NET: u32 = 1;
 const BLOCK: u32 = 2;
 
-/// A name, or the number behind it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub(crate) enum Name {
-    Nice(&'static str),
-    Raw(u32),
-}
-
-impl core::fmt::Display for Name {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Nice(name) => f.write_str(name),
-            Self::Raw(number) => write!(f, "{number}"),
-        }
-    }
-}
-
 /// A type of devices that a management device makes.
-pub(crate) fn class(device_type: u32, numbers: Numbers) -> Name {
+pub(crate) fn class(device_type: u32, numbers: Numbers) -> Value {
     match (numbers, device_type) {
-        (Numbers::Raw, _) => Name::Raw(device_type),
-        (_, NET) => Name::Nice("net"),
-        (_, BLOCK) => Name::Nice("block"),
-        _ => Name::Nice("< unknown class >"),
+        (Numbers::Raw, _) => device_type.into(),
+        (_, NET) => "net".into(),
+        (_, BLOCK) => "block".into(),
+        _ => "< unknown class >".into(),
     }
 }
 
 /// The type of a device.
-pub(crate) fn device_type(device_type: u32, numbers: Numbers) -> Name {
+pub(crate) fn device_type(device_type: u32, numbers: Numbers) -> Value {
     match (numbers, device_type) {
-        (Numbers::Raw, _) => Name::Raw(device_type),
-        (_, NET) => Name::Nice("network"),
-        (_, BLOCK) => Name::Nice("block"),
-        _ => Name::Nice("<unknown type>"),
+        (Numbers::Raw, _) => device_type.into(),
+        (_, NET) => "network".into(),
+        (_, BLOCK) => "block".into(),
+        _ => "<unknown type>".into(),
     }
 }
 
@@ -63,13 +44,12 @@ pub(crate) fn queue(kind: QueueKind) -> &'static str {
 }
 
 /// Features, lowest bit first, as a device of this type uses them.
-pub(crate) fn features(features: Features, device_type: u32, numbers: Numbers) -> Vec<String> {
-    match numbers {
-        Numbers::Raw => bits(features).map(|bit| format!("bit_{bit}")).collect(),
-        Numbers::Names => bits(features)
-            .map(|bit| feature(bit, device_type).into_owned())
-            .collect(),
-    }
+pub(crate) fn features(features: Features, device_type: u32, numbers: Numbers) -> Value {
+    let name = |bit| match numbers {
+        Numbers::Raw => format!("bit_{bit}").into(),
+        Numbers::Names => feature(bit, device_type),
+    };
+    Value::List(bits(features).map(|bit| Value::Word(name(bit))).collect())
 }
 
 fn bits(features: Features) -> impl Iterator<Item = u32> {

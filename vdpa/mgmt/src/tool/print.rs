@@ -1,0 +1,34 @@
+//! Shows the result of a command, as its options say.
+
+use alloc::format;
+use alloc::string::String;
+
+use crate::DeviceReport;
+
+use super::fields::Fields;
+use super::options::{Form, Numbers, Options};
+use super::output::Output;
+use super::{shape, text};
+
+impl Output {
+    /// What is printed; it ends with the end of a line unless it is empty.
+    #[must_use]
+    pub fn print(&self, options: Options) -> String {
+        let document = || shape::document(self, options.numbers);
+        let json = match options.form {
+            Form::Text => return text::text(self, options.numbers),
+            Form::Json => serde_json::to_string(&document()),
+            Form::PrettyJson => serde_json::to_string_pretty(&document()),
+        };
+        let json = json.expect("the keys are names, and a string takes any text");
+        format!("{json}\n")
+    }
+}
+
+impl DeviceReport {
+    /// The fields with those behind them that [`Output::Devices`] shows of each device.
+    #[must_use]
+    pub fn add_to(&self, fields: Fields) -> Fields {
+        shape::add_device(fields, self, Numbers::Names)
+    }
+}
