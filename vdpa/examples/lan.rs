@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use vdpa::Node;
-use vdpa::bus::{Bound, Bus, BusDevice, Driver, ProbeError};
+use vdpa::bus::{Bound, Bus, BusDevice, Claim, Driver, ProbeError};
 use vdpa::ids::IdGuard;
 use vdpa::platform::BoxFuture;
 use vdpa::power;
@@ -71,13 +71,13 @@ impl Driver<LanDevice> for Aux {
 
     fn probe<'a>(
         &'a self,
-        device: &'a Arc<LanDevice>,
+        device: Claim<LanDevice>,
         id: Option<&'a &'static str>,
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
         Box::pin(async move {
             device.send(b"hello");
             println!("aux drives {} (matched {id:?})", device.node.name());
-            Ok(Box::new(AuxPort(Arc::clone(device))) as Box<dyn Bound>)
+            Ok(Box::new(AuxPort(Arc::clone(&device))) as Box<dyn Bound>)
         })
     }
 }

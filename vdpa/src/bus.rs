@@ -10,6 +10,7 @@
 //! the next one gets its chance.
 
 mod binding;
+mod claim;
 mod contract;
 mod matching;
 mod slot;
@@ -25,6 +26,7 @@ use spin::Mutex;
 
 use crate::ids::{IdAllocator, IdGuard, OutOfIds};
 
+pub use self::claim::{ByBus, Claim};
 pub use self::contract::{Bound, BusDevice, Driver, Exactness, ProbeError};
 pub use self::transfer::CarryError;
 
@@ -42,6 +44,9 @@ pub enum AddError {
     /// Another one on the bus has the name.
     #[error("the name is taken")]
     NameTaken,
+    /// The device is on a bus already.
+    #[error("the device is on a bus already")]
+    OnABus,
     /// The bus has been closed.
     #[error("the bus is closed")]
     Closed,
@@ -117,9 +122,11 @@ impl<D: BusDevice> Bus<D> {
         {
             return Err(AddError::NameTaken);
         }
+        if !slot.join_tree() {
+            return Err(AddError::OnABus);
+        }
         members.devices.push(Arc::clone(&slot));
         drop(members);
-        slot.join_tree();
         self.find_driver(&slot).await;
         Ok(())
     }
@@ -134,9 +141,9 @@ impl<D: BusDevice> Bus<D> {
             return;
         };
         device.before_remove(self).await;
-        device.leaving();
+        device.leaving(ByBus::new());
         Self::evict(&slot).await;
-        device.left().await;
+        device.left(ByBus::new()).await;
         self.forget(&slot);
     }
 

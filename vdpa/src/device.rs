@@ -8,9 +8,11 @@
 //! that others can use (`virtio_vdpa`). One driver holds a device at a time.
 
 mod attachment;
+mod claim;
 mod config_space;
 mod motion;
 mod on_bus;
+mod queue_setup;
 mod queues;
 mod registry;
 mod session;
@@ -27,7 +29,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use spin::Mutex;
 use virtio::DeviceStatus;
 
-use crate::bus::Bus;
+use crate::bus::{Bus, Claim};
 use crate::dma::IsolationUnit;
 use crate::ids::IdGuard;
 use crate::ops::{OpError, VdpaOps};
@@ -43,6 +45,9 @@ use self::session::Session;
 
 /// The bus of vDPA devices.
 pub type VdpaBus = Bus<VdpaDevice>;
+
+/// A vDPA device that belongs to a driver, with everything that changes it.
+pub type VdpaClaim = Claim<VdpaDevice>;
 
 /// What a device is made of.
 #[derive(Clone)]
@@ -101,7 +106,7 @@ pub enum VdpaId {
     Any,
 }
 
-/// A device on the vDPA bus.
+/// A device on the vDPA bus, to look at. What changes it is done through the [`VdpaClaim`] of its driver.
 ///
 /// After it has left the bus every operation answers [`OpError::Gone`].
 pub struct VdpaDevice {
@@ -208,21 +213,6 @@ impl VdpaDevice {
         })
     }
 
-    /// Says which of the offered features will be used. They are fixed once `FEATURES_OK` is set.
-    ///
-    /// # Errors
-    /// [`OpError::Invalid`], if one is not offered; [`OpError::WrongState`] after `FEATURES_OK`;
-    /// whatever the device answers.
-    pub fn set_driver_features(&self, features: Features) -> Result<(), OpError> {
-        self.present()?;
-        let mut session = self.session.lock();
-        session.check_features(self.ops.device_features(), features)?;
-        session.touch();
-        self.ops.set_driver_features(features)?;
-        session.set_features(features);
-        Ok(())
-    }
-
     /// The device status, as the device has it.
     ///
     /// # Errors
@@ -230,54 +220,6 @@ impl VdpaDevice {
     pub fn status(&self) -> Result<DeviceStatus, OpError> {
         self.present()?;
         self.ops.status()
-    }
-
-    /// Adds bits to the device status. [`reset`](Self::reset) is the only way to take bits away.
-    ///
-    /// # Errors
-    /// [`OpError::Invalid`], if a bit is taken away or is not the driver's to set;
-    /// [`OpError::WrongState`], if `DRIVER_OK` comes before `FEATURES_OK`;
-    /// [`OpError::FeaturesRefused`], if the device does not keep `FEATURES_OK`; whatever it answers.
-    pub async fn set_status(&self, status: DeviceStatus) -> Result<(), OpError> {
-        let _turn = self.turn.lock().await;
-        self.present()?;
-        let before = {
-            let mut session = self.session.lock();
-            session.check_status(status)?;
-            session.ask_status(status);
-            session.status()
-        };
-        let result = self.write_status(before, status).await;
-        // If this future is dropped before, whatever the status asked for stays ruled out.
-        let outcome = if result.is_ok() { status } else { before };
-        self.session.lock().set_status(outcome);
-        result
-    }
-
-    async fn write_status(&self, before: DeviceStatus, to: DeviceStatus) -> Result<(), OpError> {
-        self.ops.set_status(to).await?;
-        let added = to.difference(before);
-        // VIRTIO 1.2, 3.1.1, step 6.
-        if added.contains(DeviceStatus::FEATURES_OK)
-            && !self.ops.status()?.contains(DeviceStatus::FEATURES_OK)
-        {
-            return Err(OpError::FeaturesRefused);
-        }
-        Ok(())
-    }
-
-    /// Resets the device: it stops every access to memory, its queues are down, its callbacks are
-    /// cleared and its status is 0. Still possible while the device is being taken off the bus.
-    ///
-    /// # Errors
-    /// [`OpError::Gone`]; [`OpError::Timeout`], if the device may still use its memory; then nothing but
-    /// another reset is possible.
-    pub async fn reset(&self) -> Result<(), OpError> {
-        let _turn = self.turn.lock().await;
-        if self.presence.load(Ordering::Acquire) == presence::GONE {
-            return Err(OpError::Gone);
-        }
-        self.reset_in_turn().await
     }
 
     fn present(&self) -> Result<(), OpError> {

@@ -27,6 +27,8 @@ pub mod dma;
 pub mod features;
 pub mod ids;
 pub mod iotlb;
+#[cfg(any(test, feature = "conformance", feature = "testing"))]
+pub mod keeper;
 mod mac;
 pub mod moving;
 pub mod ops;

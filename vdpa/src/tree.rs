@@ -177,9 +177,22 @@ impl Node {
         self.state.lock().managed.as_ref().and_then(Weak::upgrade)
     }
 
-    /// Says who takes part in power changes for this device.
-    pub(crate) fn set_managed(&self, managed: Option<Weak<dyn Managed>>) {
-        self.state.lock().managed = managed;
+    /// Says who takes part in power changes for this device: its bus, unless it is on one already.
+    pub(crate) fn manage(&self, managed: Weak<dyn Managed>) -> bool {
+        let mut state = self.state.lock();
+        let free = state
+            .managed
+            .as_ref()
+            .is_none_or(|bus| bus.strong_count() == 0);
+        if free {
+            state.managed = Some(managed);
+        }
+        free
+    }
+
+    /// The device has left its bus.
+    pub(crate) fn unmanage(&self) {
+        self.state.lock().managed = None;
     }
 }
 

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use vdpa::ids::IdGuard;
 use vdpa::ops::OpError;
 use virtio::blk::{S, T};
-use virtio_bus::VirtioDevice;
+use virtio_bus::VirtioClaim;
 use virtq::{DmaBuffer, RequestError, RequestReason, Requests, Used};
 
 use super::error::BlkError;
@@ -33,7 +33,7 @@ pub struct Disk(pub(super) Arc<Shared>);
 /// What all handles of a disk share.
 pub(super) struct Shared {
     pub(super) name: String,
-    pub(super) device: Arc<VirtioDevice>,
+    pub(super) device: VirtioClaim,
     pub(super) requests: Requests<BlkRequest>,
     pub(super) limits: Limits,
     /// In sectors. The disk may change it.

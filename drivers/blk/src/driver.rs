@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use vdpa::bus::{Bound, Driver, ProbeError};
+use vdpa::bus::{Bound, Claim, Driver, ProbeError};
 use vdpa::ids::IdGuard;
 use vdpa::platform::BoxFuture;
 use vdpa::power::PowerError;
@@ -15,8 +15,7 @@ use vdpa::tree::{Inspect, Report};
 use vdpa::{Features, Node};
 use virtio::blk::F;
 use virtio_bus::Registry;
-use virtio_bus::{Completion, VirtQueue, VirtioDevice, VirtioId};
-use virtq::Requests;
+use virtio_bus::{Completion, VirtQueue, VirtioClaim, VirtioDevice, VirtioId};
 
 use super::copy::LANES;
 use super::disk::{Disk, Shared};
@@ -60,21 +59,21 @@ impl BlkDriver {
         }
     }
 
-    async fn attach(&self, device: &Arc<VirtioDevice>) -> Result<BoundBlk, ProbeError> {
+    async fn attach(&self, device: VirtioClaim) -> Result<BoundBlk, ProbeError> {
         let supported = F::RO | F::SIZE_MAX | F::SEG_MAX | F::BLK_SIZE | F::FLUSH;
         let features = device.negotiate(supported.into(), Features::EMPTY).await?;
         let queue = device
             .create_queue(REQUEST_QUEUE, "requests", QUEUE_SIZE_MAX, self.completion)
             .await?;
         // A device that does not run touches no queue, so the queue may be dropped if this fails.
-        let prepared = self.start(device, features, queue.ring.size()).await?;
+        let prepared = self.start(&device, features, queue.ring.size()).await?;
         Ok(self.publish(device, queue, prepared))
     }
 
     /// Everything that may fail, up to a device that runs.
     async fn start(
         &self,
-        device: &Arc<VirtioDevice>,
+        device: &VirtioClaim,
         features: Features,
         queue_size: u16,
     ) -> Result<Prepared, ProbeError> {
@@ -98,7 +97,7 @@ impl BlkDriver {
     /// Makes a disk of a device that runs.
     fn publish(
         &self,
-        device: &Arc<VirtioDevice>,
+        device: VirtioClaim,
         queue: VirtQueue<BlkRequest>,
         prepared: Prepared,
     ) -> BoundBlk {
@@ -108,12 +107,6 @@ impl BlkDriver {
             slots,
             id,
         } = prepared;
-        let VirtQueue {
-            ring,
-            doorbell,
-            event,
-            ..
-        } = queue;
         let name = format!("blk{}", id.number());
         log::info!(
             "{name} on {}: {}, {}-byte blocks, {}, queue {}",
@@ -121,12 +114,14 @@ impl BlkDriver {
             Size(capacity),
             limits.block_len,
             access(&limits),
-            ring.size(),
+            queue.ring.size(),
         );
+        let node = Node::child(device.node(), &name);
+        let (requests, event) = queue.into_requests();
         let shared = Arc::new(Shared {
             name,
-            device: Arc::clone(device),
-            requests: Requests::new(ring, doorbell),
+            device,
+            requests,
             limits,
             capacity: AtomicU64::new(capacity),
             slots,
@@ -135,7 +130,6 @@ impl BlkDriver {
             _id: id,
         });
         let worker = Worker::spawn(&shared, event, self.completion);
-        let node = Node::child(device.node(), &shared.name);
         node.set_inspector(Some(Arc::clone(&shared) as _));
         self.registry
             .publish(&shared.name, Disk(Arc::clone(&shared)));
@@ -159,13 +153,13 @@ impl Driver<VirtioDevice> for BlkDriver {
 
     fn probe<'a>(
         &'a self,
-        device: &'a Arc<VirtioDevice>,
+        device: Claim<VirtioDevice>,
         id: Option<&'a VirtioId>,
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
         Box::pin(async move {
             // An override brings devices here that no row describes.
             id.ok_or(ProbeError::Unsuitable("not a block device"))?;
-            let bound = self.attach(device).await?;
+            let bound = self.attach(VirtioClaim::new(device)).await?;
             Ok(Box::new(bound) as Box<dyn Bound>)
         })
     }

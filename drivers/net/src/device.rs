@@ -11,7 +11,7 @@ use core::task::Context;
 use core::task::Poll;
 
 use vdpa::{Features, MacAddress};
-use virtio_bus::VirtioDevice;
+use virtio_bus::VirtioClaim;
 use virtq::RewindError;
 
 use super::config::{Link, offered_mac, read_link};
@@ -46,7 +46,7 @@ pub(super) struct Offload {
 /// What reaches the device.
 #[derive(Debug)]
 pub(super) struct Port {
-    pub(super) device: Arc<VirtioDevice>,
+    pub(super) device: Arc<VirtioClaim>,
     pub(super) receiver: Receiver,
     pub(super) transmitter: Transmitter,
     /// Of a device with a control queue.

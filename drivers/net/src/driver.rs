@@ -5,13 +5,13 @@ use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use vdpa::bus::{Bound, Driver, ProbeError};
+use vdpa::bus::{Bound, Claim, Driver, ProbeError};
 use vdpa::platform::BoxFuture;
 use vdpa::power::PowerError;
 use vdpa::{Features, Node};
 use virtio::net::F;
 use virtio_bus::Registry;
-use virtio_bus::{Completion, VirtQueue, VirtioDevice, VirtioId};
+use virtio_bus::{Completion, VirtQueue, VirtioClaim, VirtioDevice, VirtioId};
 use virtq::{Chain, DmaBuffer, Readable, Writable};
 
 use super::config::{Link, read_link, read_mac, read_mtu};
@@ -74,7 +74,7 @@ impl NetDriver {
         }
     }
 
-    async fn attach(&self, device: &Arc<VirtioDevice>) -> Result<BoundNet, ProbeError> {
+    async fn attach(&self, device: &Arc<VirtioClaim>) -> Result<BoundNet, ProbeError> {
         let features = negotiate(device).await?;
         let NetOptions {
             completion,
@@ -100,7 +100,7 @@ impl NetDriver {
     /// Everything that may fail, up to a device that runs.
     async fn start(
         &self,
-        device: &Arc<VirtioDevice>,
+        device: &Arc<VirtioClaim>,
         features: Features,
         queues: &Queues,
     ) -> Result<Prepared, ProbeError> {
@@ -140,7 +140,7 @@ impl NetDriver {
     /// Makes an interface of a device that runs.
     fn publish(
         &self,
-        device: &Arc<VirtioDevice>,
+        device: &Arc<VirtioClaim>,
         features: Features,
         queues: Queues,
         prepared: Prepared,
@@ -228,13 +228,14 @@ impl Driver<VirtioDevice> for NetDriver {
 
     fn probe<'a>(
         &'a self,
-        device: &'a Arc<VirtioDevice>,
+        device: Claim<VirtioDevice>,
         id: Option<&'a VirtioId>,
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
         Box::pin(async move {
             // An override brings devices here that no row describes.
             id.ok_or(ProbeError::Unsuitable("not a network device"))?;
-            let bound = self.attach(device).await?;
+            let device = Arc::new(VirtioClaim::new(device));
+            let bound = self.attach(&device).await?;
             Ok(Box::new(bound) as Box<dyn Bound>)
         })
     }
@@ -262,7 +263,7 @@ struct Prepared {
 
 /// The driver's hold on one device.
 struct BoundNet {
-    device: Arc<VirtioDevice>,
+    device: Arc<VirtioClaim>,
     registry: Arc<Registry<NetDevice>>,
     shared: Arc<Shared>,
     control: Option<(Arc<ControlQueue>, Worker)>,
@@ -311,7 +312,7 @@ impl Bound for BoundNet {
 }
 
 /// Agrees on features; on those of the control queue, if it is there and of use.
-async fn negotiate(device: &VirtioDevice) -> Result<Features, ProbeError> {
+async fn negotiate(device: &VirtioClaim) -> Result<Features, ProbeError> {
     let plain = F::MAC | F::STATUS | F::MTU | F::MRG_RXBUF | F::CSUM | F::GUEST_CSUM;
     if device.queue_count() > CONTROL_QUEUE {
         let supported = plain | CONTROL_FEATURES;
@@ -326,7 +327,7 @@ async fn negotiate(device: &VirtioDevice) -> Result<Features, ProbeError> {
 
 /// The control queue and the memory of its commands, if it has been agreed on.
 async fn create_control_queue(
-    device: &VirtioDevice,
+    device: &VirtioClaim,
     features: Features,
     completion: Completion,
 ) -> Result<Option<ControlParts>, ProbeError> {

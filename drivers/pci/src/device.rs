@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use pci_types::{HeaderType, PciAddress};
 use vdpa::Node;
-use vdpa::bus::{Bus, BusDevice, Exactness};
+use vdpa::bus::{Bus, BusDevice, ByBus, Exactness};
 use vdpa::platform::BoxFuture;
 use vdpa::tree::Inspect;
 
@@ -186,7 +186,7 @@ impl BusDevice for PciDevice {
     }
 
     /// Ends all access of the function to memory, interrupts included. What a bridge passes on is not its own.
-    fn quiesce(&self) -> BoxFuture<'_, ()> {
+    fn quiesce(&self, _: ByBus<Self>) -> BoxFuture<'_, ()> {
         if self.function.kind != HeaderType::PciPciBridge {
             self.function.config.stop_bus_master();
         }

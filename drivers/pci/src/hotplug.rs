@@ -20,7 +20,7 @@ use core::time::Duration;
 
 use pci_types::CommandRegister;
 use vdpa::Platform;
-use vdpa::bus::{Bound, Driver, ProbeError};
+use vdpa::bus::{self, Bound, Driver, ProbeError};
 use vdpa::platform::{BoxFuture, Callback};
 use virtq::Event;
 
@@ -69,10 +69,10 @@ impl Driver<PciDevice> for PortDriver {
 
     fn probe<'a>(
         &'a self,
-        device: &'a Arc<PciDevice>,
+        device: bus::Claim<PciDevice>,
         _: Option<&'a PciId>,
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
-        Box::pin(async {
+        Box::pin(async move {
             let Some(slot) = Slot::of(device.config()) else {
                 return Ok(Box::new(()) as Box<dyn Bound>);
             };
@@ -80,9 +80,9 @@ impl Driver<PciDevice> for PortDriver {
             let needed = CommandRegister::MEMORY_ENABLE | CommandRegister::BUS_MASTER_ENABLE;
             device.config().update_command(|found| found | needed);
             let wake = Arc::<Event>::default();
-            let interrupt = Interrupt::take(device, slot.message(), &wake);
+            let interrupt = Interrupt::take(&device, slot.message(), &wake);
             let port = Arc::new(Port {
-                device: Arc::clone(device),
+                device: Arc::clone(&device),
                 bus: Weak::clone(&self.bus),
                 interrupts: interrupt.is_some(),
                 slot,

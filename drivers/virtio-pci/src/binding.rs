@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 
 use pci::{BusMaster, Identity, PciDevice};
-use vdpa::bus::{Bound, BusDevice, ProbeError};
+use vdpa::bus::{Bound, BusDevice, Claim, ProbeError};
 use vdpa::device::{DeviceKind, Removal, VdpaBus, VdpaDevice, VdpaDeviceConfig};
 use vdpa::dma::IsolationUnit;
 use vdpa::platform::BoxFuture;
@@ -30,12 +30,12 @@ impl Binder {
     /// [`ProbeError`]: the function is as before.
     pub(crate) fn bind<'a>(
         &'a self,
-        function: &'a Arc<PciDevice>,
+        function: Claim<PciDevice>,
         demands: Result<Demands, ProbeError>,
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
         Box::pin(async move {
-            let parent = Parent::probe(function, &self.platform, demands?).await?;
-            self.register(function, parent).await
+            let parent = Parent::probe(&function, &self.platform, demands?).await?;
+            self.register(&function, parent).await
         })
     }
 

@@ -22,7 +22,7 @@ use core::fmt;
 
 use pci::{PciDevice, PciId};
 use vdpa::Platform;
-use vdpa::bus::{Bound, Driver, ProbeError};
+use vdpa::bus::{Bound, Claim, Driver, ProbeError};
 use vdpa::device::VdpaBus;
 use vdpa::platform::BoxFuture;
 
@@ -100,10 +100,11 @@ impl Driver<PciDevice> for Ifcvf {
 
     fn probe<'a>(
         &'a self,
-        device: &'a Arc<PciDevice>,
+        device: Claim<PciDevice>,
         id: Option<&'a PciId>,
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
-        self.binder.bind(device, demands(device, id))
+        let demands = demands(&device, id);
+        self.binder.bind(device, demands)
     }
 }
 

@@ -13,7 +13,7 @@ use core::fmt;
 
 use pci::{Identity, PciDevice, PciId};
 use vdpa::Platform;
-use vdpa::bus::{Bound, Driver, ProbeError};
+use vdpa::bus::{Bound, Claim, Driver, ProbeError};
 use vdpa::device::VdpaBus;
 use vdpa::platform::BoxFuture;
 
@@ -110,7 +110,7 @@ impl Driver<PciDevice> for VpVdpa {
 
     fn probe<'a>(
         &'a self,
-        device: &'a Arc<PciDevice>,
+        device: Claim<PciDevice>,
         id: Option<&'a PciId>,
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
         let device_type = device_type(device.identity(), id);

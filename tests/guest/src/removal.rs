@@ -49,7 +49,7 @@ async fn broken_disk_ends_requests_and_comes_back(bench: &Bench) -> Outcome {
     let readers = load(&disk);
     let breakage = async {
         bench.sleep(Duration::from_millis(3)).await;
-        device.mark_broken();
+        device.break_down();
     };
     let (ends, ()) = bench.patiently(join(readers, breakage)).await?;
     for end in ends {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use vdpa::device::{VdpaBus, VdpaDevice};
+use vdpa::keeper::hold;
 use vdpa::testing::FakePlatform;
 use vdpa::{Node, Platform};
 use vdpa_mgmt::{Handle, Management, SimBlks, SimNets};
@@ -61,6 +62,7 @@ impl Machine {
             .find(|device| device.node().name() == name)
             .unwrap();
         self.platform.block_on(async {
+            let device = hold(&self.bus, &device).await.unwrap();
             device.reset().await.unwrap();
             let driver = DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER;
             device.set_status(driver).await.unwrap();

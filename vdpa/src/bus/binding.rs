@@ -5,8 +5,8 @@
 use alloc::sync::Arc;
 
 use super::matching::{Candidate, Matched, candidates, matched};
-use super::slot::{Change, Claim, Slot};
-use super::{Bus, BusDevice, Driver, ProbeError};
+use super::slot::{Change, Holder, Slot};
+use super::{Bus, BusDevice, ByBus, Claim, Driver, ProbeError};
 
 impl<D: BusDevice> Bus<D> {
     /// Offers the device to every driver that matches, best first, until one claims it.
@@ -53,10 +53,10 @@ impl<D: BusDevice> Bus<D> {
     /// The first half of a removal: no driver can claim the device any more, and none holds it.
     pub(super) async fn evict(slot: &Slot<D>) {
         slot.leave();
-        if let Some((change, claim)) = slot.seize().await {
+        if let Some((change, holder)) = slot.seize().await {
             // Also if no driver of the bus has had it: somebody may have used it directly.
             change.cleanup(|cleanup| cleanup.to_reset = true);
-            let_go(slot, &change, claim).await;
+            let_go(slot, &change, holder).await;
         }
     }
 
@@ -83,7 +83,7 @@ impl<D: BusDevice> Bus<D> {
             return;
         };
         match try_bind(slot, &change, candidate).await {
-            Ok(claim) => change.bound(claim),
+            Ok(holder) => change.bound(holder),
             Err(error) => {
                 let (device, name) = (slot.device.node().path(), driver.name());
                 log::warn!("{device}: {name} does not take it: {error}");
@@ -92,8 +92,8 @@ impl<D: BusDevice> Bus<D> {
     }
 
     async fn unbind(slot: &Slot<D>, wanted: impl Fn(&Arc<dyn Driver<D>>) -> bool) {
-        if let Some((change, claim)) = slot.release(wanted).await {
-            let_go(slot, &change, Some(claim)).await;
+        if let Some((change, holder)) = slot.release(wanted).await {
+            let_go(slot, &change, Some(holder)).await;
         }
     }
 }
@@ -103,14 +103,13 @@ async fn try_bind<D: BusDevice>(
     slot: &Slot<D>,
     change: &Change<'_, D>,
     candidate: &Candidate<D>,
-) -> Result<Claim<D>, ProbeError> {
+) -> Result<Holder<D>, ProbeError> {
     let driver = &candidate.driver;
     // An earlier attempt may have been dropped half-way.
     come_to_rest(slot, change).await;
-    change.cleanup(|cleanup| cleanup.to_reset = true);
     let id = Matched::row(candidate.matched, driver.as_ref());
-    match driver.probe(&slot.device, id).await {
-        Ok(bound) => Ok(Claim::new(Arc::clone(driver), bound)),
+    match driver.probe(claim(slot, change), id).await {
+        Ok(bound) => Ok(Holder::new(Arc::clone(driver), bound)),
         Err(error) => {
             come_to_rest(slot, change).await;
             Err(error)
@@ -119,16 +118,27 @@ async fn try_bind<D: BusDevice>(
 }
 
 /// The driver lets go, and the device comes to rest.
-async fn let_go<D: BusDevice>(slot: &Slot<D>, change: &Change<'_, D>, claim: Option<Claim<D>>) {
-    if let Some(claim) = claim {
-        claim.bound.remove().await;
+async fn let_go<D: BusDevice>(slot: &Slot<D>, change: &Change<'_, D>, holder: Option<Holder<D>>) {
+    if let Some(holder) = holder {
+        holder.bound.remove().await;
     }
     come_to_rest(slot, change).await;
 }
 
+/// The device for a driver, until it [comes to rest](come_to_rest).
+pub(super) fn claim<D: BusDevice>(slot: &Slot<D>, change: &Change<'_, D>) -> Claim<D> {
+    let (claim, end) = Claim::new(&slot.device);
+    change.cleanup(|cleanup| {
+        cleanup.to_reset = true;
+        cleanup.claim = Some(end);
+    });
+    claim
+}
+
 pub(super) async fn come_to_rest<D: BusDevice>(slot: &Slot<D>, change: &Change<'_, D>) {
+    drop(change.cleanup(|cleanup| cleanup.claim.take()));
     if change.cleanup(|cleanup| cleanup.to_reset) {
-        slot.device.quiesce().await;
+        slot.device.quiesce(ByBus::new()).await;
         change.cleanup(|cleanup| cleanup.to_reset = false);
     }
 }

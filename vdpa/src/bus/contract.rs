@@ -11,7 +11,7 @@ use crate::ops::OpError;
 use crate::platform::BoxFuture;
 use crate::power::PowerError;
 
-use super::Bus;
+use super::{Bus, ByBus, Claim};
 
 /// What can be put on a bus.
 pub trait BusDevice: Send + Sync + 'static {
@@ -37,8 +37,9 @@ pub trait BusDevice: Send + Sync + 'static {
     fn alias(&self) -> String;
 
     /// Brings the device to rest. The bus calls it after a failed probe and after a driver has let
-    /// go; afterwards another driver may claim the device.
-    fn quiesce(&self) -> BoxFuture<'_, ()> {
+    /// go, whose claim has ended; afterwards another driver may claim the device.
+    fn quiesce(&self, by: ByBus<Self>) -> BoxFuture<'_, ()> {
+        let _ = by;
         Box::pin(ready(()))
     }
 
@@ -52,10 +53,13 @@ pub trait BusDevice: Send + Sync + 'static {
 
     /// The device is being taken off the bus. From now on its operations fail, except those that
     /// bring it to rest; its driver still has it.
-    fn leaving(&self) {}
+    fn leaving(&self, by: ByBus<Self>) {
+        let _ = by;
+    }
 
     /// No driver has the device any more and it is at rest; it leaves the bus when this is done.
-    fn left(&self) -> BoxFuture<'_, ()> {
+    fn left(&self, by: ByBus<Self>) -> BoxFuture<'_, ()> {
+        let _ = by;
         Box::pin(ready(()))
     }
 }
@@ -79,7 +83,8 @@ pub trait Driver<D: BusDevice>: Send + Sync {
         &[]
     }
 
-    /// Claims a device that matches, through the row `id` if there is a table.
+    /// Claims a device that matches, through the row `id` if there is a table. It belongs to the driver until
+    /// [`Bound::remove`] is over.
     ///
     /// A failed probe must leave nothing behind; the bus [quiesces](BusDevice::quiesce) the device
     /// itself. A probe must not wait for an operation of the same bus on the same device.
@@ -88,7 +93,7 @@ pub trait Driver<D: BusDevice>: Send + Sync {
     /// [`ProbeError`]: the device stays unbound and the next driver that matches is asked.
     fn probe<'a>(
         &'a self,
-        device: &'a Arc<D>,
+        device: Claim<D>,
         id: Option<&'a D::Id>,
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
         let _ = (device, id);

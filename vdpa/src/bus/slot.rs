@@ -15,6 +15,7 @@ use crate::platform::BoxFuture;
 use crate::power::{Managed, PowerError};
 use crate::wait::Waiters;
 
+use super::claim::ClaimEnd;
 use super::{Bound, BusDevice, Driver};
 
 /// A device on a bus.
@@ -39,17 +40,17 @@ enum Binding<D: BusDevice> {
     Unbound,
     /// Somebody holds a [`Change`].
     Changing,
-    Bound(Claim<D>),
+    Bound(Holder<D>),
 }
 
-/// A driver's claim on the device.
-pub(super) struct Claim<D: BusDevice> {
+/// A driver that has the device.
+pub(super) struct Holder<D: BusDevice> {
     driver: Arc<dyn Driver<D>>,
     pub(super) bound: Box<dyn Bound>,
     suspended: bool,
 }
 
-impl<D: BusDevice> Claim<D> {
+impl<D: BusDevice> Holder<D> {
     pub(super) fn new(driver: Arc<dyn Driver<D>>, bound: Box<dyn Bound>) -> Self {
         Self {
             driver,
@@ -64,6 +65,8 @@ impl<D: BusDevice> Claim<D> {
 pub(super) struct PendingCleanup {
     /// A driver has seen the device since it last came to rest.
     pub(super) to_reset: bool,
+    /// The claim that a driver has been given.
+    pub(super) claim: Option<ClaimEnd>,
 }
 
 /// The right to change the binding. Dropped without an outcome, also in the middle of an await, it
@@ -75,8 +78,8 @@ pub(super) struct Change<'a, D: BusDevice> {
 
 impl<D: BusDevice> Change<'_, D> {
     /// Settles with the claim in place.
-    pub(super) fn bound(mut self, claim: Claim<D>) {
-        self.outcome = Binding::Bound(claim);
+    pub(super) fn bound(mut self, holder: Holder<D>) {
+        self.outcome = Binding::Bound(holder);
     }
 
     /// What the next one will have to clean up.
@@ -89,7 +92,7 @@ impl<D: BusDevice> Drop for Change<'_, D> {
     fn drop(&mut self) {
         let outcome = mem::replace(&mut self.outcome, Binding::Unbound);
         let driver = match &outcome {
-            Binding::Bound(claim) => Some(claim.driver.name()),
+            Binding::Bound(holder) => Some(holder.driver.name()),
             Binding::Unbound | Binding::Changing => None,
         };
         self.slot.device.node().set_driver(driver);
@@ -114,18 +117,19 @@ impl<D: BusDevice> Slot<D> {
         })
     }
 
-    /// Takes part in the power changes of the system from now on.
-    pub(super) fn join_tree(self: &Arc<Self>) {
+    /// Takes part in the power changes of the system from now on. False, if the device does so already, on some bus.
+    pub(super) fn join_tree(self: &Arc<Self>) -> bool {
         let managed: Arc<dyn Managed> = Arc::new(Power(Arc::downgrade(self)));
-        self.device
-            .node()
-            .set_managed(Some(Arc::downgrade(&managed)));
-        *self.managed.lock() = Some(managed);
+        let joined = self.device.node().manage(Arc::downgrade(&managed));
+        if joined {
+            *self.managed.lock() = Some(managed);
+        }
+        joined
     }
 
     /// Is no longer part of the system.
     pub(super) fn leave_tree(&self) {
-        self.device.node().set_managed(None);
+        self.device.node().unmanage();
         self.device.node().detach();
         *self.managed.lock() = None;
     }
@@ -181,17 +185,17 @@ impl<D: BusDevice> Slot<D> {
     pub(super) async fn release(
         &self,
         wanted: impl Fn(&Arc<dyn Driver<D>>) -> bool,
-    ) -> Option<(Change<'_, D>, Claim<D>)> {
+    ) -> Option<(Change<'_, D>, Holder<D>)> {
         let held = |state: &State<D>| match &state.binding {
-            Binding::Bound(claim) => wanted(&claim.driver),
+            Binding::Bound(holder) => wanted(&holder.driver),
             Binding::Changing | Binding::Unbound => false,
         };
-        let (change, claim) = self.change(held).await?;
-        claim.map(|claim| (change, claim))
+        let (change, holder) = self.change(held).await?;
+        holder.map(|holder| (change, holder))
     }
 
     /// The right to change the device in whatever state it settles.
-    pub(super) async fn seize(&self) -> Option<(Change<'_, D>, Option<Claim<D>>)> {
+    pub(super) async fn seize(&self) -> Option<(Change<'_, D>, Option<Holder<D>>)> {
         self.change(|_| true).await
     }
 
@@ -199,7 +203,7 @@ impl<D: BusDevice> Slot<D> {
     async fn change(
         &self,
         wanted: impl Fn(&State<D>) -> bool,
-    ) -> Option<(Change<'_, D>, Option<Claim<D>>)> {
+    ) -> Option<(Change<'_, D>, Option<Holder<D>>)> {
         let attempt = || {
             let mut state = self.state.lock();
             if matches!(state.binding, Binding::Changing) {
@@ -213,7 +217,7 @@ impl<D: BusDevice> Slot<D> {
                 outcome: Binding::Unbound,
             };
             match mem::replace(&mut state.binding, Binding::Changing) {
-                Binding::Bound(claim) => Some(Some((change, Some(claim)))),
+                Binding::Bound(holder) => Some(Some((change, Some(holder)))),
                 Binding::Unbound | Binding::Changing => Some(Some((change, None))),
             }
         };
@@ -228,9 +232,9 @@ impl<D: BusDevice> Managed for Power<D> {
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             let Some(slot) = self.0.upgrade() else { return };
-            if let Some((change, claim)) = slot.release(|_| true).await {
-                claim.bound.shutdown().await;
-                change.bound(claim);
+            if let Some((change, holder)) = slot.release(|_| true).await {
+                holder.bound.shutdown().await;
+                change.bound(holder);
             }
         })
     }
@@ -240,17 +244,17 @@ impl<D: BusDevice> Managed for Power<D> {
             let Some(slot) = self.0.upgrade() else {
                 return Ok(());
             };
-            let Some((change, mut claim)) = slot.release(|_| true).await else {
+            let Some((change, mut holder)) = slot.release(|_| true).await else {
                 return Ok(());
             };
-            let result = if claim.suspended {
+            let result = if holder.suspended {
                 Ok(())
             } else {
-                claim.bound.suspend().await
+                holder.bound.suspend().await
             };
-            claim.suspended = result.is_ok();
+            holder.suspended = result.is_ok();
             log_failure(&slot, "suspend", result);
-            change.bound(claim);
+            change.bound(holder);
             result
         })
     }
@@ -260,17 +264,17 @@ impl<D: BusDevice> Managed for Power<D> {
             let Some(slot) = self.0.upgrade() else {
                 return Ok(());
             };
-            let Some((change, mut claim)) = slot.release(|_| true).await else {
+            let Some((change, mut holder)) = slot.release(|_| true).await else {
                 return Ok(());
             };
-            let result = if claim.suspended {
-                claim.bound.resume().await
+            let result = if holder.suspended {
+                holder.bound.resume().await
             } else {
                 Ok(())
             };
-            claim.suspended = claim.suspended && result.is_err();
+            holder.suspended = holder.suspended && result.is_err();
             log_failure(&slot, "resume", result);
-            change.bound(claim);
+            change.bound(holder);
             result
         })
     }

@@ -6,9 +6,9 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
-use super::binding::come_to_rest;
-use super::slot::Claim;
-use super::{Bound, Bus, BusDevice};
+use super::binding::{claim, come_to_rest};
+use super::slot::Holder;
+use super::{Bound, Bus, BusDevice, Claim};
 
 /// A binding was not handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,27 +33,27 @@ impl<D: BusDevice> Bus<D> {
     ) -> Result<(), CarryError<E>> {
         let slot = self.slot(device).ok_or(CarryError::NotThere)?;
         let held = slot.release(|holder| holder.name() == driver).await;
-        let (change, claim) = held.ok_or(CarryError::NotThere)?;
+        let (change, holder) = held.ok_or(CarryError::NotThere)?;
         if let Err(error) = carry.await {
-            change.bound(claim);
+            change.bound(holder);
             return Err(CarryError::Carry(error));
         }
         // What it was bound by is at work elsewhere.
-        drop(claim);
+        drop(holder);
         come_to_rest(&slot, &change).await;
         Ok(())
     }
 
-    /// Gives a device without a driver to the one of this name, without a probe: `carry` makes the
+    /// Gives a device without a driver to the one of this name, without a probe: `carry` gets the claim and makes the
     /// binding. If it fails, the device comes to rest and has no driver. An override is not asked.
     ///
     /// # Errors
     /// [`CarryError`].
-    pub async fn adopt<E>(
+    pub async fn adopt<E, F: Future<Output = Result<Box<dyn Bound>, E>>>(
         &self,
         device: &Arc<D>,
         driver: &str,
-        carry: impl Future<Output = Result<Box<dyn Bound>, E>>,
+        carry: impl FnOnce(Claim<D>) -> F,
     ) -> Result<(), CarryError<E>> {
         let slot = self.slot(device).ok_or(CarryError::NotThere)?;
         let change = slot.claim_now().ok_or(CarryError::NotThere)?;
@@ -65,10 +65,9 @@ impl<D: BusDevice> Bus<D> {
         let driver = driver.ok_or(CarryError::NotThere)?;
         // An earlier attempt may have been dropped half-way.
         come_to_rest(&slot, &change).await;
-        change.cleanup(|cleanup| cleanup.to_reset = true);
-        match carry.await {
+        match carry(claim(&slot, &change)).await {
             Ok(bound) => {
-                change.bound(Claim::new(driver, bound));
+                change.bound(Holder::new(driver, bound));
                 Ok(())
             }
             Err(error) => {

@@ -1,4 +1,4 @@
-//! A device on a bus of its own, without a driver, for one check.
+//! A device on a bus of its own, which belongs to one check.
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -8,8 +8,9 @@ use virtio::DeviceStatus;
 use virtq::{DmaAddr, RingState};
 
 use crate::Features;
-use crate::device::{DeviceKind, Removal, Removed, VdpaBus, VdpaDevice, VdpaDeviceConfig};
+use crate::device::{DeviceKind, Removal, Removed, VdpaBus, VdpaClaim, VdpaDeviceConfig};
 use crate::features::ring_features;
+use crate::keeper::hold;
 use crate::ops::{OpError, QueueAddress};
 use crate::platform::Platform;
 use crate::tree::Node;
@@ -27,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(1);
 pub(super) struct Bench<'s> {
     pub(super) subject: &'s dyn Subject,
     pub(super) platform: Arc<dyn Platform>,
-    pub(super) device: Arc<VdpaDevice>,
+    pub(super) device: VdpaClaim,
     bus: Arc<VdpaBus>,
     _root: Arc<Node>,
 }
@@ -54,10 +55,14 @@ impl<'s> Bench<'s> {
             name: None,
         };
         let registered = bus.register(ops, config).await;
+        let registered = registered.or_fail("the bus takes the device")?;
+        let held = hold(&bus, &registered).await;
         Ok(Self {
             subject,
             platform,
-            device: registered.or_fail("the bus takes the device")?,
+            device: held
+                .ok_or("the device is given to a driver")
+                .or_fail("a claim")?,
             bus,
             _root: root,
         })
@@ -171,7 +176,7 @@ impl<'s> Bench<'s> {
 }
 
 /// Gives the first queue, which never runs then, addresses that mean nothing.
-pub(super) fn place_nowhere(device: &VdpaDevice) -> Result<(), OpError> {
+pub(super) fn place_nowhere(device: &VdpaClaim) -> Result<(), OpError> {
     let address = QueueAddress {
         descriptor: DmaAddr(0x1_0000),
         driver: DmaAddr(0x2_0000),

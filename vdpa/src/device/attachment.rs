@@ -1,8 +1,9 @@
 //! The right to change what a device can reach, and what has been mapped by it.
 //!
 //! A device has at most one [`Attachment`]. It is obtained and given back while the device is as a reset
-//! has left it, so that no owner's memory is ever reached on behalf of another one. Should it be dropped while the
-//! device runs, the device keeps what was mapped until its next reset.
+//! has left it, so that no owner's memory is ever reached on behalf of another one. It is taken through the
+//! [claim](super::VdpaClaim) of the device's driver and ends with that. Should it be dropped while the device runs, the device
+//! keeps what was mapped until its next reset.
 
 mod difference;
 mod lease;
@@ -16,6 +17,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::Ordering;
 
+use crate::bus::Claim;
 use crate::dma::{Addressing, DmaFaults, IovaSpace, Isolation, MapTarget, Owner, Trust};
 use crate::iotlb::{Iotlb, IovaRange, Permission};
 use crate::ops::{Backing, DmaModel, OpError};
@@ -42,9 +44,23 @@ pub enum AttachError {
     /// The device has been removed.
     #[error("the device is gone")]
     Gone,
+    /// The claim of the device has ended.
+    #[error("the device belongs to another driver, or to none")]
+    NotOwner,
     /// The device or the IOMMU refuses an empty address space.
     #[error("no empty address space can be had: {0}")]
     Device(OpError),
+}
+
+/// What stands in the way of a device that is there and still its driver's.
+impl From<OpError> for AttachError {
+    fn from(error: OpError) -> Self {
+        match error {
+            OpError::Gone => Self::Gone,
+            OpError::NotOwner => Self::NotOwner,
+            error => Self::Device(error),
+        }
+    }
 }
 
 /// The right to change what a device can reach.
@@ -72,38 +88,12 @@ impl VdpaDevice {
         self.owner_slot.owner()
     }
 
-    /// Takes the right to change what the device can reach, which is nothing yet. The device must be as a
-    /// reset has left it.
-    ///
-    /// `trust` decides what becomes of a client without [isolation](Self::isolation).
-    ///
-    /// # Errors
-    /// [`AttachError`]: nothing has changed.
-    pub fn attach(
-        self: &Arc<Self>,
-        owner: Owner,
-        trust: Trust,
-    ) -> Result<Arc<Attachment>, AttachError> {
-        self.present().map_err(|_| AttachError::Gone)?;
-        let lease = self.owner_slot.begin(|| {
-            if self.session.lock().is_fresh() {
-                Lease::new(self, owner, trust)
-            } else {
-                Err(AttachError::WrongState)
-            }
-        })?;
-        Ok(Arc::new(Attachment {
-            device: Arc::clone(self),
-            lease,
-        }))
-    }
-
     /// Whether the device uses no memory: a reset has left it so, or it is not there any more.
     fn is_at_rest(&self) -> bool {
         self.is_gone() || self.session.lock().is_fresh()
     }
 
-    fn is_gone(&self) -> bool {
+    pub(super) fn is_gone(&self) -> bool {
         self.presence.load(Ordering::Acquire) == presence::GONE
     }
 
@@ -117,6 +107,30 @@ impl VdpaDevice {
                 space,
             }
         }
+    }
+}
+
+impl Claim<VdpaDevice> {
+    /// Takes the right to change what the device can reach, which is nothing yet. The device must be as a
+    /// reset has left it.
+    ///
+    /// `trust` decides what becomes of a client without [isolation](Self::isolation).
+    ///
+    /// # Errors
+    /// [`AttachError`]: nothing has changed.
+    pub fn attach(&self, owner: Owner, trust: Trust) -> Result<Arc<Attachment>, AttachError> {
+        let lease = self.owner_slot.begin(self, || {
+            self.usable()?;
+            if self.session.lock().is_fresh() {
+                Lease::new(self, owner, trust)
+            } else {
+                Err(AttachError::WrongState)
+            }
+        })?;
+        Ok(Arc::new(Attachment {
+            device: Arc::clone(self),
+            lease,
+        }))
     }
 }
 
@@ -162,7 +176,7 @@ impl Attachment {
     ///
     /// # Errors
     /// Nothing has changed:
-    /// [`OpError::NotOwner`], if the attachment has been given back;
+    /// [`OpError::NotOwner`], if the attachment has been given back or the claim has ended;
     /// [`OpError::Gone`], if the device is being removed;
     /// [`OpError::OutOfRange`], if there is no such address space, the device has no such addresses, or
     /// the memory is shorter;
@@ -177,7 +191,7 @@ impl Attachment {
     ) -> Result<(), OpError> {
         let notifier = self.device.map_notifier(space);
         let result = self.lease.edit(space, |route, space| {
-            self.device.present()?;
+            self.usable()?;
             if !self.iova_space().contains(range) {
                 return Err(OpError::OutOfRange);
             }
@@ -189,6 +203,16 @@ impl Attachment {
         // The last share of the memory does not go back to where it came from with a lock held.
         drop(backing);
         result
+    }
+
+    /// Whether the device is there, and the claim by which it was attached to has not ended.
+    fn usable(&self) -> Result<(), OpError> {
+        self.device.present()?;
+        if self.lease.is_orphaned() {
+            Err(OpError::NotOwner)
+        } else {
+            Ok(())
+        }
     }
 
     /// Takes a range away from the device, and returns how many of its bytes were mapped. Mappings that reach

@@ -1,11 +1,30 @@
 //! Stopping a device without forgetting anything, and letting it go on.
+//!
+//! ```compile_fail,E0599
+//! # use vdpa::device::VdpaDevice;
+//! # async fn attack(device: &VdpaDevice) {
+//! device.suspend().await;
+//! # }
+//! ```
 
+use crate::bus::Claim;
 use crate::ops::{Abilities, OpError};
 
 use super::VdpaDevice;
 use super::session::Motion;
 
 impl VdpaDevice {
+    /// Whether the device has been suspended. A reset ends that.
+    ///
+    /// # Errors
+    /// [`OpError::Gone`].
+    pub fn is_suspended(&self) -> Result<bool, OpError> {
+        self.present()?;
+        Ok(self.session.lock().motion() == Motion::Suspended)
+    }
+}
+
+impl Claim<VdpaDevice> {
     /// Stops the device and waits until it touches no queue any more: it has finished the descriptors that
     /// it had taken, or put them back. Everything that has been set stays. Suspended twice, it stays suspended.
     ///
@@ -24,18 +43,9 @@ impl VdpaDevice {
         self.change(Abilities::RESUME, Motion::Running).await
     }
 
-    /// Whether the device has been suspended. A reset ends that.
-    ///
-    /// # Errors
-    /// [`OpError::Gone`].
-    pub fn is_suspended(&self) -> Result<bool, OpError> {
-        self.present()?;
-        Ok(self.session.lock().motion() == Motion::Suspended)
-    }
-
     async fn change(&self, ability: Abilities, to: Motion) -> Result<(), OpError> {
         let _turn = self.turn.lock().await;
-        self.present()?;
+        self.usable()?;
         if !self.abilities().contains(ability) {
             return Err(OpError::Unsupported);
         }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Node;
-use crate::bus::{BusDevice, Exactness};
+use crate::bus::{BusDevice, ByBus, Exactness};
 use crate::platform::BoxFuture;
 use crate::tree::{Inspect, Report};
 
@@ -43,15 +43,18 @@ impl BusDevice for VdpaDevice {
         format!("vdpa:d{:08X}v{:08X}", self.device_type(), self.vendor_id())
     }
 
-    fn quiesce(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.bring_to_rest())
+    fn quiesce(&self, _: ByBus<Self>) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.bring_to_rest().await;
+            self.owner_slot.evict();
+        })
     }
 
-    fn leaving(&self) {
+    fn leaving(&self, _: ByBus<Self>) {
         self.depart(presence::LEAVING);
     }
 
-    fn left(&self) -> BoxFuture<'_, ()> {
+    fn left(&self, _: ByBus<Self>) -> BoxFuture<'_, ()> {
         Box::pin(async {
             if !self.workers_stopped.swap(true, Ordering::AcqRel) {
                 self.ops.stop_workers().await;

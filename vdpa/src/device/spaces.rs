@@ -1,7 +1,15 @@
 //! The groups of a device's queues and the address spaces that they are in, with their checks.
 //!
 //! What is mapped in an address space is the business of an [`Attachment`](crate::device::Attachment).
+//!
+//! ```compile_fail,E0599
+//! # use vdpa::device::VdpaDevice;
+//! # async fn attack(device: &VdpaDevice) {
+//! device.set_group_space(0, 1);
+//! # }
+//! ```
 
+use crate::bus::Claim;
 use crate::ops::{Abilities, OpError};
 
 use super::VdpaDevice;
@@ -49,27 +57,29 @@ impl VdpaDevice {
             .transpose()
     }
 
-    /// Puts a group of queues into an address space, until the next reset. Possible before the device starts.
-    ///
-    /// # Errors
-    /// [`OpError::OutOfRange`], if there is no such group or address space; [`OpError::WrongState`] from
-    /// `DRIVER_OK` on; whatever the device answers.
-    pub fn set_group_space(&self, group: u16, space: u16) -> Result<(), OpError> {
-        self.present()?;
-        if group >= self.group_count() || space >= self.space_count() {
-            return Err(OpError::OutOfRange);
-        }
-        let mut session = self.session.lock();
-        session.check_group_move()?;
-        session.touch();
-        self.ops.set_group_address_space(group, space)
-    }
-
     fn existing_group(&self, group: u16) -> Result<u16, OpError> {
         if group < self.group_count() {
             Ok(group)
         } else {
             Err(OpError::Broken)
         }
+    }
+}
+
+impl Claim<VdpaDevice> {
+    /// Puts a group of queues into an address space, until the next reset. Possible before the device starts.
+    ///
+    /// # Errors
+    /// [`OpError::OutOfRange`], if there is no such group or address space; [`OpError::WrongState`] from
+    /// `DRIVER_OK` on; whatever the device answers.
+    pub fn set_group_space(&self, group: u16, space: u16) -> Result<(), OpError> {
+        self.usable()?;
+        if group >= self.group_count() || space >= self.space_count() {
+            return Err(OpError::OutOfRange);
+        }
+        let mut session = self.session_in_use()?;
+        session.check_group_move()?;
+        session.touch();
+        self.ops.set_group_address_space(group, space)
     }
 }

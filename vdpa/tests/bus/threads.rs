@@ -8,7 +8,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use vdpa::Node;
-use vdpa::bus::{Bound, Bus, BusDevice, Driver, ProbeError};
+use vdpa::bus::{Bound, Bus, BusDevice, ByBus, Claim, Driver, ProbeError};
 use vdpa::platform::BoxFuture;
 
 /// How often devices and drivers shall meet before everybody goes home.
@@ -38,7 +38,7 @@ impl BusDevice for Shared {
         String::from("shared")
     }
 
-    fn quiesce(&self) -> BoxFuture<'_, ()> {
+    fn quiesce(&self, _: ByBus<Self>) -> BoxFuture<'_, ()> {
         Box::pin(async {
             assert!(
                 !self.held.load(Ordering::SeqCst),
@@ -72,7 +72,7 @@ impl Driver<Shared> for Jealous {
 
     fn probe<'a>(
         &'a self,
-        device: &'a Arc<Shared>,
+        device: Claim<Shared>,
         _id: Option<&'a ()>,
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
         Box::pin(async move {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use vdpa::Node;
-use vdpa::bus::{Bound, Bus, BusDevice, Driver, Exactness, ProbeError};
+use vdpa::bus::{Bound, Bus, BusDevice, ByBus, Claim, Driver, Exactness, ProbeError};
 use vdpa::ids::IdGuard;
 use vdpa::platform::BoxFuture;
 use vdpa::power::PowerError;
@@ -110,15 +110,15 @@ impl BusDevice for Toy {
         format!("toy:{}", self.kind)
     }
 
-    fn quiesce(&self) -> BoxFuture<'_, ()> {
+    fn quiesce(&self, _: ByBus<Self>) -> BoxFuture<'_, ()> {
         Box::pin(async { self.journal.write(format!("quiesce {}", self.name())) })
     }
 
-    fn leaving(&self) {
+    fn leaving(&self, _: ByBus<Self>) {
         self.journal.write(format!("leaving {}", self.name()));
     }
 
-    fn left(&self) -> BoxFuture<'_, ()> {
+    fn left(&self, _: ByBus<Self>) -> BoxFuture<'_, ()> {
         Box::pin(async { self.journal.write(format!("left {}", self.name())) })
     }
 }
@@ -180,7 +180,7 @@ impl Driver<Toy> for ToyDriver {
 
     fn probe<'a>(
         &'a self,
-        device: &'a Arc<Toy>,
+        device: Claim<Toy>,
         id: Option<&'a ToyId>,
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
         Box::pin(async move {

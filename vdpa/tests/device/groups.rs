@@ -22,7 +22,7 @@ fn a_group_that_does_not_exist_is_the_device_s_mistake() {
         ..Traits::default()
     };
     let w = world(traits);
-    let device = w.platform.block_on(w.register());
+    let device = w.platform.block_on(w.hold());
     assert_eq!(device.queue_group(0), Ok(0));
     assert_eq!(device.queue_group(1), Err(OpError::Broken));
     assert_eq!(device.descriptor_group(0), Err(OpError::Broken));
@@ -38,7 +38,7 @@ fn a_reset_brings_every_group_back_to_the_first_address_space() {
         ..Traits::default()
     };
     let w = world(traits);
-    let device = w.platform.block_on(w.register());
+    let device = w.platform.block_on(w.hold());
     device.set_group_space(1, 1).unwrap();
     assert_eq!(w.parent.group_space(1), 1);
     w.platform.block_on(device.reset()).unwrap();
@@ -56,7 +56,7 @@ fn doorbells_and_counters_are_those_of_the_queue() {
         ..Traits::default()
     };
     let w = world(traits);
-    let device = w.platform.block_on(w.register());
+    let device = w.platform.block_on(w.hold());
     let second = NotificationArea {
         base: PhysAddr(0x10_1000),
         ..page

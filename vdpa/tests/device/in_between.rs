@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use virtio::DeviceStatus;
 
-use vdpa::device::VdpaDevice;
+use vdpa::device::VdpaClaim;
 use vdpa::ops::OpError;
 
 use crate::world::{World, agreed, negotiate, place_somewhere, start};
@@ -25,7 +25,7 @@ fn running() -> DeviceStatus {
 #[test]
 fn no_queue_is_set_up_while_the_device_starts() {
     let w = World::new();
-    let device = w.platform.block_on(w.register());
+    let device = w.platform.block_on(w.hold());
     w.platform.block_on(negotiate(&device)).unwrap();
     w.parent.be_slow();
     let starting = begin(device.set_status(running()));
@@ -43,7 +43,7 @@ fn no_queue_is_set_up_while_the_device_starts() {
 #[test]
 fn features_are_fixed_while_they_are_agreed_on() {
     let w = World::new();
-    let device = w.platform.block_on(w.register());
+    let device = w.platform.block_on(w.hold());
     w.parent.be_slow();
     let agreeing = begin(device.set_status(agreed()));
     let features = virtio::F::VERSION_1.into();
@@ -56,7 +56,7 @@ fn features_are_fixed_while_they_are_agreed_on() {
 #[test]
 fn a_device_that_is_stopping_is_not_suspended_yet() {
     let w = World::new();
-    let device = w.platform.block_on(w.register());
+    let device = w.platform.block_on(w.hold());
     w.platform.block_on(start(&device)).unwrap();
     w.parent.be_slow();
     let stopping = begin(device.suspend());
@@ -73,7 +73,7 @@ fn a_device_that_is_stopping_is_not_suspended_yet() {
     assert!(!w.parent.is_suspended());
 }
 
-fn assert_still_running(device: &VdpaDevice) {
+fn assert_still_running(device: &VdpaClaim) {
     let refused = Err(OpError::WrongState);
     assert_eq!(device.is_suspended(), Ok(false));
     assert_eq!(place_somewhere(device, 0), refused);

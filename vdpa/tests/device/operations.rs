@@ -11,7 +11,7 @@ use crate::world::{World, agreed, negotiate, place_somewhere, start};
 fn indices_of_queues_are_checked_before_the_parent_sees_them() {
     let w = World::new();
     w.platform.block_on(async {
-        let device = w.register().await;
+        let device = w.hold().await;
         negotiate(&device).await.unwrap();
         w.parent.take_log();
         for queue in [2, 3, u16::MAX] {
@@ -34,7 +34,7 @@ fn indices_of_queues_are_checked_before_the_parent_sees_them() {
 fn only_sizes_that_a_split_queue_can_have_reach_the_parent() {
     let w = World::new();
     w.platform.block_on(async {
-        let device = w.register().await;
+        let device = w.hold().await;
         negotiate(&device).await.unwrap();
         w.parent.take_log();
         for size in [0, 1, 3, 63, 65, 128, u16::MAX] {
@@ -55,7 +55,7 @@ fn only_sizes_that_a_split_queue_can_have_reach_the_parent() {
 fn ranges_outside_the_configuration_do_not_reach_the_parent() {
     let w = World::new();
     w.platform.block_on(async {
-        let device = w.register().await;
+        let device = w.hold().await;
         w.parent.take_log();
         let mut bytes = [0; 13];
         for (offset, len) in [(0, 13), (12, 1), (11, 2), (u32::MAX, 1), (u32::MAX - 3, 12)] {
@@ -75,7 +75,7 @@ fn ranges_outside_the_configuration_do_not_reach_the_parent() {
 fn features_that_are_not_offered_are_refused() {
     let w = World::new();
     w.platform.block_on(async {
-        let device = w.register().await;
+        let device = w.hold().await;
         let refused = device.set_driver_features(virtio::net::F::MTU.into());
         assert_eq!(refused, Err(OpError::Invalid));
         assert_eq!(w.parent.accepted(), Features::EMPTY);
@@ -86,7 +86,7 @@ fn features_that_are_not_offered_are_refused() {
 fn a_device_that_does_not_keep_features_ok_has_refused() {
     let w = World::new();
     w.platform.block_on(async {
-        let device = w.register().await;
+        let device = w.hold().await;
         w.parent.refuse_features();
         assert_eq!(negotiate(&device).await, Err(OpError::FeaturesRefused));
         assert_eq!(device.driver_features(), Ok(Features::EMPTY));
@@ -98,7 +98,7 @@ fn a_device_that_does_not_keep_features_ok_has_refused() {
 fn a_driver_cannot_claim_that_the_device_needs_a_reset() {
     let w = World::new();
     w.platform.block_on(async {
-        let device = w.register().await;
+        let device = w.hold().await;
         let refused = device.set_status(DeviceStatus::DEVICE_NEEDS_RESET).await;
         assert_eq!(refused, Err(OpError::Invalid));
     });
@@ -108,7 +108,7 @@ fn a_driver_cannot_claim_that_the_device_needs_a_reset() {
 fn after_a_reset_that_failed_only_a_reset_is_possible() {
     let w = World::new();
     w.platform.block_on(async {
-        let device = w.register().await;
+        let device = w.hold().await;
         start(&device).await.unwrap();
         w.parent.fail_after(0, OpError::Timeout);
         assert_eq!(device.reset().await, Err(OpError::Timeout));
@@ -124,7 +124,7 @@ fn after_a_reset_that_failed_only_a_reset_is_possible() {
 fn the_generation_tells_that_the_configuration_has_changed() {
     let w = World::new();
     w.platform.block_on(async {
-        let device = w.register().await;
+        let device = w.hold().await;
         let before = device.config_generation().unwrap();
         assert_eq!(device.config_generation(), Ok(before));
         w.parent.change_config(0, &[1]);
@@ -136,9 +136,9 @@ fn the_generation_tells_that_the_configuration_has_changed() {
 fn queues_are_set_up_by_several_tasks_at_once() {
     let w = World::new();
     let device = w.platform.block_on(async {
-        let device = w.register().await;
+        let device = w.hold().await;
         negotiate(&device).await.unwrap();
-        device
+        std::sync::Arc::new(device)
     });
     for queue in 0..2 {
         let device = std::sync::Arc::clone(&device);

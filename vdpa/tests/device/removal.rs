@@ -7,7 +7,7 @@ use virtio::DeviceStatus;
 
 use vdpa::Features;
 use vdpa::Platform;
-use vdpa::device::{Removal, Removed, VdpaDevice, VdpaId};
+use vdpa::device::{Removal, Removed, VdpaClaim, VdpaId};
 use vdpa::ops::OpError;
 use vdpa::testing::Resets;
 
@@ -51,7 +51,8 @@ fn the_sequence_is_the_same_whoever_takes_the_device_off_the_bus() {
         w.bus.remove_device(&device).await;
         assert_eq!(*consumer.answers.lock().unwrap(), ["gone"]);
         assert_eq!(w.parent.take_log().last().unwrap(), "stop_workers");
-        assert_gone(&device).await;
+        let claim = consumer.last.lock().unwrap().take().unwrap();
+        assert_gone(&claim).await;
     });
 }
 
@@ -82,7 +83,7 @@ fn a_device_that_has_disappeared_is_not_touched() {
 fn a_device_that_answers_nothing_any_more_leaks_nothing() {
     let w = World::new();
     w.platform.block_on(async {
-        let device = w.register().await;
+        let device = w.hold().await;
         start(&device).await.unwrap();
         // After `set_queue_ready`.
         w.parent.fail_after(1, OpError::Gone);
@@ -137,7 +138,7 @@ fn queues_that_are_lost_to_a_device_are_counted_once() {
 fn every_operation_of_a_removed_device_answers_gone() {
     let w = World::new();
     w.platform.block_on(async {
-        let device = w.register().await;
+        let device = w.hold().await;
         w.unregister(&device).await;
         w.parent.take_log();
         assert_gone(&device).await;
@@ -146,7 +147,7 @@ fn every_operation_of_a_removed_device_answers_gone() {
     });
 }
 
-async fn assert_gone(device: &VdpaDevice) {
+async fn assert_gone(device: &VdpaClaim) {
     let gone = Err(OpError::Gone);
     assert_eq!(device.status().map(|_| ()), gone);
     assert_eq!(device.set_status(DeviceStatus::ACKNOWLEDGE).await, gone);
@@ -171,7 +172,7 @@ async fn assert_gone(device: &VdpaDevice) {
 fn two_removals_at_once_stop_the_workers_once() {
     let w = World::new();
     w.platform.block_on(async {
-        let device = w.register().await;
+        let device = w.hold().await;
         start(&device).await.unwrap();
         w.parent.set_resets(Resets::Never);
         let (bus, other) = (Arc::clone(&w.bus), Arc::clone(&device));

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use virtio::DeviceStatus;
 
 use vdpa::Features;
-use vdpa::device::VdpaDevice;
+use vdpa::device::VdpaClaim;
 use vdpa::ops::{Abilities, OpError, QueueState};
 use vdpa::testing::{FakeParent, Traits, Translation};
 
@@ -78,7 +78,7 @@ fn beginning() -> impl Strategy<Value = Vec<Op>> {
     })
 }
 
-async fn apply(device: &VdpaDevice, op: &Op) -> Result<Option<QueueState>, OpError> {
+async fn apply(device: &VdpaClaim, op: &Op) -> Result<Option<QueueState>, OpError> {
     let done = match *op {
         Op::State(queue) => return device.queue_state(queue).map(Some),
         Op::Reset => device.reset().await,
@@ -125,7 +125,7 @@ fn follows_the_rules(
     ops: impl IntoIterator<Item = (Op, bool)>,
 ) -> Result<(), TestCaseError> {
     let w = world(abilities);
-    let device = w.platform.block_on(w.register());
+    let device = w.platform.block_on(w.hold());
     let mut model = Model::new(abilities);
     w.parent.take_log();
     for (op, fault) in ops {

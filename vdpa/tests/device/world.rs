@@ -6,8 +6,11 @@ use virtio::DeviceStatus;
 
 use vdpa::Node;
 use vdpa::bus::{Bound, Driver, ProbeError};
-use vdpa::device::{DeviceKind, Removal, Removed, VdpaBus, VdpaDevice, VdpaDeviceConfig, VdpaId};
+use vdpa::device::{
+    DeviceKind, Removal, Removed, VdpaBus, VdpaClaim, VdpaDevice, VdpaDeviceConfig, VdpaId,
+};
 use vdpa::dma::IsolationUnit;
+use vdpa::keeper::hold;
 use vdpa::ops::{OpError, QueueAddress};
 use vdpa::platform::{BoxFuture, Callback};
 use vdpa::testing::{FakeParent, FakePlatform};
@@ -58,13 +61,19 @@ impl World {
             .expect("nothing is short")
     }
 
+    /// A device that belongs to the test.
+    pub async fn hold(&self) -> VdpaClaim {
+        let device = self.register().await;
+        hold(&self.bus, &device).await.expect("nobody has it")
+    }
+
     pub async fn unregister(&self, device: &Arc<VdpaDevice>) -> Removed {
         self.bus.unregister(device, Removal::Orderly).await
     }
 }
 
 /// Takes the device as far as `FEATURES_OK`.
-pub async fn negotiate(device: &VdpaDevice) -> Result<(), OpError> {
+pub async fn negotiate(device: &VdpaClaim) -> Result<(), OpError> {
     device.reset().await?;
     device
         .set_status(DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER)
@@ -74,7 +83,7 @@ pub async fn negotiate(device: &VdpaDevice) -> Result<(), OpError> {
 }
 
 /// Takes the device as far as `DRIVER_OK`, with its first queue ready.
-pub async fn start(device: &VdpaDevice) -> Result<(), OpError> {
+pub async fn start(device: &VdpaClaim) -> Result<(), OpError> {
     negotiate(device).await?;
     device.set_queue_callback(0, Some(Callback::new(|| ())))?;
     device.set_queue_size(0, 64)?;
@@ -89,7 +98,7 @@ pub fn agreed() -> DeviceStatus {
 }
 
 /// Gives a queue addresses that mean nothing.
-pub fn place_somewhere(device: &VdpaDevice, queue: u16) -> Result<(), OpError> {
+pub fn place_somewhere(device: &VdpaClaim, queue: u16) -> Result<(), OpError> {
     // SAFETY: the fake has no memory to find there.
     unsafe { device.set_queue_address(queue, somewhere()) }
 }
@@ -107,6 +116,8 @@ pub struct Consumer {
     name: &'static str,
     ids: Vec<VdpaId>,
     pub answers: Arc<Mutex<Vec<&'static str>>>,
+    /// The claim of its last device, kept for longer than a driver should.
+    pub last: Mutex<Option<Arc<VdpaClaim>>>,
 }
 
 impl Consumer {
@@ -115,6 +126,7 @@ impl Consumer {
             name,
             ids,
             answers: Arc::default(),
+            last: Mutex::default(),
         })
     }
 }
@@ -130,19 +142,21 @@ impl Driver<VdpaDevice> for Consumer {
 
     fn probe<'a>(
         &'a self,
-        device: &'a Arc<VdpaDevice>,
+        device: VdpaClaim,
         _id: Option<&'a VdpaId>,
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
         Box::pin(async move {
-            start(device).await?;
-            let (device, answers) = (Arc::clone(device), Arc::clone(&self.answers));
+            start(&device).await?;
+            let device = Arc::new(device);
+            *self.last.lock().expect("no test panics here") = Some(Arc::clone(&device));
+            let answers = Arc::clone(&self.answers);
             Ok(Box::new(Consumption { device, answers }) as Box<dyn Bound>)
         })
     }
 }
 
 struct Consumption {
-    device: Arc<VdpaDevice>,
+    device: Arc<VdpaClaim>,
     answers: Arc<Mutex<Vec<&'static str>>>,
 }
 

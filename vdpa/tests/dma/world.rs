@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use vdpa::device::{AttachError, Attachment, DeviceKind, VdpaBus, VdpaDevice, VdpaDeviceConfig};
+use vdpa::device::{AttachError, Attachment, DeviceKind, VdpaBus, VdpaClaim, VdpaDeviceConfig};
 use vdpa::dma::{IsolationUnit, Owner, Trust};
 use vdpa::iotlb::{IovaRange, Permission};
+use vdpa::keeper::hold;
 use vdpa::ops::{Abilities, Backing, OpError};
 use vdpa::testing::{FakeIommu, FakeParent, FakePlatform, Traits, Translation};
 use vdpa::{Features, Node, Platform};
@@ -47,7 +48,7 @@ pub struct World {
     pub bus: Arc<VdpaBus>,
     pub unit: Arc<IsolationUnit>,
     pub parent: Arc<FakeParent>,
-    pub device: Arc<VdpaDevice>,
+    pub device: VdpaClaim,
 }
 
 /// What is mapped: first and last address, permission, and where it leads if that can be seen.
@@ -103,7 +104,7 @@ impl World {
     }
 
     /// Another device of the same isolation unit.
-    pub fn sibling(&self) -> Arc<VdpaDevice> {
+    pub fn sibling(&self) -> VdpaClaim {
         add_device(&self.platform, &self.bus, &self.unit, self.model, |_| ()).1
     }
 
@@ -204,7 +205,7 @@ fn add_device(
     unit: &Arc<IsolationUnit>,
     model: Model,
     choose: impl FnOnce(&mut Traits),
-) -> (Arc<FakeParent>, Arc<VdpaDevice>) {
+) -> (Arc<FakeParent>, VdpaClaim) {
     let mut traits = Traits {
         translation: model.translation(),
         ..Traits::default()
@@ -223,6 +224,7 @@ fn add_device(
     let device = platform
         .block_on(bus.register(parent.ops(), config))
         .unwrap();
+    let device = platform.block_on(hold(bus, &device)).unwrap();
     parent.take_log();
     (parent, device)
 }

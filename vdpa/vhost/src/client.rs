@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use spin::Mutex;
 use vdpa::Features;
-use vdpa::device::VdpaDevice;
+use vdpa::device::VdpaClaim;
 use vdpa::ops::OpError;
 use vdpa::platform::Callback;
 use virtio::DeviceStatus;
@@ -19,7 +19,7 @@ use super::{BackendFeatures, OpenOptions, VhostError};
 
 /// One client, from open to close.
 pub(super) struct Client {
-    pub(super) device: Arc<VdpaDevice>,
+    pub(super) device: Arc<VdpaClaim>,
     pub(super) options: OpenOptions,
     pub(super) offered: BackendFeatures,
     pub(super) channel: WorkerChannel,
@@ -55,7 +55,7 @@ pub(super) struct Vring {
 }
 
 impl Client {
-    pub(super) fn new(device: &Arc<VdpaDevice>, options: OpenOptions) -> Arc<Self> {
+    pub(super) fn new(device: &Arc<VdpaClaim>, options: OpenOptions) -> Arc<Self> {
         let vrings = (0..device.queue_count()).map(|_| Vring::default());
         Arc::new(Self {
             device: Arc::clone(device),
@@ -195,7 +195,7 @@ impl State {
     }
 
     /// Tells the device which events to raise, as far as it takes them now.
-    pub(super) fn apply_calls(&self, device: &VdpaDevice) -> Result<(), OpError> {
+    pub(super) fn apply_calls(&self, device: &VdpaClaim) -> Result<(), OpError> {
         device.set_config_callback(self.config_call.clone().map(Callback::event))?;
         for (queue, vring) in (0..).zip(&self.vrings) {
             device.set_queue_callback(queue, vring.call.clone().map(Callback::event))?;

@@ -119,7 +119,7 @@ impl From<AttachError> for VhostError {
             AttachError::Taken(_) => Self::UnitTaken,
             AttachError::NoIsolation => Self::NotIsolated,
             AttachError::WrongState => Self::WrongState,
-            AttachError::Gone => Self::HungUp,
+            AttachError::Gone | AttachError::NotOwner => Self::HungUp,
             AttachError::Device(error) => error.into(),
         }
     }

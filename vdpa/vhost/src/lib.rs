@@ -46,7 +46,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use vdpa::bus::{Bound, Driver, ProbeError};
-use vdpa::device::{VdpaDevice, VdpaId};
+use vdpa::device::{VdpaClaim, VdpaDevice, VdpaId};
 use vdpa::dma::Isolation;
 use vdpa::platform::BoxFuture;
 use vdpa::power::PowerError;
@@ -94,11 +94,11 @@ impl Driver<VdpaDevice> for VhostVdpa {
 
     fn probe<'a>(
         &'a self,
-        device: &'a Arc<VdpaDevice>,
+        device: VdpaClaim,
         _id: Option<&'a VdpaId>,
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
         Box::pin(async move {
-            check(device)?;
+            check(&device)?;
             let id = self
                 .registry
                 .allocate_id()

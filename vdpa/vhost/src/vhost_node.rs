@@ -9,7 +9,7 @@ use core::fmt;
 
 use spin::Mutex;
 use vdpa::Node;
-use vdpa::device::VdpaDevice;
+use vdpa::device::VdpaClaim;
 use vdpa::ids::IdGuard;
 use vdpa::tree::{Inspect, Report};
 use vdpa::wait::Waiters;
@@ -22,7 +22,7 @@ use super::{OpenOptions, VhostError, VhostHandle};
 /// A device that a client can open, one at a time.
 pub(super) struct VhostNode {
     node: Arc<Node>,
-    device: Arc<VdpaDevice>,
+    device: Arc<VdpaClaim>,
     state: Mutex<State>,
     vacated: Waiters,
     _id: IdGuard,
@@ -37,10 +37,10 @@ struct State {
 }
 
 impl VhostNode {
-    pub(super) fn new(device: &Arc<VdpaDevice>, id: IdGuard) -> Arc<Self> {
+    pub(super) fn new(device: VdpaClaim, id: IdGuard) -> Arc<Self> {
         let vhost_node = Arc::new(Self {
             node: Node::child(device.node(), &format!("vhost-vdpa-{}", id.number())),
-            device: Arc::clone(device),
+            device: Arc::new(device),
             state: Mutex::default(),
             vacated: Waiters::default(),
             _id: id,

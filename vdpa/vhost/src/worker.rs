@@ -3,7 +3,6 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use vdpa::bus::BusDevice;
 use vdpa::dma::Owner;
 use vdpa::ops::OpError;
 use virtio::DeviceStatus;

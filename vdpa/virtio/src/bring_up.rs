@@ -11,7 +11,7 @@ use virtio::DeviceStatus;
 
 use super::fixed::FixedConfig;
 use super::monitor::Monitor;
-use super::{Transport, VirtioDevice};
+use super::{Transport, VirtioClaim, VirtioDevice};
 
 /// What the queues and the transport understand, whatever the device type.
 fn transport_features() -> Features {
@@ -27,7 +27,7 @@ fn transport_features() -> Features {
     )
 }
 
-impl VirtioDevice {
+impl VirtioClaim {
     /// Resets the device and agrees with it on features: those of `supported` that it offers, at
     /// least those of `required`, and what the transport understands. Returns what was agreed.
     ///
@@ -40,6 +40,7 @@ impl VirtioDevice {
         required: Features,
     ) -> Result<Features, OpError> {
         let _turn = self.turn.lock().await;
+        self.usable()?;
         self.reset_in_turn().await?;
         let transport = self.transport()?;
         if !transport.abilities().contains(Abilities::PERSISTENT_MAPS) {
@@ -58,15 +59,16 @@ impl VirtioDevice {
     }
 
     /// Lets the device run, after its queues have been created. From then on the driver must
-    /// [reset](VirtioDevice::reset) it before it drops a queue, also when the rest of its probe fails.
+    /// [reset](Self::reset) it before it drops a queue, also when the rest of its probe fails.
     ///
     /// If it fails, the device has been reset and every queue is down.
     ///
     /// # Errors
-    /// [`OpError::WrongState`] before [`VirtioDevice::negotiate`]; whatever the device answers, of which
+    /// [`OpError::WrongState`] before [`negotiate`](Self::negotiate); whatever the device answers, of which
     /// [`OpError::VectorRefused`] and [`OpError::OutOfResources`] are about interrupts.
-    pub async fn start(self: &Arc<Self>) -> Result<(), OpError> {
+    pub async fn start(&self) -> Result<(), OpError> {
         let _turn = self.turn.lock().await;
+        self.usable()?;
         let result = self.try_start().await;
         if result.is_err() {
             // The reason of the failure is what counts; a failed reset has been logged and counted.
@@ -74,7 +76,9 @@ impl VirtioDevice {
         }
         result
     }
+}
 
+impl VirtioDevice {
     async fn try_start(self: &Arc<Self>) -> Result<(), OpError> {
         self.check()?;
         let monitor = Arc::<Monitor>::default();

@@ -1,6 +1,6 @@
 //! The virtio bus, and a virtio device as its driver sees it.
 //!
-//! A driver negotiates features, creates queues, starts the device, and resets it before it lets
+//! A driver has the [`VirtioClaim`] of its device. It negotiates features, creates queues, starts the device, and resets it before it lets
 //! its queues go. It knows neither the [`Transport`] nor who made the device, and both can change
 //! while it works ([`VirtioDevice::move_to`]).
 //!
@@ -13,6 +13,7 @@ extern crate alloc;
 extern crate std;
 
 mod bring_up;
+mod claim;
 mod fixed;
 mod inspect;
 mod monitor;
@@ -34,7 +35,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use spin::Mutex;
-use vdpa::bus::{AddError, Bus, BusDevice};
+use vdpa::bus::{AddError, Bus, BusDevice, ByBus};
 use vdpa::dma::DmaSpace;
 use vdpa::ids::{IdGuard, OutOfIds};
 use vdpa::ops::{OpError, QueueState};
@@ -43,6 +44,7 @@ use vdpa::wait::AsyncMutex;
 use vdpa::{Features, Node, Platform};
 use virtq::{DeviceHold, DmaAllocator, Event};
 
+pub use self::claim::VirtioClaim;
 pub use self::queue::{Completion, VirtQueue};
 pub use self::registry::Registry;
 pub use self::rewind::Rewind;
@@ -85,7 +87,7 @@ pub enum CreateError {
     Device(#[from] OpError),
 }
 
-/// A virtio device on the virtio bus.
+/// A virtio device on the virtio bus, to look at. What changes it is done through the [`VirtioClaim`] of its driver.
 ///
 /// Whoever holds a reference keeps the object, not the device: after the device has left the bus,
 /// every operation answers [`OpError::Gone`] and every event has been raised.
@@ -205,6 +207,12 @@ impl VirtioDevice {
         }
     }
 
+    /// Stops the device because the system goes down. One that does not reset has been logged.
+    pub(crate) async fn shut_down(&self) {
+        let _turn = self.turn.lock().await;
+        let _ = self.reset_in_turn().await;
+    }
+
     /// The bus that it is on, as long as somebody has it.
     #[must_use]
     pub fn bus(&self) -> Option<Arc<VirtioBus>> {
@@ -251,14 +259,6 @@ impl VirtioDevice {
         self.transport()?.read_config(offset, bytes)
     }
 
-    /// Writes to the configuration space.
-    ///
-    /// # Errors
-    /// As for [`VirtioDevice::read_config`].
-    pub fn write_config(&self, offset: u32, bytes: &[u8]) -> Result<(), OpError> {
-        self.transport()?.write_config(offset, bytes)
-    }
-
     /// How many queues the device has; 0 once it is gone.
     #[must_use]
     pub fn queue_count(&self) -> u16 {
@@ -274,7 +274,7 @@ impl VirtioDevice {
     /// Whether the device can still be worked with. Cheap: it asks no register.
     ///
     /// # Errors
-    /// [`OpError::Gone`] after removal; [`OpError::Broken`] after [`VirtioDevice::mark_broken`] or when
+    /// [`OpError::Gone`] after removal; [`OpError::Broken`] after [`VirtioClaim::mark_broken`] or when
     /// the device has asked for a reset.
     pub fn check(&self) -> Result<(), OpError> {
         match self.condition.load(Ordering::Acquire) {
@@ -284,9 +284,14 @@ impl VirtioDevice {
         }
     }
 
-    /// Says that the device has violated its contract: it gets the status `FAILED`, and whoever waits
-    /// for it is woken. Only a [`reset`](VirtioDevice::reset) makes it usable again.
-    pub fn mark_broken(&self) {
+    /// Does as if the device had violated its contract, whoever has it.
+    #[cfg(feature = "testing")]
+    pub fn break_down(&self) {
+        self.give_up();
+    }
+
+    /// The device has violated its contract, or does not come back.
+    pub(crate) fn give_up(&self) {
         if self.worsen(condition::BROKEN) {
             log::error!(
                 "{}: the device broke the protocol and is out of use",
@@ -295,17 +300,7 @@ impl VirtioDevice {
         }
     }
 
-    /// Resets the device, after which it touches no memory. A driver calls it before it drops its queues:
-    /// what is in a queue that is dropped earlier is lost, because the device might still write it.
-    ///
-    /// # Errors
-    /// [`OpError::Gone`]; [`OpError::Timeout`]: the device may still use its memory, which stays allocated.
-    pub async fn reset(&self) -> Result<(), OpError> {
-        let _turn = self.turn.lock().await;
-        self.reset_in_turn().await
-    }
-
-    async fn reset_in_turn(&self) -> Result<(), OpError> {
+    pub(crate) async fn reset_in_turn(&self) -> Result<(), OpError> {
         let result = self.transport()?.reset().await;
         let queues = {
             let mut state = self.state.lock();
@@ -400,18 +395,17 @@ impl BusDevice for VirtioDevice {
         )
     }
 
-    fn quiesce(&self) -> BoxFuture<'_, ()> {
+    fn quiesce(&self, _: ByBus<Self>) -> BoxFuture<'_, ()> {
         Box::pin(async {
             // The driver may have tried in vain already.
             if self.transport().is_ok_and(|way| !way.is_lost()) {
-                // A failure has been logged and counted by the vDPA device, which also checks that no
-                // queue is left ready.
-                let _ = self.reset().await;
+                // The vDPA device also checks that no queue is left ready.
+                self.shut_down().await;
             }
         })
     }
 
-    fn leaving(&self) {
+    fn leaving(&self, _: ByBus<Self>) {
         self.worsen(condition::GONE);
     }
 }

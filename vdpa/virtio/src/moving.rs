@@ -17,7 +17,7 @@ impl VirtioDevice {
     /// Moves the device to what `to` leads to, which has been reset and is used by nobody, while the driver
     /// works. What is in flight completes there. On success the old transport has been given back; on failure
     /// the new one has, and the old device runs again. Where that is not possible either, the device
-    /// has been [marked broken](Self::mark_broken).
+    /// has been [marked broken](crate::VirtioClaim::mark_broken).
     ///
     /// A device that tells no queue state gets again what it had begun and not finished.
     ///
@@ -100,7 +100,7 @@ impl VirtioDevice {
                 self.let_go(from, &setup)
             };
             if back.await.is_err() {
-                self.mark_broken();
+                self.give_up();
             }
             return Err(error);
         }
@@ -116,7 +116,7 @@ impl VirtioDevice {
     async fn stop(&self, to: &Arc<dyn Transport>, error: OpError) -> MoveError {
         match to.reset().await {
             Ok(()) | Err(OpError::Gone) => {}
-            Err(_) => self.mark_broken(),
+            Err(_) => self.give_up(),
         }
         MoveError::To(error)
     }

@@ -2,10 +2,10 @@
 
 use vdpa::power::PowerError;
 
-use super::VirtioDevice;
+use super::VirtioClaim;
 use super::quiesce::{QuiesceError, StateTransfer};
 
-impl VirtioDevice {
+impl VirtioClaim {
     /// Brings the device to rest so that it can lose power. The queues stay as they are, with what is in
     /// flight; the driver may go on filling them.
     ///
@@ -14,6 +14,7 @@ impl VirtioDevice {
     /// [`PowerError::Device`]. The device runs, unless it has been marked broken.
     pub async fn suspend(&self) -> Result<(), PowerError> {
         let _turn = self.turn.lock().await;
+        self.usable().map_err(|_| PowerError::Device)?;
         let Some(setup) = self.setup() else {
             return Ok(());
         };
@@ -41,6 +42,7 @@ impl VirtioDevice {
     /// [`PowerError::Device`]: the device has been marked broken.
     pub async fn resume(&self) -> Result<(), PowerError> {
         let _turn = self.turn.lock().await;
+        self.usable().map_err(|_| PowerError::Device)?;
         let Some(states) = self.state.lock().resting.take() else {
             return Ok(());
         };
@@ -58,7 +60,7 @@ impl VirtioDevice {
         };
         result.await.map_err(|error| {
             log::error!("{}: does not come back: {error}", self.node.path());
-            self.mark_broken();
+            self.give_up();
             PowerError::Device
         })
     }

@@ -6,11 +6,11 @@ use vdpa::Features;
 use vdpa::features::ring_features;
 use vdpa::ops::{OpError, QueueAddress, QueueState};
 use virtq::{
-    Chain, Doorbell, DoorbellSwitch, Event, Notify, Queue, QueueConfig, RingState, Statistics,
-    UsedWatch,
+    Chain, Doorbell, DoorbellSwitch, Event, Notify, Queue, QueueConfig, Requests, RingState,
+    Statistics, UsedWatch,
 };
 
-use super::{Transport, VirtioDevice};
+use super::{Transport, VirtioClaim, VirtioDevice};
 
 /// How a driver learns that a queue has used buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,12 +22,21 @@ pub enum Completion {
 }
 
 /// A queue that a driver works with. From here on no call goes through the bus.
+///
+/// A doorbell rings for its own queue alone:
+///
+/// ```compile_fail,E0616
+/// # use virtio_bus::VirtQueue;
+/// fn attack(queue: &mut VirtQueue<virtq::Readable>, other: virtq::Doorbell) {
+///     queue.doorbell = other;
+/// }
+/// ```
 #[derive(Debug)]
 pub struct VirtQueue<T: Chain> {
     /// The ring.
     pub ring: Queue<T>,
     /// How the device is notified. It follows the device when it is moved.
-    pub doorbell: Doorbell,
+    doorbell: Doorbell,
     /// Raised when the device has used buffers, has broken, has been moved or reset, or is removed.
     pub event: Arc<Event>,
     /// The index in the device.
@@ -40,6 +49,12 @@ impl<T: Chain> VirtQueue<T> {
         if self.ring.publish() == Notify::Needed {
             self.doorbell.ring(self.ring.place());
         }
+    }
+
+    /// The queue for requests that are shared by many, and the event.
+    #[must_use]
+    pub fn into_requests(self) -> (Requests<T>, Arc<Event>) {
+        (Requests::new(self.ring, self.doorbell), self.event)
     }
 }
 
@@ -85,7 +100,7 @@ impl QueueEntry {
     }
 }
 
-impl VirtioDevice {
+impl VirtioClaim {
     /// Creates the queue `index` with at most `max_size` entries, a power of two, or fewer if the device
     /// takes no more. `name` says what it is for. Possible between negotiation and start.
     ///
@@ -102,6 +117,7 @@ impl VirtioDevice {
         completion: Completion,
     ) -> Result<VirtQueue<T>, OpError> {
         let _turn = self.turn.lock().await;
+        self.usable()?;
         let result = self.try_create(index, name, max_size, completion).await;
         if result.is_err() {
             // The reason of the failure is what counts; a failed reset has been logged and counted.
@@ -109,7 +125,9 @@ impl VirtioDevice {
         }
         result
     }
+}
 
+impl VirtioDevice {
     async fn try_create<T: Chain>(
         &self,
         index: u16,

@@ -97,7 +97,7 @@ impl VirtioDevice {
             }
         };
         if let Err(error) = transport.reset().await {
-            self.mark_broken();
+            self.give_up();
             return Err(QuiesceError::Device(error));
         }
         let Some(states) = told else {
@@ -105,7 +105,7 @@ impl VirtioDevice {
                 return Ok(setup.fresh());
             }
             // Nobody knows where the queues stood.
-            self.mark_broken();
+            self.give_up();
             return Err(QuiesceError::Driver);
         };
         Ok(states)
@@ -218,7 +218,7 @@ impl VirtioDevice {
             Err(_) => self.start_over(transport, setup).await,
         };
         if result.is_err() {
-            self.mark_broken();
+            self.give_up();
         }
     }
 

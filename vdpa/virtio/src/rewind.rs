@@ -8,7 +8,7 @@
 use core::sync::atomic::{AtomicU8, Ordering};
 use core::time::Duration;
 
-use super::VirtioDevice;
+use super::{VirtioClaim, VirtioDevice};
 
 /// How long a driver has to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -63,9 +63,9 @@ impl Drop for Rewind<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DriverSilent;
 
-impl VirtioDevice {
+impl VirtioClaim {
     /// Whether the driver has to [rewind](virtq::Queue::rewind) its queues, which it should ask whenever
-    /// [`config_event`](Self::config_event) has been raised. A driver that does not ask cannot
+    /// [`config_event`](VirtioDevice::config_event) has been raised. A driver that does not ask cannot
     /// be moved to a device that only starts afresh, nor away from one.
     #[must_use]
     pub fn rewind_wanted(&self) -> Option<Rewind<'_>> {
@@ -78,7 +78,9 @@ impl VirtioDevice {
         let outcome = stage::FAILED;
         Some(Rewind { rewinding, outcome })
     }
+}
 
+impl VirtioDevice {
     /// Finds out whether the driver would rewind.
     pub(super) async fn ask_driver(&self) -> Result<(), DriverSilent> {
         let answer = self.put(stage::ASKED, stage::ANSWERED).await;

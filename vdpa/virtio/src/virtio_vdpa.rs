@@ -10,7 +10,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use vdpa::bus::{Bound, CarryError, Driver, ProbeError};
-use vdpa::device::{VdpaBus, VdpaDevice, VdpaId};
+use vdpa::device::{VdpaBus, VdpaClaim, VdpaDevice, VdpaId};
 use vdpa::dma::DmaSpace;
 use vdpa::platform::BoxFuture;
 
@@ -89,8 +89,8 @@ pub async fn adopt(
     to: &Arc<VdpaDevice>,
     device: &Arc<VirtioDevice>,
 ) -> Result<(), MoveError> {
-    let carry = async {
-        let transport = VdpaTransport::open(to).await.map_err(MoveError::To)?;
+    let carry = async |claim| {
+        let transport = VdpaTransport::open(claim).await.map_err(MoveError::To)?;
         device.move_to(transport).await?;
         let device = Arc::clone(device);
         Ok(Box::new(Binding { device }) as Box<dyn Bound>)
@@ -116,12 +116,12 @@ impl Driver<VdpaDevice> for VirtioVdpa {
 
     fn probe<'a>(
         &'a self,
-        vdpa: &'a Arc<VdpaDevice>,
+        vdpa: VdpaClaim,
         _id: Option<&'a VdpaId>,
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
         Box::pin(async move {
             let transport = VdpaTransport::open(vdpa).await?;
-            let space = DmaSpace::new(vdpa.platform());
+            let space = DmaSpace::new(transport.platform());
             space.attach(transport.map_target())?;
             let memory = Memory {
                 allocator: space.allocator(),
@@ -166,8 +166,7 @@ impl Bound for Binding {
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            // The system goes down; a device that does not reset has been logged.
-            let _ = self.device.reset().await;
+            self.device.shut_down().await;
         })
     }
 }

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use spin::Mutex;
 use vdpa::ops::OpError;
 use vdpa::{Features, MacAddress};
-use virtio_bus::{VirtQueue, VirtioDevice};
+use virtio_bus::{VirtQueue, VirtioClaim};
 use virtq::{Event, RequestReason, Requests, RewindError};
 
 use super::ControlError;
@@ -17,7 +17,7 @@ use crate::shared::Shared;
 /// What the handles of an interface, its driver and its task share.
 #[derive(Debug)]
 pub(crate) struct ControlQueue {
-    pub(super) device: Arc<VirtioDevice>,
+    pub(super) device: Arc<VirtioClaim>,
     pub(super) requests: Requests<Command>,
     pub(super) slot: Arc<Slot>,
     /// Raised when a command is about to be given to the card, and at the end.
@@ -32,15 +32,16 @@ pub(crate) struct ControlQueue {
 impl ControlQueue {
     /// The control queue of an interface whose device runs, and the event of its queue.
     pub(crate) fn new(
-        device: &Arc<VirtioDevice>,
+        device: &Arc<VirtioClaim>,
         features: Features,
         interface: &Arc<Shared>,
         queue: VirtQueue<Command>,
         slot: Arc<Slot>,
     ) -> (Arc<Self>, Arc<Event>) {
+        let (requests, event) = queue.into_requests();
         let control_queue = Arc::new(Self {
             device: Arc::clone(device),
-            requests: Requests::new(queue.ring, queue.doorbell),
+            requests,
             slot,
             work: Event::new(),
             doubt: Event::new(),
@@ -48,7 +49,7 @@ impl ControlQueue {
             features,
             settings: Mutex::default(),
         });
-        (control_queue, queue.event)
+        (control_queue, event)
     }
 
     /// What the interface is called.

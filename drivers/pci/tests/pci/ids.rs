@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pci::{Identity, PciDevice, PciId};
 use spin::Mutex;
-use vdpa::bus::{Bound, BusDevice, Driver, ProbeError};
+use vdpa::bus::{Bound, BusDevice, Claim, Driver, ProbeError};
 use vdpa::platform::BoxFuture;
 
 use crate::fakes::function::Builder;
@@ -92,7 +92,7 @@ impl Driver<PciDevice> for Recorder {
 
     fn probe<'a>(
         &'a self,
-        _: &'a Arc<PciDevice>,
+        _: Claim<PciDevice>,
         id: Option<&'a PciId>,
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
         self.log

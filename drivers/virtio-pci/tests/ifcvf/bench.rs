@@ -8,7 +8,8 @@ use ifcvf_card::{Card, Function, Host, Kind, Loopback, Message, Plan, RamDisk, S
 use pci::PciDevice;
 use vdpa::Platform;
 use vdpa::bus::{Driver, ProbeError};
-use vdpa::device::{VdpaBus, VdpaDevice};
+use vdpa::device::{VdpaBus, VdpaClaim};
+use vdpa::keeper::hold;
 use vdpa::platform::InterruptMessage;
 use vdpa::testing::FakePlatform;
 use virtio_pci::Parent;
@@ -135,16 +136,25 @@ impl Bench {
     }
 
     /// With the driver, which has taken all cards.
-    pub(crate) fn probed(plans: impl IntoIterator<Item = Plan>) -> (Self, Vec<Arc<VdpaDevice>>) {
+    pub(crate) fn probed(plans: impl IntoIterator<Item = Plan>) -> (Self, Vec<Arc<VdpaClaim>>) {
         let bench = Self::new(plans);
         bench.probe();
-        let devices = bench.vdpa.devices();
+        let devices = bench.held();
         assert_eq!(devices.len(), bench.cards.len(), "every card is driven");
         (bench, devices)
     }
 
+    /// The devices on the bus, which belong to the test.
+    pub(crate) fn held(&self) -> Vec<Arc<VdpaClaim>> {
+        let devices = self.vdpa.devices();
+        let held = devices
+            .iter()
+            .map(|device| self.run(hold(&self.vdpa, device)));
+        held.map(|device| Arc::new(device.unwrap())).collect()
+    }
+
     /// The same with one card.
-    pub(crate) fn one(plan: Plan) -> (Self, Arc<VdpaDevice>) {
+    pub(crate) fn one(plan: Plan) -> (Self, Arc<VdpaClaim>) {
         let (bench, mut devices) = Self::probed([plan]);
         (bench, devices.remove(0))
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ifcvf_card::{Delay, Plan, Product};
 use vdpa::Platform;
-use vdpa::device::VdpaDevice;
+use vdpa::device::VdpaClaim;
 use vdpa::ops::OpError;
 
 use crate::bench::Bench;
@@ -15,7 +15,7 @@ fn stops(bench: &Bench, when: Delay) {
 }
 
 /// What is done to a card.
-type Act = fn(&Bench, &VdpaDevice, &mut Rig) -> Result<(), OpError>;
+type Act = fn(&Bench, &VdpaClaim, &mut Rig) -> Result<(), OpError>;
 
 /// A card does not stop in time when it is told to, and is mended afterwards, in either layout: it goes on.
 fn goes_on(told_to_stop: Act, mended: Act) {
@@ -36,7 +36,7 @@ fn goes_on(told_to_stop: Act, mended: Act) {
     }
 }
 
-fn suspend(bench: &Bench, device: &VdpaDevice, _: &mut Rig) -> Result<(), OpError> {
+fn suspend(bench: &Bench, device: &VdpaClaim, _: &mut Rig) -> Result<(), OpError> {
     bench.run(device.suspend())
 }
 

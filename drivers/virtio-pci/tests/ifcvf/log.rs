@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ifcvf_card::{Plan, Product};
-use vdpa::device::{Attachment, VdpaDevice};
+use vdpa::device::{Attachment, VdpaClaim};
 use vdpa::dirty::{DirtyPages, LogError};
 use vdpa::dma::{DmaSpace, Owner, Trust};
 use vdpa::ops::{DirtyLog, OpError};
@@ -24,7 +24,7 @@ struct Logged {
 }
 
 impl Logged {
-    fn new(bench: &Bench, device: &Arc<VdpaDevice>) -> Self {
+    fn new(bench: &Bench, device: &Arc<VdpaClaim>) -> Self {
         let attachment = device.attach(Owner::Kernel, Trust::Isolated).unwrap();
         let space = DmaSpace::new(&bench.machine.platform());
         space.attach(Arc::<Attachment>::clone(&attachment)).unwrap();

@@ -1,7 +1,5 @@
 //! The driver does no DMA: whatever the card reaches belongs to whoever drives the queues.
 
-use std::sync::Arc;
-
 use ifcvf_card::{Plan, Product};
 
 use crate::bench::Bench;
@@ -12,7 +10,7 @@ fn the_driver_has_no_memory_of_its_own() {
     for product in Product::ALL {
         let bench = Bench::new([Plan::new(product)]);
         bench.probe();
-        let device = Arc::clone(&bench.vdpa.devices()[0]);
+        let device = bench.held().remove(0);
         assert_eq!(bench.platform().heap().outstanding(), 0, "{product}");
         let mut rig = Rig::new(bench.platform(), &device, must());
         let before = bench.platform().heap().outstanding();

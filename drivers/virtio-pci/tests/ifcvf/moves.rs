@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ifcvf_card::{BlkStop, Delay, Plan, Product, RamDisk};
 use vdpa::Features;
-use vdpa::device::VdpaDevice;
+use vdpa::device::VdpaClaim;
 use vdpa::ops::OpError;
 use vdpa::testing::FakePlatform;
 
@@ -80,7 +80,7 @@ fn check_writes(plans: [Plan; 2], features: Features) {
     let disk = RamDisk::new(256);
     let bench = Bench::with_disk(&FakePlatform::new(), plans, &disk);
     bench.probe();
-    let devices: Vec<Arc<VdpaDevice>> = bench.vdpa.devices();
+    let devices: Vec<Arc<VdpaClaim>> = bench.held();
     let mut rig = Rig::start(bench.platform(), &devices[0], features);
     let mut asked = [0, 0];
     let mut answered = [0, 0];

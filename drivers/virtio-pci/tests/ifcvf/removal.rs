@@ -6,7 +6,7 @@ use std::time::Duration;
 use ifcvf_card::{Plan, Product};
 use vdpa::Platform;
 use vdpa::bus::BusDevice;
-use vdpa::device::VdpaDevice;
+use vdpa::device::VdpaClaim;
 use vdpa::ops::OpError;
 use vdpa::testing::FakePlatform;
 
@@ -79,9 +79,9 @@ fn a_card_may_go_at_any_step_of_the_probe() {
 }
 
 /// A device on a card that goes after so many accesses.
-fn device(bench: &Bench, accesses: u64) -> Arc<VdpaDevice> {
+fn device(bench: &Bench, accesses: u64) -> Arc<VdpaClaim> {
     bench.probe();
-    let mut devices = bench.vdpa.devices();
+    let mut devices = bench.held();
     pull_after(bench, accesses);
     devices.remove(0)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vdpa::device::VdpaDevice;
+use vdpa::device::VdpaClaim;
 use vdpa::ops::{OpError, QueueAddress, QueueState};
 use vdpa::platform::Callback;
 use vdpa::testing::FakePlatform;
@@ -27,7 +27,7 @@ const OUT: u32 = 1;
 /// The queues.
 pub(crate) struct Rig {
     platform: Arc<FakePlatform>,
-    pub(crate) device: Arc<VdpaDevice>,
+    pub(crate) device: Arc<VdpaClaim>,
     pub(crate) lines: Vec<Line>,
     /// Raised when the configuration has changed.
     pub(crate) config: Arc<Event>,
@@ -66,7 +66,7 @@ impl Rig {
     /// All queues of a device that runs.
     pub(crate) fn start(
         platform: &Arc<FakePlatform>,
-        device: &Arc<VdpaDevice>,
+        device: &Arc<VdpaClaim>,
         features: Features,
     ) -> Self {
         let mut rig = Self::new(platform, device, features);
@@ -78,7 +78,7 @@ impl Rig {
     /// Queues that the device does not know yet.
     pub(crate) fn new(
         platform: &Arc<FakePlatform>,
-        device: &Arc<VdpaDevice>,
+        device: &Arc<VdpaClaim>,
         features: Features,
     ) -> Self {
         let hold = DeviceHold::new();
@@ -131,7 +131,7 @@ impl Rig {
     }
 
     /// Suspends the device, asks where its queues stand, and lets another one go on there.
-    pub(crate) async fn move_to(&mut self, to: &Arc<VdpaDevice>) -> Result<(), OpError> {
+    pub(crate) async fn move_to(&mut self, to: &Arc<VdpaClaim>) -> Result<(), OpError> {
         self.device.suspend().await?;
         let states = self.states()?;
         self.device.reset().await?;
@@ -253,7 +253,7 @@ impl Rig {
 }
 
 impl Line {
-    fn tell(&mut self, device: &VdpaDevice, state: Option<QueueState>) -> Result<(), OpError> {
+    fn tell(&mut self, device: &VdpaClaim, state: Option<QueueState>) -> Result<(), OpError> {
         let index = self.index;
         let callback = Callback::event(Arc::clone(&self.event));
         device.set_queue_callback(index, Some(callback))?;

@@ -86,7 +86,7 @@ fn live(plan: &Plan) {
 }
 
 /// Everything that a listing or the device tree asks for.
-fn look(device: &Arc<VdpaDevice>) {
+fn look(device: &VdpaDevice) {
     let _ = device.node().report();
     let _ = device.status();
     let _ = device.device_features();
@@ -98,7 +98,6 @@ fn look(device: &Arc<VdpaDevice>) {
         let _ = device.queue_ready(queue);
         let _ = device.queue_size_limits(queue);
         let _ = device.queue_statistics(queue);
-        let _ = device.queue_state(queue);
     }
 }
 

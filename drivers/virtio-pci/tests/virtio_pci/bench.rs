@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use vdpa::Features;
-use vdpa::device::{VdpaBus, VdpaDevice};
+use vdpa::device::{VdpaBus, VdpaClaim};
+use vdpa::keeper::hold;
 use vdpa::ops::{OpError, QueueAddress};
 use vdpa::platform::Callback;
 use virtio::DeviceStatus;
@@ -101,16 +102,17 @@ impl Bench {
         added.unwrap();
     }
 
-    pub fn probed(plan: Plan) -> (Self, Arc<VdpaDevice>) {
+    pub fn probed(plan: Plan) -> (Self, Arc<VdpaClaim>) {
         Self::probed_by(Driven::VpVdpa, plan)
     }
 
-    pub fn probed_by(driven: Driven, plan: Plan) -> (Self, Arc<VdpaDevice>) {
+    pub fn probed_by(driven: Driven, plan: Plan) -> (Self, Arc<VdpaClaim>) {
         let bench = Self::of(driven, plan);
         bench.probe();
         let devices = bench.vdpa_bus.devices();
-        let device = Arc::clone(devices.first().expect("the function is driven"));
-        (bench, device)
+        let device = devices.first().expect("the function is driven");
+        let device = bench.run(hold(&bench.vdpa_bus, device)).unwrap();
+        (bench, Arc::new(device))
     }
 
     /// The probe has failed and left nothing behind.
@@ -129,7 +131,7 @@ impl Bench {
     }
 
     /// Negotiates `features`, with those that the driver demands, and readies every queue with a callback.
-    pub fn start(&self, vdpa: &VdpaDevice, features: u128, calls: &Calls) -> Result<(), OpError> {
+    pub fn start(&self, vdpa: &VdpaClaim, features: u128, calls: &Calls) -> Result<(), OpError> {
         self.run(async {
             vdpa.reset().await?;
             vdpa.set_status(driver()).await?;

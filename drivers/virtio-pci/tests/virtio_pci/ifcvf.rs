@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pci::PciId;
 use vdpa::Features;
 use vdpa::bus::{BusDevice, Driver};
+use vdpa::keeper::hold;
 use vdpa::ops::OpError;
 use virtio_pci::ifcvf::{Ifcvf, QEMU_IDS};
 use virtio_pci::vp_vdpa::VpVdpa;
@@ -59,7 +60,8 @@ fn every_known_card_becomes_a_device_of_the_right_type() {
             Some("ifcvf"),
             "{device:04x}:{subdevice:04x}"
         );
-        let vdpa = Arc::clone(&bench.vdpa_bus.devices()[0]);
+        let vdpa = &bench.vdpa_bus.devices()[0];
+        let vdpa = bench.run(hold(&bench.vdpa_bus, vdpa)).unwrap();
         assert_eq!(
             (vdpa.device_type(), vdpa.vendor_id()),
             (device_type, 0x8086)

@@ -6,13 +6,13 @@ mod registers;
 
 use std::sync::Arc;
 
-use vdpa::device::VdpaDevice;
+use vdpa::device::VdpaClaim;
 
 use crate::bench::{Bench, Calls, Driven};
 use crate::fakes::virtio::{Plan, version_1};
 
 /// A function of each parent's, running with a callback on every queue and for the configuration.
-fn both_running(plan: &Plan) -> impl Iterator<Item = (Bench, Arc<VdpaDevice>, Calls)> {
+fn both_running(plan: &Plan) -> impl Iterator<Item = (Bench, Arc<VdpaClaim>, Calls)> {
     Driven::BOTH.into_iter().map(|driven| {
         let (bench, vdpa) = Bench::probed_by(driven, plan.clone());
         let calls = Calls::default();
@@ -22,7 +22,7 @@ fn both_running(plan: &Plan) -> impl Iterator<Item = (Bench, Arc<VdpaDevice>, Ca
 }
 
 /// A function of each parent's, not started.
-fn both(plan: &Plan) -> impl Iterator<Item = (Bench, Arc<VdpaDevice>)> {
+fn both(plan: &Plan) -> impl Iterator<Item = (Bench, Arc<VdpaClaim>)> {
     Driven::BOTH
         .into_iter()
         .map(|driven| Bench::probed_by(driven, plan.clone()))

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use spin::Mutex;
 use vdpa::Features;
-use vdpa::bus::{Bound, Driver, ProbeError};
+use vdpa::bus::{Bound, Claim, Driver, ProbeError};
 use vdpa::device::VdpaBus;
 use vdpa::ops::OpError;
 use vdpa::platform::BoxFuture;
 use vdpa::testing::DeviceRing;
 use virtio::DeviceStatus;
 use virtio_bus::virtio_vdpa::VirtioVdpa;
-use virtio_bus::{Completion, VirtQueue, VirtioBus, VirtioDevice, VirtioId};
+use virtio_bus::{Completion, VirtQueue, VirtioBus, VirtioClaim, VirtioDevice, VirtioId};
 use virtio_pci::vp_vdpa::VpVdpa;
 use virtq::{DmaBuffer, Readable, RingAddresses, RingFeatures};
 
@@ -20,7 +20,7 @@ use crate::fakes::virtio::{FakeVirtio, Plan, version_1};
 
 /// What the driver below leaves for the test.
 struct Running {
-    device: Arc<VirtioDevice>,
+    device: VirtioClaim,
     queue: VirtQueue<Readable>,
     features: Features,
 }
@@ -41,16 +41,16 @@ impl Driver<VirtioDevice> for OneQueue {
 
     fn probe<'a>(
         &'a self,
-        device: &'a Arc<VirtioDevice>,
+        device: Claim<VirtioDevice>,
         _: Option<&'a VirtioId>,
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
         Box::pin(async move {
+            let device = VirtioClaim::new(device);
             let features = device.negotiate(Features::EMPTY, Features::EMPTY).await?;
             let queue = device
                 .create_queue(1, "tx", 8, Completion::Interrupt)
                 .await?;
             device.start().await?;
-            let device = Arc::clone(device);
             *self.0.lock() = Some(Running {
                 device,
                 queue,
@@ -121,7 +121,9 @@ fn a_function_becomes_a_virtio_device_whose_queue_carries_a_buffer() {
     // Whoever still refers to the device and its queue keeps nobody from the function, and reaches it no more.
     let claim = machine.device("pci0000:00:01.0").claim();
     assert!(claim.is_ok());
-    queue.doorbell.ring(0);
+    let buffer = DmaBuffer::new(&driver.dma(), 5).unwrap();
+    assert!(queue.ring.add(Readable { buffer, len: 5 }).is_ok());
+    queue.kick();
     assert_eq!(device.kicks(1), 1);
     assert_eq!(
         machine.platform.block_on(driver.reset()),

@@ -43,7 +43,7 @@ fn a_device_that_does_not_stop_is_deleted_all_the_same_and_told() {
     w.run(async {
         let workshop = w.open("net", &[NET]).await;
         let device = w.add("foo", "net", Attributes::default()).await.unwrap();
-        negotiate(&device).await;
+        let device = negotiate(&w, &device).await;
         device.set_queue_size(0, 64).unwrap();
         // SAFETY: the fake has no memory to find there.
         unsafe { device.set_queue_address(0, somewhere()) }.unwrap();

@@ -146,7 +146,7 @@ fn features_are_shown_once_they_are_settled() {
             configs[0].1.negotiated
         };
         assert_eq!(negotiated().await, None);
-        negotiate(&device).await;
+        let device = negotiate(&w, &device).await;
         assert_eq!(negotiated().await, Some(device.device_features().unwrap()));
         device.reset().await.unwrap();
         assert_eq!(negotiated().await, None);
@@ -183,7 +183,7 @@ fn statistics_need_negotiated_features_and_an_index_that_exists() {
                 "{queue}"
             );
         }
-        negotiate(&device).await;
+        negotiate(&w, &device).await;
         for (queue, kind) in [(0, QueueKind::Receive), (1, QueueKind::Transmit)] {
             let statistics = w
                 .management

@@ -245,7 +245,7 @@ fn every_queue_of_a_card_tells_what_it_is_for() {
         w.add("disk", "vdpasim_blk", none()).await.unwrap();
         let asked = w.management.statistics("card", 0).await.map(drop);
         assert_eq!(asked, Err(MgmtError::Again));
-        negotiate(&card).await;
+        negotiate(&w, &card).await;
         use QueueKind::{Control, Receive, Transmit};
         for (queue, kind) in [Receive, Transmit, Receive, Transmit, Control]
             .into_iter()
@@ -257,7 +257,7 @@ fn every_queue_of_a_card_tells_what_it_is_for() {
             assert!(!statistics.counters.is_empty(), "{queue}");
         }
         let disk = w.bus.devices().pop().unwrap();
-        negotiate(&disk).await;
+        negotiate(&w, &disk).await;
         let statistics = w.management.statistics("disk", 0).await.unwrap();
         assert_eq!(statistics.kind, QueueKind::Request);
         assert!(!statistics.counters.is_empty());

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use vdpa::bus::{Bound, Driver, ProbeError};
-use vdpa::device::{DeviceKind, VdpaBus, VdpaDevice, VdpaDeviceConfig, VdpaId};
+use vdpa::device::{DeviceKind, VdpaBus, VdpaClaim, VdpaDevice, VdpaDeviceConfig, VdpaId};
 use vdpa::dma::IsolationUnit;
+use vdpa::keeper::hold;
 use vdpa::ops::OpError;
 use vdpa::platform::BoxFuture;
 use vdpa::testing::{FakeParent, FakePlatform};
@@ -211,7 +212,7 @@ impl Driver<VdpaDevice> for Onlooker {
 
     fn probe<'a>(
         &'a self,
-        device: &'a Arc<VdpaDevice>,
+        device: VdpaClaim,
         _id: Option<&'a VdpaId>,
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
         Box::pin(async move {
@@ -232,8 +233,9 @@ impl Bound for Seen {
     }
 }
 
-/// Takes the device as far as `FEATURES_OK`, with all that it offers.
-pub async fn negotiate(device: &VdpaDevice) {
+/// Takes the device from its driver, and as far as `FEATURES_OK`, with all that it offers.
+pub async fn negotiate(w: &World, device: &Arc<VdpaDevice>) -> VdpaClaim {
+    let device = hold(&w.bus, device).await.unwrap();
     device.reset().await.unwrap();
     let driver = DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER;
     device.set_status(driver).await.unwrap();
@@ -243,4 +245,5 @@ pub async fn negotiate(device: &VdpaDevice) {
         .set_status(driver | DeviceStatus::FEATURES_OK)
         .await
         .unwrap();
+    device
 }

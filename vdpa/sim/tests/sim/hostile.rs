@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use vdpa::device::{Attachment, VdpaDevice};
+use vdpa::device::{Attachment, VdpaClaim};
 use vdpa::dma::{DmaSpace, Owner, Trust};
 use vdpa::iotlb::{IovaRange, Permission};
 use vdpa::ops::{Backing, QueueAddress};
@@ -191,7 +191,7 @@ struct Hostile {
 impl Hostile {
     async fn start(
         world: &World,
-        device: &Arc<VdpaDevice>,
+        device: &Arc<VdpaClaim>,
         attachment: &Arc<Attachment>,
         features: Features,
     ) -> Self {
@@ -278,7 +278,7 @@ fn attack(
     ops: Box<dyn VdpaOps>,
     features: Features,
     garbage: &[Garbage],
-) -> Arc<VdpaDevice> {
+) -> Arc<VdpaClaim> {
     let device = world.register(ops);
     for garbage in garbage {
         world.platform.block_on(async {
@@ -305,7 +305,7 @@ fn attack(
 
 fn drive(
     world: &World,
-    device: Arc<VdpaDevice>,
+    device: Arc<VdpaClaim>,
     features: impl Into<Features>,
     queues: &[u16],
 ) -> Rig {

@@ -33,7 +33,7 @@ impl Rig {
     }
 
     /// Stops the device and lets another one go on where it stood.
-    fn move_to(self, world: &World, device: Arc<vdpa::device::VdpaDevice>) -> Self {
+    fn move_to(self, world: &World, device: Arc<vdpa::device::VdpaClaim>) -> Self {
         self.suspend(world);
         let states = self.states();
         let mut moved = world.platform.block_on(async {

@@ -4,7 +4,7 @@ use std::hint;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
-use vdpa::device::VdpaDevice;
+use vdpa::device::VdpaClaim;
 use vdpa::platform::Callback;
 use virtio::DeviceStatus;
 
@@ -126,7 +126,7 @@ fn a_callback_may_ask_the_device_anything() {
     let rig = Rig::prepare(&world, device, &space, Variant::BEST, all().into());
     let mut rig = rig.with_ring(0);
     let asked = Arc::new(AtomicU32::new(0));
-    let ask = |device: &Weak<VdpaDevice>| {
+    let ask = |device: &Weak<VdpaClaim>| {
         let (device, asked) = (Weak::clone(device), Arc::clone(&asked));
         Callback::new(move || {
             let device = device.upgrade().unwrap();

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use vdpa::device::{
-    Attachment, DeviceKind, Removal, Removed, VdpaBus, VdpaDevice, VdpaDeviceConfig,
+    Attachment, DeviceKind, Removal, Removed, VdpaBus, VdpaClaim, VdpaDevice, VdpaDeviceConfig,
 };
 use vdpa::dma::{DmaSpace, IsolationUnit, Owner, Trust};
+use vdpa::keeper::hold;
 use vdpa::ops::{OpError, QueueAddress, QueueState};
 use vdpa::platform::Callback;
 use vdpa::testing::FakePlatform;
@@ -102,7 +103,8 @@ impl World {
         Arc::clone(&self.platform) as Arc<dyn Platform>
     }
 
-    pub fn register(&self, ops: Box<dyn VdpaOps>) -> Arc<VdpaDevice> {
+    /// A device on the bus, which belongs to the test.
+    pub fn register(&self, ops: Box<dyn VdpaOps>) -> Arc<VdpaClaim> {
         let config = VdpaDeviceConfig {
             parent: Arc::clone(&self.root),
             dma: IsolationUnit::new(&self.root, None, None),
@@ -110,9 +112,10 @@ impl World {
             kind: DeviceKind::Software,
             name: None,
         };
-        self.platform
-            .block_on(self.bus.register(ops, config))
-            .unwrap()
+        self.platform.block_on(async {
+            let device = self.bus.register(ops, config).await.unwrap();
+            Arc::new(hold(&self.bus, &device).await.unwrap())
+        })
     }
 
     pub fn unregister(&self, device: &Arc<VdpaDevice>) -> Removed {
@@ -142,7 +145,7 @@ impl World {
 
 /// A device, its memory and its queues.
 pub struct Rig {
-    pub device: Arc<VdpaDevice>,
+    pub device: Arc<VdpaClaim>,
     pub attachment: Arc<Attachment>,
     pub space: Arc<DmaSpace>,
     pub dma: Arc<dyn DmaAllocator>,
@@ -174,7 +177,7 @@ impl Rig {
     /// Takes a device as far as `FEATURES_OK`, with a space attached to it.
     pub fn prepare(
         world: &World,
-        device: Arc<VdpaDevice>,
+        device: Arc<VdpaClaim>,
         space: &Arc<DmaSpace>,
         variant: Variant,
         features: Features,
@@ -323,7 +326,7 @@ impl Rig {
     }
 
     /// Resets the device and gives back everything.
-    pub fn stop(self, world: &World) -> Arc<VdpaDevice> {
+    pub fn stop(self, world: &World) -> Arc<VdpaClaim> {
         world.platform.block_on(async {
             self.device.reset().await.unwrap();
             self.hold.release();
@@ -335,7 +338,7 @@ impl Rig {
     }
 }
 
-pub async fn negotiate(device: &VdpaDevice, features: Features) -> Result<(), OpError> {
+pub async fn negotiate(device: &VdpaClaim, features: Features) -> Result<(), OpError> {
     let status = DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER;
     device.set_status(status).await?;
     device.set_driver_features(features)?;

@@ -97,7 +97,7 @@ impl Attachment {
     }
 
     fn check_log(&self) -> Result<(), OpError> {
-        self.device.present()?;
+        self.usable()?;
         if self.device.abilities().contains(Abilities::DIRTY_LOG) {
             Ok(())
         } else {

@@ -28,15 +28,25 @@ impl OwnerSlot {
     /// Lets the device to somebody, unless somebody has it.
     pub(super) fn begin(
         &self,
+        device: &VdpaDevice,
         lease: impl FnOnce() -> Result<Lease, AttachError>,
     ) -> Result<Arc<Lease>, AttachError> {
         let mut tenant = self.0.lock();
+        let mut forgotten = None;
         if let Some(lease) = &*tenant {
-            return Err(AttachError::Taken(lease.owner()));
+            if !lease.is_orphaned() || !device.is_at_rest() {
+                return Err(AttachError::Taken(lease.owner()));
+            }
+            forgotten = lease.end(device);
+            *tenant = None;
         }
-        let lease = Arc::new(lease()?);
-        *tenant = Some(Arc::clone(&lease));
-        Ok(lease)
+        let lease = lease().map(Arc::new);
+        if let Ok(lease) = &lease {
+            *tenant = Some(Arc::clone(lease));
+        }
+        drop(tenant);
+        drop(forgotten);
+        lease
     }
 
     /// Ends a lease, if the device is let by it. The device uses no memory.
@@ -50,6 +60,14 @@ impl OwnerSlot {
         *tenant = None;
         drop(tenant);
         drop(forgotten);
+    }
+
+    /// The driver has let go, and with it who has attached through its claim: nothing more can be mapped, and what is
+    /// mapped goes at the next reset or with the next owner.
+    pub(in crate::device) fn evict(&self) {
+        if let Some(lease) = self.lease() {
+            lease.orphan();
+        }
     }
 
     /// The device has been reset, or is gone: it uses no memory.

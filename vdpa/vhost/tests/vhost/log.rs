@@ -2,6 +2,7 @@
 
 use vdpa::dirty::DirtyPages;
 use vdpa::iotlb::Permission;
+use vdpa::keeper::hold;
 use vdpa::ops::{Abilities, DirtyLog, OpError};
 use vdpa::testing::{Resets, Traits, Translation};
 use vhost_vdpa::{IotlbMessage, Reply, Request, VhostError, VhostHandle};
@@ -170,6 +171,7 @@ fn a_device_that_does_not_come_to_rest_keeps_the_bitmap() {
     assert_eq!(world.run(handle.close()), Err(VhostError::Timeout));
     assert_eq!(world.platform.heap().outstanding(), 0x2000);
     world.parent.set_resets(Resets::Promptly);
-    world.run(world.device.reset()).unwrap();
+    let device = world.run(hold(&world.bus, &world.device)).unwrap();
+    world.run(device.reset()).unwrap();
     assert_eq!(world.platform.heap().outstanding(), 0);
 }

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
-use vdpa::device::{AttachError, Attachment, VdpaDevice};
+use vdpa::device::{AttachError, Attachment, VdpaClaim};
 use vdpa::dma::{Isolation, MapTarget, Owner, Trust};
 use vdpa::ops::{Abilities, OpError, QueueAddress, QueueState};
 use vdpa::platform::{BoxFuture, Callback};
@@ -16,26 +16,27 @@ use crate::Transport;
 /// The way over a vDPA device, which the virtio device has to itself.
 #[derive(Debug)]
 pub(super) struct VdpaTransport {
-    device: Arc<VdpaDevice>,
+    device: VdpaClaim,
     attachment: Arc<Attachment>,
 }
 
 impl VdpaTransport {
     /// Resets the device and takes the right to its memory for the kernel.
-    pub(super) async fn open(device: &Arc<VdpaDevice>) -> Result<Arc<Self>, OpError> {
+    pub(super) async fn open(device: VdpaClaim) -> Result<Arc<Self>, OpError> {
         device.reset().await?;
         // The kernel trusts its drivers, whatever stands between the device and the memory.
         let attachment = device.attach(Owner::Kernel, Trust::Isolated);
         let attachment = attachment.map_err(|error| {
             log::warn!("{}: {error}", device.node().path());
             match error {
-                AttachError::Taken(_) | AttachError::NoIsolation => OpError::NotOwner,
+                AttachError::Taken(_) | AttachError::NoIsolation | AttachError::NotOwner => {
+                    OpError::NotOwner
+                }
                 AttachError::WrongState => OpError::WrongState,
                 AttachError::Gone => OpError::Gone,
                 AttachError::Device(error) => error,
             }
         })?;
-        let device = Arc::clone(device);
         Ok(Arc::new(Self { device, attachment }))
     }
 }

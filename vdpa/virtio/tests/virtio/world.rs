@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use vdpa::bus::{Bound, Driver, ProbeError};
+use vdpa::bus::{Bound, Claim, Driver, ProbeError};
 use vdpa::device::{DeviceKind, VdpaBus, VdpaDevice, VdpaDeviceConfig};
 use vdpa::dma::IsolationUnit;
 use vdpa::ops::OpError;
@@ -10,7 +10,7 @@ use vdpa::platform::BoxFuture;
 use vdpa::testing::{FakeParent, FakePlatform, HeapDma};
 use vdpa::{Features, Node};
 use virtio_bus::virtio_vdpa::VirtioVdpa;
-use virtio_bus::{Completion, VirtQueue, VirtioBus, VirtioDevice, VirtioId};
+use virtio_bus::{Completion, VirtQueue, VirtioBus, VirtioClaim, VirtioDevice, VirtioId};
 use virtq::Writable;
 
 pub const NET: u32 = 1;
@@ -90,7 +90,7 @@ impl World {
 
 /// A device that runs, and its queues: one by interrupt, one polled.
 pub struct Setup {
-    pub device: Arc<VirtioDevice>,
+    pub device: Arc<VirtioClaim>,
     pub first: VirtQueue<Writable>,
     pub second: VirtQueue<Writable>,
 }
@@ -102,7 +102,7 @@ pub struct TestDriver {
     pub required: Mutex<Features>,
 }
 
-async fn set_up(device: &Arc<VirtioDevice>, required: Features) -> Result<Setup, OpError> {
+async fn set_up(device: &Arc<VirtioClaim>, required: Features) -> Result<Setup, OpError> {
     device
         .negotiate(virtio::net::F::MAC.into(), required)
         .await?;
@@ -133,21 +133,22 @@ impl Driver<VirtioDevice> for TestDriver {
 
     fn probe<'a>(
         &'a self,
-        device: &'a Arc<VirtioDevice>,
+        device: Claim<VirtioDevice>,
         _id: Option<&'a VirtioId>,
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
         Box::pin(async move {
             let required = *self.required.lock().expect("no test panics here");
-            let setup = set_up(device, required).await?;
+            let device = Arc::new(VirtioClaim::new(device));
+            let setup = set_up(&device, required).await?;
             *self.setup.lock().expect("no test panics here") = Some(setup);
-            let (device, setup) = (Arc::clone(device), Arc::clone(&self.setup));
+            let setup = Arc::clone(&self.setup);
             Ok(Box::new(Binding { device, setup }) as Box<dyn Bound>)
         })
     }
 }
 
 struct Binding {
-    device: Arc<VirtioDevice>,
+    device: Arc<VirtioClaim>,
     setup: Arc<Mutex<Option<Setup>>>,
 }
 

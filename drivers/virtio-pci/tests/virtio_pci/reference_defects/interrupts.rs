@@ -78,7 +78,7 @@ fn assert_reset_waits(driven: Driven, vectors: u16) {
 }
 
 /// Starts the device with one callback, that of queue 0.
-fn start_one(bench: &Bench, vdpa: &vdpa::device::VdpaDevice, handler: Callback) {
+fn start_one(bench: &Bench, vdpa: &vdpa::device::VdpaClaim, handler: Callback) {
     let features = version_1() | bench.driven.features();
     bench.run(async {
         let agreed = running().difference(DeviceStatus::DRIVER_OK);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vdpa::Features;
-use vdpa::device::VdpaDevice;
+use vdpa::device::VdpaClaim;
 use vdpa::ops::OpError;
 use virtio::DeviceStatus;
 
@@ -13,7 +13,7 @@ use crate::fakes::virtio::{Plan, version_1};
 use super::{Bench, Calls, driver, running};
 
 /// Who is called when queue 1 and when the configuration interrupts.
-fn called(plan: Plan, limit: usize) -> (Bench, Arc<VdpaDevice>, Calls, [[u32; 4]; 2]) {
+fn called(plan: Plan, limit: usize) -> (Bench, Arc<VdpaClaim>, Calls, [[u32; 4]; 2]) {
     let (bench, vdpa) = Bench::probed(plan);
     bench.machine.platform.limit_vectors(limit);
     let calls = Calls::default();
