@@ -19,13 +19,15 @@ struct Keeper {
 }
 
 /// Takes a device from its driver, if it has one, and keeps it for the caller until it leaves its bus or its
-/// [override](crate::bus::Bus::set_override) is changed. `None`, if the device is not on the bus or has been held before.
+/// [override](crate::bus::Bus::set_override) is changed. `None`, if the device is not on the bus.
 pub async fn hold(bus: &Arc<VdpaBus>, device: &Arc<VdpaDevice>) -> Option<VdpaClaim> {
     let keeper = Arc::new(Keeper {
         name: format!("keeper of {}", device.node().name()),
         claim: Mutex::new(None),
     });
     let driver = Arc::clone(&keeper) as Arc<dyn Driver<VdpaDevice>>;
+    // An earlier keeper, of this device or of one that bore its name.
+    bus.remove_driver(&keeper.name).await;
     bus.add_driver(driver).await.ok()?;
     bus.set_override(device, Some(&keeper.name)).await;
     keeper.claim.lock().take()

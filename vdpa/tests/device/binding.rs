@@ -92,12 +92,12 @@ async fn assert_not_owner(claim: &VdpaClaim) {
 fn a_claim_that_a_driver_keeps_is_worth_nothing_after_the_bind() {
     let w = World::new();
     w.platform.block_on(async {
-        let first = Consumer::new("first", vec![VdpaId::Any]);
+        let first = Consumer::keeping("first");
         let second = Consumer::new("second", vec![VdpaId::Any]);
         w.bus.add_driver(Arc::clone(&first) as _).await.unwrap();
         w.bus.add_driver(second).await.unwrap();
         let device = w.register().await;
-        let kept = first.last.lock().unwrap().take().unwrap();
+        let kept = first.kept().unwrap();
         assert!(kept.is_valid());
         w.bus.set_override(&device, Some("second")).await;
         w.parent.take_log();
@@ -120,10 +120,10 @@ fn what_was_attached_through_a_claim_ends_with_it() {
         let first = w.hold().await;
         let kept = first.attach(Owner::Kernel, Trust::Isolated).unwrap();
         w.bus.set_override(&first, None).await;
-        let consumer = Consumer::new("consumer", vec![VdpaId::Any]);
+        let consumer = Consumer::keeping("consumer");
         w.bus.add_driver(Arc::clone(&consumer) as _).await.unwrap();
         w.bus.set_override(&first, Some("consumer")).await;
-        let second = consumer.last.lock().unwrap().take().unwrap();
+        let second = consumer.kept().unwrap();
         second.reset().await.unwrap();
         let attached = second.attach(Owner::Client, Trust::Isolated);
         assert_eq!(attached.err(), Some(AttachError::NoIsolation));
@@ -138,18 +138,18 @@ fn a_device_is_on_one_bus_at_a_time() {
     let w = World::new();
     w.platform.block_on(async {
         let other = VdpaBus::new("theirs");
-        let thief = Consumer::new("thief", vec![VdpaId::Any]);
+        let thief = Consumer::keeping("thief");
         other.add_driver(Arc::clone(&thief) as _).await.unwrap();
         let device = w.hold().await;
         let added = other.add_device(Arc::clone(&device)).await;
         assert_eq!(added, Err(AddError::OnABus));
-        assert!(thief.last.lock().unwrap().is_none());
+        assert!(thief.kept().is_none());
         assert!(hold(&other, &device).await.is_none());
         assert!(device.is_valid());
         // What has left its bus can be put anywhere, and does nothing there.
         w.unregister(&device).await;
         other.add_device(Arc::clone(&device)).await.unwrap();
         assert_eq!(device.reset().await, Err(OpError::Gone));
-        assert!(thief.last.lock().unwrap().is_none());
+        assert!(thief.kept().is_none());
     });
 }

@@ -45,13 +45,13 @@ fn a_removal_goes_from_the_consumer_down_to_the_workers() {
 fn the_sequence_is_the_same_whoever_takes_the_device_off_the_bus() {
     let w = World::new();
     w.platform.block_on(async {
-        let consumer = Consumer::new("consumer", vec![VdpaId::Any]);
+        let consumer = Consumer::keeping("consumer");
         w.bus.add_driver(Arc::clone(&consumer) as _).await.unwrap();
         let device = w.register().await;
         w.bus.remove_device(&device).await;
         assert_eq!(*consumer.answers.lock().unwrap(), ["gone"]);
         assert_eq!(w.parent.take_log().last().unwrap(), "stop_workers");
-        let claim = consumer.last.lock().unwrap().take().unwrap();
+        let claim = consumer.kept().unwrap();
         assert_gone(&claim).await;
     });
 }

@@ -116,8 +116,8 @@ pub struct Consumer {
     name: &'static str,
     ids: Vec<VdpaId>,
     pub answers: Arc<Mutex<Vec<&'static str>>>,
-    /// The claim of its last device, kept for longer than a driver should.
-    pub last: Mutex<Option<Arc<VdpaClaim>>>,
+    /// Where the claim of its last device is kept, for longer than a driver should.
+    pub last: Option<Mutex<Option<Arc<VdpaClaim>>>>,
 }
 
 impl Consumer {
@@ -126,8 +126,24 @@ impl Consumer {
             name,
             ids,
             answers: Arc::default(),
-            last: Mutex::default(),
+            last: None,
         })
+    }
+
+    /// One that keeps its claims.
+    pub fn keeping(name: &'static str) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            ids: Vec::from([VdpaId::Any]),
+            answers: Arc::default(),
+            last: Some(Mutex::default()),
+        })
+    }
+
+    /// The claim that it keeps.
+    pub fn kept(&self) -> Option<Arc<VdpaClaim>> {
+        let last = self.last.as_ref()?;
+        last.lock().expect("no test panics here").take()
     }
 }
 
@@ -148,7 +164,9 @@ impl Driver<VdpaDevice> for Consumer {
         Box::pin(async move {
             start(&device).await?;
             let device = Arc::new(device);
-            *self.last.lock().expect("no test panics here") = Some(Arc::clone(&device));
+            if let Some(last) = &self.last {
+                *last.lock().expect("no test panics here") = Some(Arc::clone(&device));
+            }
             let answers = Arc::clone(&self.answers);
             Ok(Box::new(Consumption { device, answers }) as Box<dyn Bound>)
         })

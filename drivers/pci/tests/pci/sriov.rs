@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pci::tool::{self, Command};
 use pci::{PciDevice, PciId, PortDriver, SrIov, SrIovError};
 use spin::Mutex;
-use vdpa::bus::{Bound, BusDevice, Driver, ProbeError};
+use vdpa::bus::{Bound, BusDevice, Claim, Driver, ProbeError};
 use vdpa::device::{DeviceKind, VdpaBus};
 use vdpa::platform::BoxFuture;
 use virtio_pci::vp_vdpa::VpVdpa;
@@ -328,12 +328,12 @@ impl Driver<PciDevice> for Witness {
 
     fn probe<'a>(
         &'a self,
-        device: &'a Arc<PciDevice>,
+        device: Claim<PciDevice>,
         _: Option<&'a PciId>,
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
-        Box::pin(async {
+        Box::pin(async move {
             Ok(Box::new(Witnessed {
-                function: Arc::clone(device),
+                function: Arc::clone(&device),
                 gone: Arc::clone(&self.gone),
             }) as Box<dyn Bound>)
         })
