@@ -5,6 +5,7 @@ use std::sync::Arc;
 use vdpa::device::{DeviceKind, RegisterError, VdpaBus, VdpaDevice, VdpaDeviceConfig};
 use vdpa::dma::{IsolationUnit, Owner, Trust};
 use vdpa::iotlb::IovaRange;
+use vdpa::keeper::hold;
 use vdpa::testing::{FakeIommu, FakeParent, FakePlatform, Traits, Translation};
 use vdpa::{Features, Node, Platform};
 use virtq::SharedMemory;
@@ -73,6 +74,7 @@ fn clients_have_parts_of_one_function_and_reach_their_own_memory_alone() {
         .map(|pasid| {
             let device = card.part(pasid, Translation::Platform, Some(pasid));
             let device = device.unwrap();
+            let device = card.platform.block_on(hold(&card.bus, &device)).unwrap();
             let attached = device.attach(Owner::Client, Trust::Isolated).unwrap();
             let memory = card.memory();
             let to = backing(&memory, 0);

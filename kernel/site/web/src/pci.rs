@@ -175,12 +175,8 @@ mod tests {
             (ToolError::SrIov(address, SrIovError::NoBusNumbers), 507),
             (ToolError::SrIov(address, SrIovError::Refused), 500),
         ] {
-            assert_eq!(
-                Refusal::from(error).status,
-                status,
-                "{}",
-                format!("{error}")
-            );
+            let text = error.to_string();
+            assert_eq!(Refusal::from(error).status, status, "{text}");
         }
     }
 }
