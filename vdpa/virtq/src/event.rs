@@ -35,7 +35,14 @@ impl Event {
     /// Takes the event down and says whether it was up.
     #[inline]
     pub fn take(&self) -> bool {
-        self.raised.load(Ordering::Relaxed) && self.raised.swap(false, Ordering::Acquire)
+        self.is_raised() && self.raised.swap(false, Ordering::Acquire)
+    }
+
+    /// Whether the event is up.
+    #[inline]
+    #[must_use]
+    pub fn is_raised(&self) -> bool {
+        self.raised.load(Ordering::Relaxed)
     }
 
     /// How often it has been raised since it was made.

@@ -164,6 +164,38 @@ impl Area {
         Ok((load(addr), load(rest)))
     }
 
+    /// The flags of the packed descriptor at `offset`, a multiple of 16, and if they are those of one that is offered,
+    /// its two words. What the driver wrote before the flags is visible then.
+    #[inline]
+    pub(super) fn load_offered<M: Memory>(
+        &mut self,
+        memory: &M,
+        offset: u32,
+        is_offered: impl Fn(u16) -> bool,
+    ) -> Result<Option<(u16, u64, u64)>, Broken> {
+        let window = self.window(offset, 16);
+        let Some(ptr) = window.filter(|_| !(cfg!(miri) && memory.is_bytewise())) else {
+            let flags = self.load16(memory, offset + 14, Ordering::Acquire)?;
+            if !is_offered(flags) {
+                return Ok(None);
+            }
+            let (addr, rest) = self.load_descriptor(memory, offset)?;
+            return Ok(Some((flags, addr, rest)));
+        };
+        // SAFETY: the window has these 16 bytes, aligned as they are for the driver.
+        let flags = unsafe { ptr.add(14) };
+        // SAFETY: likewise; both sides access them atomically.
+        let flags = unsafe { AtomicU16::from_ptr(flags.as_ptr().cast()) };
+        let flags = u16::from_le(flags.load(Ordering::Acquire));
+        if !is_offered(flags) {
+            return Ok(None);
+        }
+        // SAFETY: as for `load_descriptor`.
+        let [addr, rest] = unsafe { ptr.cast::<[AtomicU64; 2]>().as_ref() };
+        let load = |word: &AtomicU64| u64::from_le(word.load(Ordering::Relaxed));
+        Ok(Some((flags, load(addr), load(rest))))
+    }
+
     /// Stores two words of 32 bits that follow each other.
     #[inline]
     pub(super) fn store32_pair<M: Memory, L: DirtyLog>(

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec;
+use core::slice;
 
 use super::descriptor::Descriptor;
 use super::error::Broken;
@@ -28,13 +29,7 @@ pub struct Chain {
 pub(super) struct Body {
     /// Scratch of the queue's pool; `readable` segments of it, then up to `count` writable ones.
     segments: Box<[Segment]>,
-    readable: u16,
-    count: u16,
-    id: u16,
-    /// How many descriptors of the ring the chain takes; 0 until its id is known.
-    descriptors: u16,
-    readable_len: u64,
-    writable_len: u64,
+    facts: Facts,
     /// The queue it belongs to.
     pub(super) owner: u32,
     /// How many chains that queue has taken with this one.
@@ -43,35 +38,54 @@ pub(super) struct Body {
     pub(super) turn: u16,
 }
 
+/// What the descriptors say of a chain.
+#[derive(Debug, Default)]
+struct Facts {
+    readable: u16,
+    count: u16,
+    id: u16,
+    /// How many descriptors of the ring the chain takes; 0 until its id is known.
+    descriptors: u16,
+    readable_len: u64,
+    writable_len: u64,
+}
+
 impl Chain {
     /// What the driver calls it: the head's index in a split ring, the buffer id in a packed one.
     #[must_use]
     pub fn id(&self) -> u16 {
-        self.body.id
+        self.body.facts.id
     }
 
     /// What the device may read. Descriptors of length zero are left out.
     #[must_use]
     pub fn readable(&self) -> &[Segment] {
-        &self.body.segments[..usize::from(self.body.readable)]
+        &self.body.segments[..usize::from(self.body.facts.readable)]
     }
 
     /// What the device may write. Descriptors of length zero are left out.
     #[must_use]
     pub fn writable(&self) -> &[Segment] {
-        &self.body.segments[usize::from(self.body.readable)..usize::from(self.body.count)]
+        &self.body.segments
+            [usize::from(self.body.facts.readable)..usize::from(self.body.facts.count)]
     }
 
     /// How many bytes the device may read.
     #[must_use]
     pub fn readable_len(&self) -> u64 {
-        self.body.readable_len
+        self.body.facts.readable_len
     }
 
     /// How many bytes the device may write.
     #[must_use]
     pub fn writable_len(&self) -> u64 {
-        self.body.writable_len
+        self.body.facts.writable_len
+    }
+
+    /// Whether `written` bytes are all that the device could write; false for a chain of which nothing is known.
+    #[inline]
+    pub(super) fn is_filled_by(&self, written: u32) -> bool {
+        u64::from(written) >= self.body.facts.writable_len && self.body.facts.count > 0
     }
 
     /// A chain for a pool, with scratch for so many segments.
@@ -80,12 +94,7 @@ impl Chain {
         Self {
             body: Box::new(Body {
                 segments: vec![blank; usize::from(segments)].into(),
-                readable: 0,
-                count: 0,
-                id: 0,
-                descriptors: 0,
-                readable_len: 0,
-                writable_len: 0,
+                facts: Facts::default(),
                 owner,
                 serial: 0,
                 turn: 0,
@@ -96,17 +105,19 @@ impl Chain {
     /// Forgets the chain that it was.
     #[inline]
     pub(super) fn reset(&mut self) {
-        self.body.descriptors = 0;
+        self.body.facts.descriptors = 0;
     }
 
     /// Makes it the chain of one descriptor of the ring, or says what is wrong with it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn fill_single(&mut self, id: u16, descriptor: Descriptor) -> Result<(), Broken> {
         let Descriptor {
             addr, len, flags, ..
         } = descriptor;
-        let body = &mut *self.body;
-        (body.id, body.descriptors) = (id, 1);
+        let Body {
+            segments, facts, ..
+        } = &mut *self.body;
+        (facts.id, facts.descriptors) = (id, 1);
         let writable = flags & F_WRITE != 0;
         let Some(last) = len.checked_sub(1) else {
             return self.fill().end();
@@ -114,10 +125,10 @@ impl Chain {
         if addr.checked_add(u64::from(last)).is_none() {
             return Err(Broken::AddressWrap);
         }
-        *body.segments.first_mut().ok_or(Broken::TooLong)? = Segment::described(DmaAddr(addr), len);
-        body.count = 1;
+        *segments.first_mut().ok_or(Broken::TooLong)? = Segment::described(DmaAddr(addr), len);
+        facts.count = 1;
         let len = u64::from(len);
-        (body.readable, body.readable_len, body.writable_len) =
+        (facts.readable, facts.readable_len, facts.writable_len) =
             if writable { (0, 0, len) } else { (1, len, 0) };
         Ok(())
     }
@@ -125,8 +136,10 @@ impl Chain {
     /// Begins to collect the segments of the chain.
     #[inline]
     pub(super) fn fill(&mut self) -> Filling<'_> {
+        let body = &mut *self.body;
         Filling {
-            body: &mut self.body,
+            room: body.segments.iter_mut(),
+            facts: &mut body.facts,
             readable: 0,
             count: 0,
             has_writable: false,
@@ -138,20 +151,22 @@ impl Chain {
     /// How many descriptors of the ring the chain takes, or 0 if its id is not known.
     #[inline]
     pub(super) fn descriptors(&self) -> u16 {
-        self.body.descriptors
+        self.body.facts.descriptors
     }
 
     /// Takes all segments out: nothing of a malformed chain is to be used.
     pub(super) fn clear(&mut self) {
-        (self.body.readable, self.body.count) = (0, 0);
-        (self.body.readable_len, self.body.writable_len) = (0, 0);
+        (self.body.facts.readable, self.body.facts.count) = (0, 0);
+        (self.body.facts.readable_len, self.body.facts.writable_len) = (0, 0);
     }
 }
 
 /// A chain whose descriptors are being read. It has none of their segments before the [end](Self::end), so that
 /// what is counted meanwhile stays in registers.
 pub(super) struct Filling<'a> {
-    body: &'a mut Body,
+    /// Scratch for the segments to come.
+    room: slice::IterMut<'a, Segment>,
+    facts: &'a mut Facts,
     readable: u16,
     count: u16,
     has_writable: bool,
@@ -163,8 +178,8 @@ impl Filling<'_> {
     /// Names the chain and says how many descriptors of the ring it takes, at least one.
     #[inline]
     pub(super) fn identify(&mut self, id: u16, descriptors: u16) {
-        self.body.id = id;
-        self.body.descriptors = descriptors;
+        self.facts.id = id;
+        self.facts.descriptors = descriptors;
     }
 
     /// Adds what a descriptor names, or says what is wrong with it.
@@ -186,8 +201,8 @@ impl Filling<'_> {
         if addr.checked_add(u64::from(last)).is_none() {
             return Err(Broken::AddressWrap);
         }
-        let slot = self.body.segments.get_mut(usize::from(self.count));
-        *slot.ok_or(Broken::TooLong)? = Segment::described(DmaAddr(addr), len);
+        let slot = self.room.next().ok_or(Broken::TooLong)?;
+        *slot = Segment::described(DmaAddr(addr), len);
         self.count += 1;
         if writable {
             self.writable_len += u64::from(len);
@@ -204,9 +219,9 @@ impl Filling<'_> {
         if self.readable_len + self.writable_len > BYTES_MAX {
             return Err(Broken::TooManyBytes);
         }
-        let body = self.body;
-        (body.readable, body.count) = (self.readable, self.count);
-        (body.readable_len, body.writable_len) = (self.readable_len, self.writable_len);
+        let facts = self.facts;
+        (facts.readable, facts.count) = (self.readable, self.count);
+        (facts.readable_len, facts.writable_len) = (self.readable_len, self.writable_len);
         Ok(())
     }
 }

@@ -4,9 +4,9 @@ use core::ptr::NonNull;
 use core::slice;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::copy::Pieces;
 use super::error::Broken;
 use super::memory::{Access, Memory, Piece};
+use super::pieces::Pieces;
 use crate::format::DESCRIPTOR;
 use crate::{DmaAddr, Segment};
 

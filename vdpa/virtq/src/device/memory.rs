@@ -57,6 +57,14 @@ pub unsafe trait Memory {
     /// [`Fault`], if the first byte cannot be accessed in this way.
     fn translate(&self, addr: DmaAddr, len: u32, access: Access) -> Result<Piece, Fault>;
 
+    /// The host's memory behind all of the `len` bytes (not zero) at `addr`: what [`translate`](Self::translate)
+    /// returns for them, if that is one piece.
+    #[inline]
+    fn contiguous(&self, addr: DmaAddr, len: u32, access: Access) -> Option<NonNull<u8>> {
+        let piece = self.translate(addr, len, access).ok()?;
+        (piece.len == len).then_some(piece.ptr)
+    }
+
     /// A number that grows whenever a mapping is changed or withdrawn, so that what was translated
     /// before must be translated anew; memory that was kept for it may go with this call. It is read at
     /// the start of each operation on a ring.

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec;
 
-use super::ring::Completion;
+use super::completion::Completion;
 
 /// Completions by the turn of their chains. At most as many as the ring has entries are outstanding.
 pub(super) struct Order {
@@ -37,6 +37,16 @@ impl Order {
     /// The chain that was taken last is back in the ring.
     pub(super) fn recall(&mut self, turn: u16) {
         self.issued = turn;
+    }
+
+    /// Whether the chain of this turn is the next, and none waits behind it: it is done then.
+    #[inline]
+    pub(super) fn pass(&mut self, turn: u16) -> bool {
+        let next = turn == self.due && self.count == 0;
+        if next {
+            self.due = self.after(turn);
+        }
+        next
     }
 
     /// The chain of this turn is done. Its completion, if the turn has come.

@@ -5,12 +5,12 @@ use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::area::{Area, Host};
 use super::chain::{Chain, Filling};
+use super::completion::Completion;
 use super::config::{DeviceConfig, NewError};
 use super::descriptor::{Descriptor, Table};
 use super::dirty::DirtyLog;
 use super::error::Broken;
 use super::memory::{Access, Memory};
-use super::ring::Completion;
 use crate::RingState;
 use crate::format::{
     EVENT_F_DESC, EVENT_F_DISABLE, EVENT_F_ENABLE, F_AVAIL, F_INDIRECT, F_NEXT, F_USED, F_WRITE,
@@ -38,12 +38,15 @@ pub(super) struct PackedRing {
     size: u16,
     event_idx: bool,
     indirect: bool,
+    in_order: bool,
     chain_max: u16,
     /// The next descriptor to take, and the next to give back.
     avail: Place,
     used: Place,
     /// Descriptors taken that the driver has not been given back.
     in_flight: u16,
+    /// In order, chains that were used completely: one descriptor gives them back, with the next one that was not.
+    batch: Option<Completion>,
     /// Descriptors given back since the last publication.
     unpublished: u16,
     /// The first of them: where its flags lie, and the flags that show it and all behind it.
@@ -65,10 +68,12 @@ impl PackedRing {
             size: config.size,
             event_idx: config.features.event_idx,
             indirect: config.features.indirect,
+            in_order: config.features.in_order,
             chain_max: config.chain_max,
             avail: start,
             used: start,
             in_flight: 0,
+            batch: None,
             unpublished: 0,
             gate: None,
             unsignalled: 0,
@@ -90,55 +95,55 @@ impl PackedRing {
     }
 
     pub(super) fn has_unpublished(&self) -> bool {
-        self.gate.is_some()
+        self.gate.is_some() || self.batch.is_some()
     }
 
     #[inline]
     pub(super) fn pop<M: Memory>(&mut self, memory: &M, chain: &mut Chain) -> Result<bool, Broken> {
-        let offset = 16 * u32::from(self.avail.index);
-        // What the driver wrote before the flags is visible afterwards.
-        let flags = self
-            .offered
-            .load16(memory, offset + FLAGS, Ordering::Acquire)?;
-        if !self.avail.is_available(flags) {
+        let place = self.avail;
+        let offset = 16 * u32::from(place.index);
+        let is_available = |flags| place.is_available(flags);
+        let Some((flags, addr, rest)) = self.offered.load_offered(memory, offset, is_available)?
+        else {
             return Ok(false);
-        }
+        };
+        // The flags were read before.
+        let descriptor = Descriptor {
+            flags,
+            ..Descriptor::packed(addr, rest)
+        };
         if flags & F_NEXT == 0 && self.in_flight < self.size {
-            let (addr, rest) = self.offered.load_descriptor(memory, offset)?;
-            // The flags were read before.
-            let descriptor = Descriptor {
-                flags,
-                ..Descriptor::packed(addr, rest)
-            };
-            self.avail = self.avail.after(1, self.size);
+            self.avail = place.after(1, self.size);
             self.in_flight += 1;
             if flags & F_INDIRECT == 0 {
                 chain.fill_single(descriptor.next_or_id, descriptor)?;
             } else {
                 let mut chain = chain.fill();
                 chain.identify(descriptor.next_or_id, 1);
-                self.walk_table(memory, descriptor, true, chain)?;
+                self.walk_table(memory, descriptor, chain)?;
             }
             return Ok(true);
         }
-        self.pop_list(memory, chain)?;
+        self.pop_list(memory, descriptor, chain)?;
         Ok(true)
     }
 
-    /// Takes a chain of several descriptors.
-    fn pop_list<M: Memory>(&mut self, memory: &M, chain: &mut Chain) -> Result<(), Broken> {
+    /// Takes a chain of several descriptors, of which the first has been read.
+    fn pop_list<M: Memory>(
+        &mut self,
+        memory: &M,
+        first: Descriptor,
+        chain: &mut Chain,
+    ) -> Result<(), Broken> {
         let mut chain = chain.fill();
-        let mut place = self.avail;
+        let (mut place, mut descriptor) = (self.avail, first);
         let free = self.size - self.in_flight;
         let mut count = 0;
-        while count < free {
-            count += 1;
-            let offset = 16 * u32::from(place.index);
-            let (addr, rest) = self.offered.load_descriptor(memory, offset)?;
-            let descriptor = Descriptor::packed(addr, rest);
-            if !place.is_available(descriptor.flags) {
-                return Err(Broken::NotAvailable);
+        loop {
+            if count == free {
+                return Err(Broken::Overrun);
             }
+            count += 1;
             place = place.after(1, self.size);
             let last = descriptor.flags & F_NEXT == 0;
             if last {
@@ -149,15 +154,26 @@ impl PackedRing {
             }
             if descriptor.flags & F_INDIRECT != 0 {
                 // VIRTIO 1.2, 2.8.19: a table is not part of a list.
-                let alone = last && count == 1;
-                return self.walk_table(memory, descriptor, alone, chain);
+                return Err(if self.indirect {
+                    Broken::IndirectChained
+                } else {
+                    Broken::IndirectNotNegotiated
+                });
             }
             chain.add(descriptor)?;
             if last {
                 return chain.end();
             }
+            if count == free {
+                return Err(Broken::Overrun);
+            }
+            let offset = 16 * u32::from(place.index);
+            let (addr, rest) = self.offered.load_descriptor(memory, offset)?;
+            descriptor = Descriptor::packed(addr, rest);
+            if !place.is_available(descriptor.flags) {
+                return Err(Broken::NotAvailable);
+            }
         }
-        Err(Broken::Overrun)
     }
 
     pub(super) fn put_back(&mut self, descriptors: u16) {
@@ -181,14 +197,10 @@ impl PackedRing {
         &self,
         memory: &M,
         descriptor: Descriptor,
-        alone: bool,
         mut chain: Filling<'_>,
     ) -> Result<(), Broken> {
         if !self.indirect {
             return Err(Broken::IndirectNotNegotiated);
-        }
-        if !alone {
-            return Err(Broken::IndirectChained);
         }
         let mut table = Table::new(memory, descriptor, self.chain_max)?;
         if let Some(entries) = table.in_place() {
@@ -205,8 +217,28 @@ impl PackedRing {
         chain.end()
     }
 
+    /// Gives a chain back with the next publication. In order, chains that are used completely join the next one, so
+    /// that one descriptor gives back all of them (VIRTIO 1.2, 2.8.9).
     #[inline]
     pub(super) fn complete<M: Memory, L: DirtyLog>(
+        &mut self,
+        host: &Host<M, L>,
+        completion: Completion,
+    ) -> Result<(), Broken> {
+        let mut completion = completion;
+        if let Some(before) = self.batch.take() {
+            completion.descriptors += before.descriptors;
+        }
+        if self.in_order && completion.is_full {
+            self.batch = Some(completion);
+            return Ok(());
+        }
+        self.write_used(host, completion)
+    }
+
+    /// Writes the next used descriptor. The first since the last publication stays closed.
+    #[inline(always)]
+    fn write_used<M: Memory, L: DirtyLog>(
         &mut self,
         host: &Host<M, L>,
         completion: Completion,
@@ -215,6 +247,7 @@ impl PackedRing {
             id,
             descriptors,
             written,
+            ..
         } = completion;
         let offset = 16 * u32::from(self.used.index);
         self.returned
@@ -233,11 +266,24 @@ impl PackedRing {
         Ok(())
     }
 
+    /// No other chain joins the batch.
+    #[inline(never)]
+    fn end_batch<M: Memory, L: DirtyLog>(
+        &mut self,
+        host: &Host<M, L>,
+        batch: Completion,
+    ) -> Result<(), Broken> {
+        self.write_used(host, batch)
+    }
+
     #[inline]
     pub(super) fn publish<M: Memory, L: DirtyLog>(
         &mut self,
         host: &Host<M, L>,
     ) -> Result<(), Broken> {
+        if let Some(batch) = self.batch.take() {
+            self.end_batch(host, batch)?;
+        }
         if let Some((offset, flags)) = self.gate {
             // The driver goes through the ring in order, so this shows it the whole batch.
             self.returned

@@ -5,13 +5,14 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::area::Host;
 use super::chain::Chain;
+use super::completion::Completion;
 use super::config::{DeviceConfig, NewError};
 use super::dirty::DirtyLog;
 use super::error::{Broken, CompleteError, PopError};
 use super::memory::Memory;
 use super::order::Order;
 use super::pool::{Held, Pool};
-use super::ring::{Completion, Ring};
+use super::ring::Ring;
 use crate::{Pending, RingState};
 
 /// Tells the chains of one queue from those of another.
@@ -205,20 +206,17 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
             id: chain.id(),
             descriptors: chain.descriptors(),
             written: written.min(room),
+            is_full: chain.is_filled_by(written),
         };
         let turn = chain.body.turn;
         self.pool.give(chain);
         self.in_flight -= 1;
-        let mut due = match &mut self.order {
-            // Some may be left whose turn came when the ring could not be reached.
-            Some(order) => order.finish(turn, completion).or_else(|| order.next()),
-            None => Some(completion),
-        };
-        while let Some(completion) = due {
-            self.give_back(completion)?;
-            due = self.order.as_mut().and_then(Order::next);
+        if let Some(order) = &mut self.order
+            && !order.pass(turn)
+        {
+            return self.complete_later(turn, completion);
         }
-        Ok(())
+        self.give_back(completion)
     }
 
     /// Shows the driver everything that was completed, at once.
@@ -318,7 +316,22 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
         true
     }
 
-    #[inline]
+    /// In order: gives back the chains whose turn has come.
+    #[cold]
+    fn complete_later(&mut self, turn: u16, completion: Completion) -> Result<(), CompleteError> {
+        let Some(order) = &mut self.order else {
+            return self.give_back(completion);
+        };
+        // Some may be left whose turn came when the ring could not be reached.
+        let mut due = order.finish(turn, completion).or_else(|| order.next());
+        while let Some(completion) = due {
+            self.give_back(completion)?;
+            due = self.order.as_mut().and_then(Order::next);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
     fn give_back(&mut self, completion: Completion) -> Result<(), CompleteError> {
         self.held.remove(completion.id);
         self.counters.completed += 1;

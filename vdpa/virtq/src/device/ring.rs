@@ -2,6 +2,7 @@
 
 use super::area::Host;
 use super::chain::Chain;
+use super::completion::Completion;
 use super::config::{DeviceConfig, NewError};
 use super::dirty::DirtyLog;
 use super::error::Broken;
@@ -9,16 +10,6 @@ use super::memory::Memory;
 use super::packed::PackedRing;
 use super::split::SplitRing;
 use crate::RingState;
-
-/// What the driver is told of a chain.
-#[derive(Clone, Copy)]
-pub(super) struct Completion {
-    pub(super) id: u16,
-    /// How many descriptors of the ring the chain took.
-    pub(super) descriptors: u16,
-    /// How many bytes were written.
-    pub(super) written: u32,
-}
 
 /// The device's end of a ring.
 pub(super) enum Ring {

@@ -5,12 +5,12 @@ use core::sync::atomic::{Ordering, fence};
 
 use super::area::{Area, Host};
 use super::chain::{Chain, Filling};
+use super::completion::Completion;
 use super::config::{DeviceConfig, NewError};
 use super::descriptor::{Descriptor, Table};
 use super::dirty::DirtyLog;
 use super::error::Broken;
 use super::memory::{Access, Memory};
-use super::ring::Completion;
 use crate::RingState;
 use crate::format::{AVAIL_F_NO_INTERRUPT, F_INDIRECT, F_NEXT, USED_F_NO_NOTIFY, crossed};
 

@@ -230,6 +230,20 @@ unsafe impl<L: Lookup> Memory for DeviceTlb<L> {
     }
 
     #[inline]
+    fn contiguous(&self, addr: DmaAddr, len: u32, access: Access) -> Option<NonNull<u8>> {
+        let line = self.line(addr).get();
+        let inside = addr.0.wrapping_sub(line.first.0);
+        // The last byte lies inside, too.
+        let fits = inside <= line.rest && u64::from(len).wrapping_sub(1) <= line.rest - inside;
+        if fits && line.permits(access) && self.lookup.generation() == self.seen.get() {
+            // SAFETY: as in `Line::piece`.
+            return Some(unsafe { line.ptr.add(inside as usize) });
+        }
+        let piece = self.translate(addr, len, access).ok()?;
+        (piece.len == len).then_some(piece.ptr)
+    }
+
+    #[inline]
     fn generation(&self) -> u64 {
         let now = self.lookup.generation();
         if now == self.current.get() {

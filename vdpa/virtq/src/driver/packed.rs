@@ -12,7 +12,8 @@ use core::sync::atomic::Ordering;
 use super::chain::{Plan, describe};
 use super::error::Broken;
 use super::memory::{Format, IndirectTables, RingMemory};
-use super::ring::{Claim, RingConfig};
+use super::ring_config::RingConfig;
+use super::types::Claim;
 use super::{Chain, DeviceHold};
 use crate::format::{
     DESCRIPTOR, EVENT_F_DESC, EVENT_F_DISABLE, EVENT_F_ENABLE, F_AVAIL, F_INDIRECT, F_USED,

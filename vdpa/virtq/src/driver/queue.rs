@@ -19,7 +19,8 @@ use core::mem;
 
 use super::chain::Plan;
 use super::error::{AddError, AddReason, Broken, CreateError, StillHeld};
-use super::ring::{Ring, RingConfig};
+use super::ring::Ring;
+use super::ring_config::RingConfig;
 use super::types::{Notify, Pending, QueueConfig, Token, Used};
 use super::{Chain, DeviceHold, Segment, UsedWatch};
 use crate::format::{RingAddresses, RingState, SIZE_MAX};

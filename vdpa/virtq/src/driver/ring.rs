@@ -2,45 +2,12 @@
 
 use alloc::sync::Arc;
 
-use super::memory::{Format, IndirectTables};
 use super::packed::PackedRing;
+use super::ring_config::RingConfig;
 use super::split::SplitRing;
 use super::{DeviceHold, UsedWatch};
-use crate::format::{RingAddresses, RingFeatures, RingState};
+use crate::format::{RingAddresses, RingState};
 use crate::{DmaAllocator, DmaError};
-
-/// What a ring is made from, checked.
-pub(super) struct RingConfig {
-    pub(super) size: u16,
-    pub(super) align: usize,
-    pub(super) features: RingFeatures,
-    /// Entries of each indirect table; 0 for none.
-    pub(super) table_len: u16,
-}
-
-impl RingConfig {
-    pub(super) fn tables(
-        &self,
-        format: Format,
-        dma: &Arc<dyn DmaAllocator>,
-        hold: &Arc<DeviceHold>,
-    ) -> Result<Option<IndirectTables>, DmaError> {
-        if self.table_len == 0 {
-            return Ok(None);
-        }
-        IndirectTables::new(format, self.size, self.table_len, dma, hold).map(Some)
-    }
-}
-
-/// What the device says of a used chain. Nothing of it has been checked.
-pub(super) struct Claim {
-    /// The chain's id; with `VIRTIO_F_IN_ORDER`, that of the last of a batch.
-    pub(super) id: u16,
-    /// How many bytes it has written.
-    pub(super) written: u32,
-    /// The most chains that the claim can cover.
-    pub(super) chains: u16,
-}
 
 /// The driver's end of a ring.
 pub(super) enum Ring {

@@ -11,7 +11,8 @@ use core::sync::atomic::Ordering;
 use super::chain::{Plan, describe};
 use super::error::Broken;
 use super::memory::{Format, IndirectTables, RingMemory};
-use super::ring::{Claim, RingConfig};
+use super::ring_config::RingConfig;
+use super::types::Claim;
 use super::{Chain, DeviceHold, UsedWatch};
 use crate::dma::PAGE;
 use crate::format::{

@@ -168,6 +168,43 @@ fn in_order_completions_wait_for_their_turn() {
     });
 }
 
+/// VIRTIO 1.2, 2.8.9. Between the chains that are used completely lies one that is not, and so needs a descriptor.
+#[test]
+fn in_order_one_descriptor_returns_all_chains_that_are_used_completely() {
+    let features = RingFeatures {
+        in_order: true,
+        ..PACKED
+    };
+    for world in World::both() {
+        let mut driver = Driver::new(&world, 16, features);
+        let mut queue = device(&driver, &world);
+        for _ in 0..5 {
+            let ids = [(); 6].map(|()| driver.send(&world, &[Buffer::room(&world, 2)]));
+            let written = [2, 2, 1, 2, 2, 2];
+            let chains = [(); 6].map(|()| pop(&mut queue));
+            let before = queue.state();
+            for (chain, written) in chains.into_iter().zip(written) {
+                queue.complete(chain, written).unwrap();
+            }
+            assert_eq!(
+                (before, queue.state()),
+                (None, None),
+                "nothing is published"
+            );
+            queue.publish().unwrap();
+            let Driver::Packed(ring) = &driver else {
+                panic!("not a packed ring");
+            };
+            // The third ends the first batch, the sixth the second.
+            assert_eq!(ring.used_ids(&world, 2), [ids[2], ids[5]]);
+            for (id, written) in ids.into_iter().zip(written) {
+                assert_eq!(driver.take(&world), Some((id, written)));
+            }
+            assert_eq!(driver.take(&world), None);
+        }
+    }
+}
+
 #[test]
 fn no_more_is_reported_than_the_chain_holds() {
     everywhere(SPLIT, |world, features| {

@@ -5,8 +5,8 @@
 use core::mem;
 
 use super::super::error::Broken;
-use super::super::ring::{Claim, Ring};
-use super::super::types::{Token, Used};
+use super::super::ring::Ring;
+use super::super::types::{Claim, Token, Used};
 use super::{Chain, Order, Queue};
 
 impl<T: Chain> Queue<T> {

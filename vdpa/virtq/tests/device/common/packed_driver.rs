@@ -1,6 +1,6 @@
 //! The driver side of a packed ring, from VIRTIO 1.2, 2.8.21 and 2.8.22.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use virtq::{RingAddresses, RingFeatures};
 
@@ -18,6 +18,10 @@ pub struct PackedDriver {
     pub addresses: RingAddresses,
     /// How many descriptors each chain takes.
     chains: BTreeMap<u16, u16>,
+    /// The chains with the device, and how much it may write to each.
+    order: VecDeque<(u16, u32)>,
+    /// In order, the last chain of a batch that the device has used, and what it wrote to that one.
+    batch: Option<(u16, u32)>,
     free: u16,
     next_avail: (u16, bool),
     next_used: (u16, bool),
@@ -37,6 +41,8 @@ impl PackedDriver {
             features,
             addresses,
             chains: BTreeMap::new(),
+            order: VecDeque::new(),
+            batch: None,
             free: size,
             next_avail: (0, true),
             next_used: (0, true),
@@ -54,6 +60,9 @@ impl PackedDriver {
             .find(|id| !self.chains.contains_key(id))
             .unwrap();
         self.chains.insert(id, taken);
+        let writable = buffers.iter().filter(|buffer| buffer.writable);
+        let room = writable.map(|buffer| buffer.len).sum();
+        self.order.push_back((id, room));
         if offer == Offer::Indirect {
             let table = world.allocate(16 * buffers.len(), 1);
             for (index, &buffer) in (0..).zip(buffers) {
@@ -109,6 +118,9 @@ impl PackedDriver {
     }
 
     pub fn has_used(&self, world: &World) -> bool {
+        if self.batch.is_some() {
+            return true;
+        }
         let (index, wrap) = self.next_used;
         let flags = world.read_u16(self.at(index) + 14);
         (flags & AVAIL != 0) == wrap && (flags & USED != 0) == wrap
@@ -118,16 +130,46 @@ impl PackedDriver {
         if !self.has_used(world) {
             return None;
         }
+        if !self.features.in_order {
+            let (id, written) = self.read_used(world);
+            let taken = self.chains.remove(&id).unwrap_or_else(|| unknown(id));
+            self.free += taken;
+            self.next_used = advance(self.next_used, taken, self.size);
+            return Some((id, written));
+        }
+        // VIRTIO 1.2, 2.8.9: a descriptor may stand for a batch, of which all but the last chain are used completely.
+        let (last, written) = self.batch.take().unwrap_or_else(|| {
+            let (last, written) = self.read_used(world);
+            let ids = self.order.iter().map(|(id, _)| *id);
+            let end = ids.clone().position(|id| id == last);
+            let end = end.unwrap_or_else(|| unknown(last).into());
+            let taken = ids.take(end + 1).map(|id| self.chains[&id]).sum();
+            self.next_used = advance(self.next_used, taken, self.size);
+            (last, written)
+        });
+        let (id, room) = self.order.pop_front().expect("the batch is not over");
+        self.free += self.chains.remove(&id).expect("it was added");
+        if id == last {
+            return Some((id, written));
+        }
+        self.batch = Some((last, written));
+        Some((id, room))
+    }
+
+    /// The ids in so many used descriptors from the next one on, where a batch of three follows each.
+    pub fn used_ids(&self, world: &World, count: u16) -> Vec<u16> {
+        let place = |nth| advance(self.next_used, 3 * nth, self.size).0;
+        (0..count)
+            .map(|nth| world.read_u16(self.at(place(nth)) + 12))
+            .collect()
+    }
+
+    /// What the next used descriptor says.
+    fn read_used(&self, world: &World) -> (u16, u32) {
         let at = self.at(self.next_used.0);
         let id = world.read_u16(at + 12);
-        let taken = self
-            .chains
-            .remove(&id)
-            .expect("the device returns what it was given");
-        self.free += taken;
-        self.next_used = advance(self.next_used, taken, self.size);
         let wrote = world.read_u16(at + 14) & WRITE != 0;
-        Some((id, if wrote { world.read_u32(at + 8) } else { 0 }))
+        (id, if wrote { world.read_u32(at + 8) } else { 0 })
     }
 
     pub fn enable_interrupts(&mut self, world: &World) -> bool {
@@ -153,6 +195,10 @@ impl PackedDriver {
     fn at(&self, index: u16) -> u64 {
         self.addresses.descriptor.0 + 16 * u64::from(index)
     }
+}
+
+fn unknown(id: u16) -> u16 {
+    panic!("the device returns {id}, which it was not given")
 }
 
 /// Goes on by so many descriptors, one at a time.

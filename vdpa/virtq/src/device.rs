@@ -11,8 +11,8 @@
 
 mod area;
 mod chain;
+mod completion;
 mod config;
-mod copy;
 mod descriptor;
 mod direct;
 mod dirty;
@@ -20,20 +20,22 @@ mod error;
 mod memory;
 mod order;
 mod packed;
+mod pieces;
 mod pool;
 mod queue;
 mod ring;
 mod split;
 mod tlb;
+mod transfer;
 mod translated;
 
 pub use chain::Chain;
 pub use config::{DeviceConfig, NewError};
-pub use copy::{Pieces, TransferError};
 pub use direct::{Direct, OverlapError, Region};
 pub use dirty::DirtyLog;
 pub use error::{Broken, CompleteError, PopError};
 pub use memory::{Access, Fault, Memory, Piece};
+pub use pieces::{Pieces, TransferError};
 pub use queue::{Counters, DeviceQueue};
 pub use tlb::{DeviceTlb, Lookup, Mapped};
 pub use translated::{Translate, Translated, Translation};

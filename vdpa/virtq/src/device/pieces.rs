@@ -1,11 +1,9 @@
-//! Payload: copied out of and into a chain through the translation, or used in place.
+//! The host's memory behind the segments of a chain, piece by piece.
 
 use core::slice;
 
-use super::chain::Chain;
 use super::dirty::DirtyLog;
 use super::memory::{Access, Fault, Memory, Piece};
-use super::queue::DeviceQueue;
 use crate::copy::{copy_in, copy_out};
 use crate::{DmaAddr, Segment};
 
@@ -20,79 +18,10 @@ pub struct TransferError {
     pub fault: Fault,
 }
 
-impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
-    /// Copies what the driver has put into the readable part of a chain, from byte `offset` on. Returns
-    /// how many bytes there were, up to the length of `bytes`.
-    ///
-    /// # Errors
-    /// [`TransferError`], with the bytes before the fault copied.
-    #[inline]
-    pub fn pull(
-        &self,
-        chain: &Chain,
-        offset: u64,
-        bytes: &mut [u8],
-    ) -> Result<usize, TransferError> {
-        let (memory, segments) = (&self.host.memory, chain.readable());
-        if let Some(piece) = whole(memory, segments, offset, bytes.len(), Access::Read) {
-            // SAFETY: as in `Pieces::read`.
-            unsafe { copy_out(piece.ptr, bytes) };
-            return Ok(bytes.len());
-        }
-        Pieces::new(memory, segments, offset, bytes.len(), Access::Read).read(bytes)
-    }
-
-    /// Copies `bytes` into the writable part of a chain, from byte `offset` on. Returns how many bytes had
-    /// room.
-    ///
-    /// # Errors
-    /// [`TransferError`], with the bytes before the fault copied.
-    #[inline]
-    pub fn push(&self, chain: &Chain, offset: u64, bytes: &[u8]) -> Result<usize, TransferError> {
-        let (memory, segments) = (&self.host.memory, chain.writable());
-        if let Some(piece) = whole(memory, segments, offset, bytes.len(), Access::Write) {
-            // SAFETY: as in `Pieces::write`.
-            unsafe { copy_in(piece.ptr, bytes) };
-            self.host.log.written(piece.addr, piece.len);
-            return Ok(bytes.len());
-        }
-        Pieces::new(memory, segments, offset, bytes.len(), Access::Write)
-            .write(bytes, &self.host.log)
-    }
-
-    /// The readable part of a chain as it lies on the host, for use in place.
-    pub fn readable_pieces<'a>(&'a self, chain: &'a Chain) -> Pieces<'a, M> {
-        Pieces::new(
-            &self.host.memory,
-            chain.readable(),
-            0,
-            usize::MAX,
-            Access::Read,
-        )
-    }
-
-    /// The writable part of a chain as it lies on the host, for use in place. What is written there must
-    /// be told to [`DeviceQueue::log_written`].
-    pub fn writable_pieces<'a>(&'a self, chain: &'a Chain) -> Pieces<'a, M> {
-        Pieces::new(
-            &self.host.memory,
-            chain.writable(),
-            0,
-            usize::MAX,
-            Access::Write,
-        )
-    }
-
-    /// Tells the dirty log that the first `len` bytes of a piece were written in place.
-    pub fn log_written(&self, piece: &Piece, len: u32) {
-        self.host.log.written(piece.addr, len);
-    }
-}
-
 /// The `wanted` bytes from byte `offset` of the segments on, if they can be reached and lie in one piece, as they
 /// mostly do.
-#[inline]
-fn whole<M: Memory>(
+#[inline(always)]
+pub(super) fn whole<M: Memory>(
     memory: &M,
     segments: &[Segment],
     offset: u64,
@@ -109,8 +38,12 @@ fn whole<M: Memory>(
             }
             // Does not wrap: the chain's segments were checked.
             let addr = DmaAddr(addr.0.wrapping_add(skip));
-            let piece = memory.translate(addr, wanted, access).ok()?;
-            return (piece.len == wanted).then_some(piece);
+            let ptr = memory.contiguous(addr, wanted, access)?;
+            return Some(Piece {
+                addr,
+                ptr,
+                len: wanted,
+            });
         }
         skip -= len;
     }

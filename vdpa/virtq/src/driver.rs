@@ -8,6 +8,7 @@ mod packed;
 mod queue;
 mod requests;
 mod ring;
+mod ring_config;
 mod split;
 mod types;
 mod used_watch;
