@@ -4,6 +4,7 @@
 //! disk can be moved from one to the other.
 
 mod config;
+mod counters;
 mod disk;
 mod model;
 mod request;
@@ -14,8 +15,9 @@ use alloc::sync::Arc;
 use vdpa::{Features, Platform, VdpaOps};
 
 use super::bell::Bell;
-use super::device::{Device, creation_step};
+use super::device::creation_step;
 use super::engine::{base_offer, ring_offer};
+use super::launch::launch;
 use super::{CreateError, SimConfig};
 
 pub use self::disk::{DiskError, RamDisk, SECTOR_LEN, Storage};
@@ -87,9 +89,9 @@ impl SimBlk {
         {
             return Err(CreateError::BadCapacity);
         }
-        creation_step(&config.sim.faults)?;
+        creation_step(&config.sim.faults())?;
         let model = BlkModel::new(config);
-        let (_, ops) = Device::launch(model, &config.sim, Arc::<Bell>::default(), platform)?;
+        let (_, ops) = launch(model, &config.sim, Arc::<Bell>::default(), platform)?;
         Ok(ops)
     }
 }

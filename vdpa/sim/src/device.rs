@@ -1,6 +1,5 @@
 //! A simulated device as a whole: its state, its address spaces and its worker.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,15 +11,13 @@ use vdpa::iotlb::IovaRange;
 use vdpa::ops::{DirtyLog, OpError};
 use vdpa::platform::Callback;
 use vdpa::wait::Waiters;
-use vdpa::{Features, Platform, VdpaOps};
+use vdpa::{Features, Platform};
 
 use super::bell::Bell;
 use super::engine::{Engine, Next, base_offer, required, ring_offer};
-use super::faults::Faults;
+use super::faults::Plan;
 use super::model::{Change, Model, Shape};
-use super::ops::Ops;
 use super::space::Spaces;
-use super::worker::work;
 use super::{CreateError, Flavour, QUEUE_SIZE_LIMIT, SimConfig};
 
 /// How long a device that does not come out of reset keeps its parent waiting.
@@ -34,7 +31,7 @@ pub(super) struct Device<M> {
     pub(super) iova_range: IovaRange,
     pub(super) queue_size: u16,
     pub(super) spaces: Spaces,
-    pub(super) faults: Arc<Faults>,
+    pub(super) faults: Plan,
     pub(super) platform: Arc<dyn Platform>,
     pub(super) bell: Arc<Bell>,
     engine: Mutex<Engine<M>>,
@@ -46,30 +43,30 @@ pub(super) struct Device<M> {
 }
 
 impl<M: Model> Device<M> {
-    /// Makes a device and starts its worker. It ends with the returned operations.
-    pub(super) fn launch(
+    /// Makes a device that has no worker yet.
+    pub(super) fn new(
         model: M,
         config: &SimConfig,
         bell: Arc<Bell>,
         platform: &Arc<dyn Platform>,
-    ) -> Result<(Arc<Self>, Box<dyn VdpaOps>), CreateError> {
+    ) -> Result<Arc<Self>, CreateError> {
         let shape = model.shape();
         let offered = offer(&model, shape, config)?;
         let sizes = 2..=QUEUE_SIZE_LIMIT;
         if !config.queue_size.is_power_of_two() || !sizes.contains(&config.queue_size) {
             return Err(CreateError::BadQueueSize);
         }
-        creation_step(&config.faults)?;
+        creation_step(&config.faults())?;
         let spaces = Spaces::new(shape.groups, config, &bell);
-        creation_step(&config.faults)?;
-        let device = Arc::new(Self {
+        creation_step(&config.faults())?;
+        Ok(Arc::new(Self {
             shape,
             offered,
             flavour: config.flavour,
             iova_range: config.iova_range,
             queue_size: config.queue_size,
             spaces,
-            faults: Arc::clone(&config.faults),
+            faults: config.faults(),
             platform: Arc::clone(platform),
             bell,
             engine: Mutex::new(Engine::new(model, config)),
@@ -77,10 +74,7 @@ impl<M: Model> Device<M> {
             stopping: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             waiters: Waiters::default(),
-        });
-        platform.spawn(shape.name, Box::pin(work(Arc::clone(&device))));
-        let ops = Box::new(Ops(Arc::clone(&device)));
-        Ok((device, ops))
+        }))
     }
 
     /// Looks at the state, or changes it where nobody is to be told.
@@ -101,9 +95,8 @@ impl<M: Model> Device<M> {
             // Whoever has the lock next knows that callbacks are still under way.
             self.calling.fetch_add(1, Ordering::AcqRel);
             drop(engine);
-            for callback in signals.drain(..) {
-                callback.call();
-            }
+            signals.iter().for_each(Callback::call);
+            signals.clear();
             self.calling.fetch_sub(1, Ordering::AcqRel);
         }
         result
@@ -197,7 +190,7 @@ impl<M: Model> Device<M> {
 }
 
 /// A place where making a device can fail.
-pub(super) fn creation_step(faults: &Faults) -> Result<(), CreateError> {
+pub(super) fn creation_step(faults: &Plan) -> Result<(), CreateError> {
     if faults.takes_creation() {
         Err(CreateError::OutOfMemory)
     } else {

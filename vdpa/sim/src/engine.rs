@@ -3,7 +3,6 @@
 //! Everything here happens under the device's lock, which is never held across an await. Callbacks are only
 //! collected; the [device](super::device) calls them afterwards.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -15,7 +14,7 @@ use virtio::DeviceStatus;
 use virtq::device::{Broken, DeviceConfig};
 use virtq::{RingAddresses, RingState};
 
-use super::faults::Faults;
+use super::faults::Plan;
 use super::model::{Budget, Change, Model, Shape, Turn};
 use super::sim_queue::{Shown, SimQueue};
 use super::space::Spaces;
@@ -114,7 +113,7 @@ impl<M: Model> Engine<M> {
     pub(super) fn turn(
         &mut self,
         platform: &dyn Platform,
-        faults: &Faults,
+        faults: &Plan,
         signals: &mut Vec<Callback>,
     ) -> Next {
         if !self.is_running() {
@@ -216,7 +215,7 @@ impl<M: Model> Engine<M> {
         &mut self,
         queue: u16,
         spaces: &Spaces,
-        faults: &Arc<Faults>,
+        faults: &Plan,
     ) -> Result<(), OpError> {
         let size = self.queue_size(queue);
         let setup = &self.setups[usize::from(queue)];
@@ -262,7 +261,7 @@ impl<M: Model> Engine<M> {
         &mut self,
         queue: u16,
         spaces: &Spaces,
-        faults: &Arc<Faults>,
+        faults: &Plan,
         change: impl FnOnce(&mut Setup),
     ) -> Result<(), OpError> {
         let in_use = self.is_ready(queue);
@@ -283,7 +282,7 @@ impl<M: Model> Engine<M> {
         group: u16,
         space: u16,
         spaces: &Spaces,
-        faults: &Arc<Faults>,
+        faults: &Plan,
     ) -> Result<(), OpError> {
         let place = self.groups.get_mut(usize::from(group));
         *place.ok_or(OpError::OutOfRange)? = space;

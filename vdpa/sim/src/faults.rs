@@ -1,9 +1,13 @@
 //! What goes wrong in a simulated device when a test, or an operator, wants to see how the rest takes it.
 
+use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 
 use spin::Mutex;
+
+/// The faults as devices have them.
+pub(super) type Plan = Arc<Faults>;
 
 /// The faults of one device, or of several that share them. None at first.
 ///
@@ -12,11 +16,11 @@ use spin::Mutex;
 pub struct Faults {
     /// Whether the data path must look at the plan.
     armed: AtomicBool,
-    plan: Mutex<Plan>,
+    plan: Mutex<Orders>,
 }
 
 #[derive(Debug, Default)]
-struct Plan {
+struct Orders {
     /// How many steps, or changes, succeed before one fails.
     creation: Option<u32>,
     map: Option<u32>,
@@ -99,14 +103,14 @@ impl Faults {
         self.take(|plan| &mut plan.spurious_interrupts)
     }
 
-    fn change(&self, change: impl FnOnce(&mut Plan)) {
+    fn change(&self, change: impl FnOnce(&mut Orders)) {
         let mut plan = self.plan.lock();
         change(&mut plan);
         self.armed.store(plan.is_armed(), Ordering::Relaxed);
     }
 
     #[inline]
-    fn take(&self, count: impl FnOnce(&mut Plan) -> &mut u32) -> bool {
+    fn take(&self, count: impl FnOnce(&mut Orders) -> &mut u32) -> bool {
         if !self.is_armed() {
             return false;
         }
@@ -119,7 +123,7 @@ impl Faults {
     }
 }
 
-impl Plan {
+impl Orders {
     fn is_armed(&self) -> bool {
         let counts = [
             self.refused_resets,

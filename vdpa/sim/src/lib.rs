@@ -2,8 +2,8 @@
 //!
 //! Each is a whole vDPA parent. A worker task plays the hardware's DMA engine over the device side of the
 //! rings, and every address that it meets goes through the device's own translation: an address that is not
-//! mapped is a fault, also where it happens to be one of the platform's. [`Faults`] makes a device
-//! misbehave.
+//! mapped is a fault, also where it happens to be one of the platform's. With the Cargo feature `faults` a
+//! test can make a device misbehave.
 //!
 //! Not for speed of their own: what they serve is what stands above the vDPA bus.
 //!
@@ -19,7 +19,12 @@ mod bell;
 mod blk;
 mod device;
 mod engine;
+#[cfg(feature = "faults")]
 mod faults;
+#[cfg(not(feature = "faults"))]
+#[path = "no_faults.rs"]
+mod faults;
+mod launch;
 mod model;
 mod net;
 mod ops;
@@ -28,12 +33,14 @@ mod sim_queue;
 mod space;
 mod worker;
 
+#[cfg(feature = "faults")]
 use alloc::sync::Arc;
 
 use vdpa::Features;
 use vdpa::iotlb::IovaRange;
 
 pub use self::blk::{Access, DiskError, RamDisk, SECTOR_LEN, SimBlk, SimBlkConfig, Storage};
+#[cfg(feature = "faults")]
 pub use self::faults::Faults;
 pub use self::net::{Cable, CableEnd, Link, Overrun, SimNet, SimNetConfig, Wiring};
 
@@ -85,6 +92,7 @@ pub struct SimConfig {
     /// How many mappings an address space can hold.
     pub mappings_max: usize,
     /// What goes wrong.
+    #[cfg(feature = "faults")]
     pub faults: Arc<Faults>,
 }
 
@@ -98,8 +106,19 @@ impl Default for SimConfig {
             queue_size: QUEUE_SIZE,
             iova_range: iova_range.expect("neither empty nor at the end of all addresses"),
             mappings_max: MAPPINGS_MAX,
+            #[cfg(feature = "faults")]
             faults: Arc::default(),
         }
+    }
+}
+
+impl SimConfig {
+    /// What goes wrong.
+    fn faults(&self) -> faults::Plan {
+        #[cfg(feature = "faults")]
+        return Arc::clone(&self.faults);
+        #[cfg(not(feature = "faults"))]
+        faults::Plan
     }
 }
 

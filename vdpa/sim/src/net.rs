@@ -4,6 +4,7 @@
 //! group, and so an address space, of its own.
 
 mod cable;
+mod card;
 mod checksum;
 mod config;
 mod control;
@@ -12,6 +13,7 @@ mod filter;
 mod forward;
 mod frame;
 mod model;
+mod places;
 mod receive;
 
 use alloc::boxed::Box;
@@ -23,12 +25,13 @@ use vdpa::{Features, Platform, VdpaOps};
 use super::bell::Bell;
 use super::device::{Device, creation_step};
 use super::engine::{base_offer, ring_offer};
+use super::launch::launch;
 use super::model::Change;
 use super::{CreateError, SimConfig};
 
 pub use self::cable::{Cable, CableEnd};
 
-use self::model::NetModel;
+use self::card::NetModel;
 
 /// The smallest IP MTU that a device may have (VIRTIO 1.2, 5.1.4.1).
 const MTU_MIN: u16 = 68;
@@ -129,10 +132,10 @@ impl SimNet {
             return Err(CreateError::BadMtu);
         }
         let sim = config.sim.clone();
-        creation_step(&sim.faults)?;
+        creation_step(&sim.faults())?;
         let bell = Arc::<Bell>::default();
         let model = NetModel::new(config, &bell);
-        let (device, ops) = Device::launch(model, &sim, bell, platform)?;
+        let (device, ops) = launch(model, &sim, bell, platform)?;
         Ok((Self(device), ops))
     }
 

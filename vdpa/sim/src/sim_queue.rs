@@ -11,13 +11,13 @@ use virtq::device::{
 };
 use virtq::{Pending, RingState};
 
-use super::faults::Faults;
+use super::faults::Plan;
 use super::page_log::PageLog;
 
 /// The device's end of a queue, with what a turn of the worker must remember of it.
 pub(super) struct SimQueue {
     queue: DeviceQueue<DeviceTlb<Arc<AddressSpace>>>,
-    faults: Arc<Faults>,
+    faults: Plan,
     log: Arc<PageLog>,
     /// Whether something was completed that the driver has not been asked about.
     used: bool,
@@ -42,11 +42,11 @@ impl SimQueue {
         config: &DeviceConfig,
         space: &Arc<AddressSpace>,
         log: &Arc<PageLog>,
-        faults: &Arc<Faults>,
+        faults: &Plan,
     ) -> Result<Self, NewError> {
         Ok(Self {
             queue: DeviceQueue::new(config, DeviceTlb::new(Arc::clone(space)))?,
-            faults: Arc::clone(faults),
+            faults: faults.clone(),
             log: Arc::clone(log),
             used: false,
             asleep: false,
@@ -85,7 +85,7 @@ impl SimQueue {
 
     /// Copies the readable bytes of a chain from `offset` on, as many as `bytes` takes. Returns how many
     /// there were.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read(
         &mut self,
         chain: &Chain,
@@ -97,7 +97,7 @@ impl SimQueue {
     }
 
     /// Copies `bytes` to the writable bytes of a chain from `offset` on. Returns how many had room.
-    #[inline]
+    #[inline(always)]
     pub(super) fn write(
         &mut self,
         chain: &Chain,
@@ -106,10 +106,15 @@ impl SimQueue {
     ) -> Result<usize, Fault> {
         let result = self.queue.push(chain, offset, bytes);
         if self.log.is_kept() {
-            let done = result.unwrap_or_else(|error| error.done) as u64;
-            self.dma_faults += u64::from(self.log.written(chain, offset, done).is_err());
+            self.log_written(chain, offset, result);
         }
         self.transferred(result)
+    }
+
+    #[cold]
+    fn log_written(&mut self, chain: &Chain, offset: u64, result: Result<usize, TransferError>) {
+        let done = result.unwrap_or_else(|error| error.done) as u64;
+        self.dma_faults += u64::from(self.log.written(chain, offset, done).is_err());
     }
 
     /// Gives a chain back, of which the first `written` writable bytes were written. The driver sees it at
@@ -185,7 +190,7 @@ impl SimQueue {
         mem::take(&mut self.dma_faults)
     }
 
-    #[inline]
+    #[inline(always)]
     fn transferred(&mut self, result: Result<usize, TransferError>) -> Result<usize, Fault> {
         result.map_err(|error| {
             self.dma_faults += 1;

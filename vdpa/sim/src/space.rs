@@ -10,7 +10,7 @@ use vdpa::ops::{Backing, IncrementalMap, OpError, WholeMap};
 
 use super::SimConfig;
 use super::bell::Bell;
-use super::faults::Faults;
+use super::faults::Plan;
 use super::page_log::PageLog;
 
 /// All address spaces of a device. A change that takes something away rings the bell, so that the worker lets
@@ -18,7 +18,7 @@ use super::page_log::PageLog;
 pub(super) struct Spaces {
     spaces: Box<[Arc<AddressSpace>]>,
     log: Arc<PageLog>,
-    faults: Arc<Faults>,
+    faults: Plan,
     bell: Arc<Bell>,
 }
 
@@ -32,7 +32,7 @@ impl Spaces {
         Self {
             spaces: iter::once(first).chain(others).collect(),
             log,
-            faults: Arc::clone(&config.faults),
+            faults: config.faults(),
             bell: Arc::clone(bell),
         }
     }

@@ -14,6 +14,7 @@ use crate::model::{Budget, CONFIG_MAX, ChainLimits, Model, Shape, Turn};
 use crate::sim_queue::SimQueue;
 
 use super::config::{self, CONFIG_SIZE};
+use super::counters::Counters;
 use super::disk::RamDisk;
 use super::request::{Medium, answer};
 use super::{Access, SimBlkConfig};
@@ -28,20 +29,6 @@ pub(super) struct BlkModel {
     /// The queue whose turn it is.
     next: usize,
     counters: Box<[Counters]>,
-}
-
-/// What a queue has done.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counters {
-    pub(super) reads: u64,
-    pub(super) read_bytes: u64,
-    pub(super) writes: u64,
-    pub(super) written_bytes: u64,
-    pub(super) flushes: u64,
-    pub(super) discards: u64,
-    pub(super) write_zeroes: u64,
-    /// Requests that failed, or that the disk does not know.
-    pub(super) errors: u64,
 }
 
 impl BlkModel {
@@ -138,18 +125,7 @@ impl Model for BlkModel {
     }
 
     fn statistics(&self, queue: u16, _features: Features) -> Vec<VendorCounter> {
-        let Some(counters) = self.counters.get(usize::from(queue)) else {
-            return Vec::new();
-        };
-        Vec::from([
-            ("reads", counters.reads),
-            ("read bytes", counters.read_bytes),
-            ("writes", counters.writes),
-            ("written bytes", counters.written_bytes),
-            ("flushes", counters.flushes),
-            ("discards", counters.discards),
-            ("write zeroes", counters.write_zeroes),
-            ("errors", counters.errors),
-        ])
+        let counters = self.counters.get(usize::from(queue));
+        counters.map_or_else(Vec::new, Counters::list)
     }
 }

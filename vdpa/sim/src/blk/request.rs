@@ -12,8 +12,8 @@ use crate::sim_queue::SimQueue;
 
 use super::Access;
 use super::config::{SIZE_MAX, ZERO_SECTORS_MAX, ZERO_SEG_MAX};
+use super::counters::Counters;
 use super::disk::{Contents, SECTOR_LEN};
-use super::model::Counters;
 
 /// The length of `virtio_blk_req` up to its data.
 const HEADER_LEN: usize = 16;

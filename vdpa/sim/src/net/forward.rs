@@ -1,8 +1,6 @@
 //! Frames on their way through a card: from a transmit queue to a receive queue of its own, or over a cable to
 //! and from another one.
 
-use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 use core::mem;
 
 use virtq::device::Chain;
@@ -11,24 +9,11 @@ use crate::model::{Budget, Turn};
 use crate::sim_queue::SimQueue;
 
 use super::cable::CableEnd;
+use super::card::NetModel;
 use super::frame::Frame;
-use super::model::NetModel;
-use super::receive::{Delivery, MERGE_MAX, deliver};
+use super::places::Forwarding;
+use super::receive::{Delivery, deliver};
 use super::{Link, Overrun, Wiring};
-
-/// The places of frames that are neither with a driver nor in a cable.
-pub(super) struct Forwarding {
-    /// The place of a frame that comes back, once there was one.
-    looped: Option<Frame>,
-    /// Frames that have come through the cable, and their places when they have been received.
-    arrived: VecDeque<Frame>,
-    consumed: Vec<Frame>,
-    /// Frames for the cable, and free places.
-    leaving: VecDeque<Frame>,
-    places: Vec<Frame>,
-    /// Buffers of one frame.
-    merged: Vec<Chain>,
-}
 
 /// What has become of a frame that was to be sent.
 enum Sent {
@@ -36,25 +21,6 @@ enum Sent {
     Done,
     /// There is no room for it yet.
     Wait,
-}
-
-impl Forwarding {
-    /// No frame.
-    pub(super) fn new() -> Self {
-        Self {
-            looped: None,
-            arrived: VecDeque::new(),
-            consumed: Vec::new(),
-            leaving: VecDeque::new(),
-            places: Vec::new(),
-            merged: Vec::with_capacity(MERGE_MAX.into()),
-        }
-    }
-
-    /// Forgets what has arrived and was not received.
-    pub(super) fn lose_arrived(&mut self) {
-        self.consumed.extend(self.arrived.drain(..));
-    }
 }
 
 impl NetModel {
