@@ -26,7 +26,7 @@ impl Disk {
         let lane = async || -> Result<(), BlkError> {
             while let Some((sector, piece)) = pieces.next() {
                 let bounce = pieces.stop_at_error(self.bounce())?;
-                let read = self.transfer_piece(Direction::FromDisk, sector, bounce, piece.len());
+                let read = self.transfer(Direction::FromDisk, sector, bounce, piece.len());
                 let bounce = pieces.stop_at_error(read.await)?;
                 piece.copy_from_slice(&bounce[..piece.len()]);
                 self.0.bounce.keep(bounce);
@@ -54,7 +54,7 @@ impl Disk {
             while let Some((sector, piece)) = pieces.next() {
                 let mut bounce = pieces.stop_at_error(self.bounce())?;
                 bounce[..piece.len()].copy_from_slice(piece);
-                let write = self.transfer_piece(Direction::ToDisk, sector, bounce, piece.len());
+                let write = self.transfer(Direction::ToDisk, sector, bounce, piece.len());
                 let bounce = pieces.stop_at_error(write.await)?;
                 self.0.bounce.keep(bounce);
             }
@@ -64,18 +64,6 @@ impl Disk {
             .await
             .into_iter()
             .collect()
-    }
-
-    async fn transfer_piece(
-        &self,
-        direction: Direction,
-        sector: u64,
-        bounce: DmaBuffer,
-        len: usize,
-    ) -> Result<DmaBuffer, BlkError> {
-        let request = self.transfer(direction, sector, bounce, len)?;
-        let result = self.0.requests.submit(request).await;
-        self.0.answer(result)?.ok_or(BlkError::Broken)
     }
 
     /// A buffer for one piece. It is kept for the next unless the piece fails.

@@ -3,13 +3,15 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
+use core::pin::Pin;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::task::{Context, Poll, ready};
 
 use vdpa::ids::IdGuard;
 use vdpa::ops::OpError;
 use virtio::blk::{S, T};
 use virtio_bus::VirtioClaim;
-use virtq::{DmaBuffer, RequestError, RequestReason, Requests, Used};
+use virtq::{DmaBuffer, RequestError, RequestReason, Requests, Submit, Used};
 
 use super::error::BlkError;
 use super::limits::Limits;
@@ -95,11 +97,10 @@ impl Disk {
     ///
     /// # Errors
     /// [`BlkError`]; the buffer is freed then.
-    pub async fn read(&self, sector: u64, buffer: DmaBuffer) -> Result<DmaBuffer, BlkError> {
+    #[inline]
+    pub fn read(&self, sector: u64, buffer: DmaBuffer) -> Transfer<'_> {
         let len = buffer.len();
-        let request = self.transfer(Direction::FromDisk, sector, buffer, len)?;
-        let result = self.0.requests.submit(request).await;
-        self.0.answer(result)?.ok_or(BlkError::Broken)
+        self.transfer(Direction::FromDisk, sector, buffer, len)
     }
 
     /// Writes the buffer to the disk, from `sector` on. What is written survives a power failure
@@ -108,11 +109,10 @@ impl Disk {
     /// # Errors
     /// [`BlkError`]; the buffer is freed then, and what the disk holds in that range is unknown
     /// unless the disk was not asked at all.
-    pub async fn write(&self, sector: u64, buffer: DmaBuffer) -> Result<DmaBuffer, BlkError> {
+    #[inline]
+    pub fn write(&self, sector: u64, buffer: DmaBuffer) -> Transfer<'_> {
         let len = buffer.len();
-        let request = self.transfer(Direction::ToDisk, sector, buffer, len)?;
-        let result = self.0.requests.submit(request).await;
-        self.0.answer(result)?.ok_or(BlkError::Broken)
+        self.transfer(Direction::ToDisk, sector, buffer, len)
     }
 
     /// Waits until everything that was written before survives a power failure. For a disk without a
@@ -163,9 +163,26 @@ impl Disk {
         }
     }
 
+    /// Transfers the first `len` bytes of a buffer.
+    pub(super) fn transfer(
+        &self,
+        direction: Direction,
+        sector: u64,
+        buffer: DmaBuffer,
+        len: usize,
+    ) -> Transfer<'_> {
+        Transfer {
+            shared: &self.0,
+            state: match self.prepare(direction, sector, buffer, len) {
+                Ok(request) => State::Submitted(self.0.requests.submit(request)),
+                Err(error) => State::Refused(error),
+            },
+        }
+    }
+
     /// A request to transfer the first `len` bytes of a buffer.
     #[inline]
-    pub(super) fn transfer(
+    fn prepare(
         &self,
         direction: Direction,
         sector: u64,
@@ -196,6 +213,41 @@ impl Disk {
         let mut request = slot.map_err(|_| self.0.lack())?;
         request.write(kind, sector, data);
         Ok(request)
+    }
+}
+
+/// The future of [`Disk::read`] and [`Disk::write`]: the buffer, when the disk has answered.
+#[must_use = "the disk gets the request when the future is polled"]
+pub struct Transfer<'a> {
+    shared: &'a Shared,
+    state: State<'a>,
+}
+
+enum State<'a> {
+    Submitted(Submit<'a, BlkRequest>),
+    Refused(BlkError),
+}
+
+impl Future for Transfer<'_> {
+    type Output = Result<DmaBuffer, BlkError>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = match &mut self.state {
+            State::Submitted(submit) => ready!(Pin::new(submit).poll(cx)),
+            State::Refused(error) => return Poll::Ready(Err(*error)),
+        };
+        Poll::Ready(match self.shared.answer(result) {
+            Ok(Some(buffer)) => Ok(buffer),
+            Ok(None) => Err(BlkError::Broken),
+            Err(error) => Err(error),
+        })
+    }
+}
+
+impl fmt::Debug for Transfer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transfer").finish_non_exhaustive()
     }
 }
 

@@ -98,12 +98,12 @@ impl Limits {
     }
 
     /// The sectors of 512 bytes that a transfer of `len` bytes touches.
+    #[inline]
     pub(super) fn range(&self, sector: u64, len: usize) -> Result<Range<u64>, BlkError> {
         let len = u64::try_from(len).map_err(|_| BlkError::OutOfRange)?;
-        let sectors_per_block = u64::from(self.block_len / SECTOR_LEN);
-        if !len.is_multiple_of(u64::from(self.block_len))
-            || !sector.is_multiple_of(sectors_per_block)
-        {
+        // The length of a block is a power of two.
+        let inside_block = u64::from(self.block_len - 1);
+        if len & inside_block != 0 || sector & inside_block / u64::from(SECTOR_LEN) != 0 {
             return Err(BlkError::Unaligned);
         }
         let end = sector

@@ -88,7 +88,10 @@ impl RequestSlots {
 struct RequestSlot {
     /// [`CONTROL_LEN`] bytes or more.
     control: DmaBuffer,
-    data: Option<Data>,
+    /// Of the data.
+    buffer: Option<DmaBuffer>,
+    /// How many bytes the disk writes if all goes well.
+    writes: u32,
     /// What the device sees, of which it reads the first `readable`.
     segments: [Segment; SEGMENTS_MAX],
     readable: usize,
@@ -102,7 +105,8 @@ impl RequestSlot {
         let header = Segment::part(&control, 0, HEADER_LEN as u32);
         Box::new(Self {
             control,
-            data: None,
+            buffer: None,
+            writes: 1,
             segments: [header; SEGMENTS_MAX],
             readable: 1,
             count: 1,
@@ -149,16 +153,17 @@ impl BlkRequest {
         control[4..8].fill(0);
         control[8..HEADER_LEN].copy_from_slice(&sector.to_le_bytes());
         control[HEADER_LEN] = STATUS_UNTOUCHED;
-        let (readable, count) = match &data {
-            None => (1, 1),
+        // The status is a byte.
+        let (readable, count, writes) = match &data {
+            None => (1, 1, 1),
             Some(data) => match (slot.add_data(data), data.direction) {
-                (count, Direction::ToDisk) => (count, count),
-                (count, Direction::FromDisk) => (1, count),
+                (count, Direction::ToDisk) => (count, count, 1),
+                (count, Direction::FromDisk) => (1, count, data.len.saturating_add(1)),
             },
         };
         slot.segments[count] = Segment::part(&slot.control, HEADER_LEN as u32, 1);
-        (slot.readable, slot.count) = (readable, count + 1);
-        slot.data = data;
+        (slot.readable, slot.count, slot.writes) = (readable, count + 1, writes);
+        slot.buffer = data.map(|data| data.buffer);
     }
 
     /// What the disk answered after it wrote `written` bytes, and the data's buffer. The rest goes back to `slots`.
@@ -169,7 +174,7 @@ impl BlkRequest {
         slots: &RequestSlots,
     ) -> Result<(S, Option<DmaBuffer>), Violation> {
         let mut slot = self.0.take().expect("a request keeps its slot");
-        let data = slot.data.take();
+        let (buffer, writes) = (slot.buffer.take(), slot.writes);
         let status = slot.control[HEADER_LEN];
         slots.0.keep(slot);
         let status = match status {
@@ -180,15 +185,11 @@ impl BlkRequest {
                 _ => return Err(Violation::UnknownStatus),
             },
         };
-        let from_disk = match &data {
-            Some(data) if data.direction == Direction::FromDisk => bytes(data.len),
-            _ => 0,
-        };
         // After a failure it is anybody's guess how much of the data was written.
-        if status == S::Ok && bytes(written) != from_disk + 1 {
+        if status == S::Ok && written != writes {
             return Err(Violation::BadLength);
         }
-        Ok((status, data.map(|data| data.buffer)))
+        Ok((status, buffer))
     }
 }
 
@@ -204,7 +205,7 @@ impl Drop for BlkRequest {
 /// A request was given up and still has its data.
 #[cold]
 fn recall(mut slot: Box<RequestSlot>) {
-    slot.data = None;
+    slot.buffer = None;
     if let Some(home) = slot.home.upgrade() {
         home.keep(slot);
     }

@@ -2,9 +2,11 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::future::poll_fn;
+use core::pin::pin;
 use core::sync::atomic::Ordering;
+use core::task::{Poll, Waker};
 
-use embassy_futures::select::select;
 use embassy_futures::yield_now;
 use virtio_bus::Completion;
 use virtq::Event;
@@ -44,9 +46,9 @@ impl Worker {
 
 async fn serve(shared: Arc<Shared>, event: Arc<Event>, completion: Completion, ended: Arc<Event>) {
     match completion {
-        Completion::Interrupt => select(shared.requests.run(&event), watch(&shared)).await,
-        Completion::Polled => select(poll(&shared), watch(&shared)).await,
-    };
+        Completion::Interrupt => until_watched(&shared, shared.requests.run(&event)).await,
+        Completion::Polled => until_watched(&shared, poll(&shared)).await,
+    }
     if let Some(broken) = shared.requests.broken() {
         log::error!("{}: {broken}", shared.name);
         shared.device.mark_broken();
@@ -54,6 +56,27 @@ async fn serve(shared: Arc<Shared>, event: Arc<Event>, completion: Completion, e
     shared.stop();
     drop(shared);
     ended.raise();
+}
+
+/// Works, and [watches](watch) the disk beside it, until one of both ends. The disk's configuration is looked at when
+/// there is something to see: most wake-ups are for requests.
+async fn until_watched(shared: &Shared, work: impl Future<Output = ()>) {
+    let mut work = pin!(work);
+    let mut watch = pin!(watch(shared));
+    let mut known: Option<Waker> = None;
+    poll_fn(|cx| {
+        if work.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let waker = cx.waker();
+        let waits = known.as_ref().is_some_and(|known| known.will_wake(waker));
+        if waits && !shared.device.config_event().is_raised() {
+            return Poll::Pending;
+        }
+        known = Some(waker.clone());
+        watch.as_mut().poll(cx)
+    })
+    .await;
 }
 
 /// Completes requests without interrupts, as often as other tasks leave time for it.
