@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::receive::DropReason;
+use super::drop_reason::DropReason;
 
 /// The counters of one interface.
 #[derive(Debug, Default)]

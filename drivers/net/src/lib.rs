@@ -18,6 +18,7 @@ mod control;
 mod counters;
 mod device;
 mod driver;
+mod drop_reason;
 mod embassy;
 mod header;
 mod receive;

@@ -13,6 +13,7 @@ use virtq::{Broken, DmaBuffer, RewindError, Used, Writable};
 
 use super::checksum::Transport;
 use super::counters::Counters;
+use super::drop_reason::DropReason;
 use super::header::{ETHERNET_LEN, HEADER_LEN, decode};
 use super::wait::{ATTEMPTS, InterruptQueue};
 
@@ -35,42 +36,12 @@ pub(super) enum Violation {
     Ring(#[from] Broken),
     #[error("a received packet is shorter than its header")]
     ShortHeader,
-    #[error("a received packet says that it spans no buffer, or more than there are")]
+    #[error("a received packet says that it spans more buffers than there are")]
     BufferCount,
     #[error("a received packet spans buffers that were not all used")]
     MissingBuffer,
     #[error("a received packet leaves a gap in one of its buffers")]
     Gap,
-}
-
-/// Why a frame was not handed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DropReason {
-    TooShort,
-    TooLong,
-    Segmentation,
-    ChecksumPlace,
-    Checksum,
-}
-
-impl DropReason {
-    pub(super) const ALL: [Self; 5] = [
-        Self::TooShort,
-        Self::TooLong,
-        Self::Segmentation,
-        Self::ChecksumPlace,
-        Self::Checksum,
-    ];
-
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::TooShort => "too short",
-            Self::TooLong => "too long",
-            Self::Segmentation => "segmentation not negotiated",
-            Self::ChecksumPlace => "checksum outside the frame",
-            Self::Checksum => "wrong checksum",
-        }
-    }
 }
 
 /// A received frame. Dropped without being consumed, it is offered again.
@@ -239,14 +210,17 @@ impl Receiver {
         } else {
             1
         };
-        if span == 0 || span > self.awaited.queue.ring.size() {
+        if span > self.awaited.queue.ring.size() {
             return Err(Violation::BufferCount);
         }
-        let verdict = if span == 1 {
-            self.judge(&header, &buffer[HEADER_LEN..end])
-        } else {
-            self.assemble(&buffer, end, span)?;
-            self.judge(&header, &self.assembly)
+        let verdict = match span {
+            // No frame is like that (VIRTIO 1.2, 5.1.6.4), but the ring is in order, and Linux drops it, too.
+            0 => Err(DropReason::NoBuffers),
+            1 => self.judge(&header, &buffer[HEADER_LEN..end]),
+            _ => {
+                self.assemble(&buffer, end, span)?;
+                self.judge(&header, &self.assembly)
+            }
         };
         if verdict.is_ok() && span == 1 {
             self.count(end - HEADER_LEN);
