@@ -72,6 +72,6 @@ unsafe impl Platform for KernelPlatform {
     }
 
     fn spawn(&self, name: &str, task: BoxFuture<'static, ()>) {
-        task::spawn(name, task);
+        task::spawn_boxed(name, task);
     }
 }

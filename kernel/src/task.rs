@@ -7,6 +7,7 @@ use core::arch::asm;
 use core::pin::Pin;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::task::{Context, Poll, ready};
 
 use embassy_executor::raw::{AvailableTask, Executor, TaskStorage};
 use embassy_executor::{SendSpawner, SpawnToken, Spawner};
@@ -15,8 +16,14 @@ use x86_64::instructions::interrupts;
 
 use crate::sync::IrqMutex;
 
-type SendTask = Pin<Box<dyn Future<Output = ()> + Send>>;
-type LocalTask = Pin<Box<dyn Future<Output = ()>>>;
+/// A task, and its place for when it has ended.
+struct Task<T: Future<Output = ()> + Unpin + 'static> {
+    task: T,
+    place: Slot<Self>,
+}
+
+type SendTask = Task<Pin<Box<dyn Future<Output = ()> + Send>>>;
+type LocalTask = Task<Pin<Box<dyn Future<Output = ()>>>>;
 
 static SEND_TASKS: Slots<SendTask> = Slots::new();
 static LOCAL_TASKS: Slots<LocalTask> = Slots::new();
@@ -35,27 +42,23 @@ static IDLE_INSTRUCTIONS: AtomicU64 = AtomicU64::new(0);
 /// # Panics
 /// If no task runs yet: the first one is the kernel's own.
 pub fn spawn(name: &str, task: impl Future<Output = ()> + Send + 'static) {
+    spawn_boxed(name, Box::pin(task));
+}
+
+/// The same for a task that is in a box already.
+pub(crate) fn spawn_boxed(name: &str, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
     log::trace!("task {name} starts");
     let spawner = SPAWNER
         .get()
         .expect("only tasks start tasks, and the first one follows `run`");
-    spawner.spawn(SEND_TASKS.place(|free| {
-        Box::pin(async move {
-            task.await;
-            free.give_back();
-        })
-    }));
+    spawner.spawn(SEND_TASKS.place(|place| Task { task, place }));
 }
 
 /// Starts a task that stays on the processor of `spawner`. `name` is for people.
 pub(crate) fn spawn_local(spawner: Spawner, name: &str, task: impl Future<Output = ()> + 'static) {
     log::trace!("task {name} starts");
-    spawner.spawn(LOCAL_TASKS.place(|free| {
-        Box::pin(async move {
-            task.await;
-            free.give_back();
-        })
-    }));
+    let task = Box::pin(task);
+    spawner.spawn(LOCAL_TASKS.place(|place| Task { task, place }));
 }
 
 /// How often the processor had nothing to do and halted.
@@ -130,6 +133,17 @@ fn pender(_context: *mut ()) {
     PENDING.store(true, Ordering::Release);
 }
 
+impl<T: Future<Output = ()> + Unpin> Future for Task<T> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let task = self.get_mut();
+        ready!(Pin::new(&mut task.task).poll(cx));
+        task.place.give_back();
+        Poll::Ready(())
+    }
+}
+
 /// Places for tasks. The executor wants them to live for ever, so a place is used again after its
 /// task has ended: there are never more of them than there were tasks at once.
 struct Slots<F: Future + 'static> {
@@ -181,7 +195,7 @@ impl<F: Future + 'static> Slots<F> {
 }
 
 impl<F: Future + 'static> Slot<F> {
-    fn give_back(self) {
+    fn give_back(&self) {
         self.slots.free.with(|free| free.push(self.storage));
     }
 }
