@@ -74,6 +74,8 @@ fn main() -> ExitCode {
         // Shared by the queues, and one for everything.
         (pairs[0], &["--vectors", "2"]),
         (pairs[1], &["--vectors", "1"]),
+        // None at all.
+        (pairs[0], &["--misbehave", "refuses-vectors"]),
     ] {
         let name = format!("{}/{} {}", pair.0, pair.1, options.join(" "));
         let name = format!("site_serves_the_file_byte_for_byte::{}", name.trim());
@@ -83,7 +85,6 @@ fn main() -> ExitCode {
     }
     for (misbehaviour, message) in [
         ("never-leaves-reset", "the device did not answer in time"),
-        ("refuses-vectors", "the device refused an interrupt vector"),
         ("unsettled-generation", "the device did not answer in time"),
         (
             "bad-capabilities=misplaced",

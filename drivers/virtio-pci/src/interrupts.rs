@@ -3,7 +3,7 @@
 //!
 //! In order of preference: a vector per queue and one for the configuration; one for all queues and
 //! one for the configuration; one for everything. Without any, a task looks at the ISR status every
-//! millisecond. A handler only wakes.
+//! millisecond. A way whose vectors the device does not take is none. A handler only wakes.
 //!
 //! Source: VIRTIO 1.2, 4.1.5.1.2 and 4.1.5.3.
 
@@ -73,7 +73,6 @@ pub(super) struct Interrupts {
     queues: Vec<u16>,
     /// The message of each queue that has a vector for itself.
     messages: Vec<Option<InterruptMessage>>,
-    config: u16,
     // The vectors go before the capability is put back.
     _vectors: Vec<Vector>,
     _msix: Option<Msix>,
@@ -81,10 +80,10 @@ pub(super) struct Interrupts {
 }
 
 impl Interrupts {
-    /// Takes the vectors that `callbacks` need, or as many as there are, and tells the device.
+    /// Takes the vectors that `callbacks` need, or as many as there are and the device takes, and tells the device.
     ///
     /// # Errors
-    /// [`OpError::VectorRefused`], if the device does not take one; then all are free again.
+    /// [`OpError::Broken`], if the table of vectors cannot be had.
     pub(super) fn start(
         claim: &Claim,
         virtio: &VirtioFunction,
@@ -95,18 +94,8 @@ impl Interrupts {
             return Ok(Self::default());
         }
         let msix = claim.msix().map_err(|_| OpError::Broken)?;
-        let interrupts = match msix {
-            Some(msix) => Self::with_vectors(msix, virtio, &callbacks)?,
-            None => None,
-        };
-        let Some(interrupts) = interrupts else {
-            return Ok(Self::polled(virtio.isr(), platform, callbacks));
-        };
-        if let Err(error) = interrupts.tell(virtio.common()) {
-            silence(virtio.common(), callbacks.queues.len());
-            return Err(error);
-        }
-        Ok(interrupts)
+        let interrupts = msix.and_then(|msix| Self::with_vectors(msix, virtio, &callbacks));
+        Ok(interrupts.unwrap_or_else(|| Self::polled(virtio.isr(), platform, callbacks)))
     }
 
     /// The message of a queue that has a vector for itself.
@@ -119,45 +108,38 @@ impl Interrupts {
         let Some(&vector) = self.queues.get(usize::from(index)) else {
             return Ok(());
         };
-        if common.queue(index).set_vector(vector) == vector {
-            Ok(())
-        } else {
-            Err(OpError::VectorRefused)
-        }
+        tell_queue(common, index, vector)
     }
 
-    /// One of the three ways to share vectors; `None`, if not even one is left.
-    fn with_vectors(
-        msix: Msix,
-        virtio: &VirtioFunction,
-        callbacks: &Callbacks,
-    ) -> Result<Option<Self>, OpError> {
+    /// The first of the three ways to share vectors for which there are enough, and whose vectors the device takes;
+    /// `None`, if it is none. Then MSI-X is off, so that the device keeps the ISR status.
+    fn with_vectors(msix: Msix, virtio: &VirtioFunction, callbacks: &Callbacks) -> Option<Self> {
         for plan in PLANS {
             let mut request = Request::new(&msix, callbacks.queues.len());
-            match plan(&mut request, callbacks, virtio) {
-                Ok(()) => {
-                    let Request {
-                        vectors,
-                        queues,
-                        messages,
-                        config,
-                        ..
-                    } = request;
-                    let (_vectors, _msix) = (vectors, Some(msix));
-                    return Ok(Some(Self {
-                        queues,
-                        messages,
-                        config,
-                        _vectors,
-                        _msix,
-                        _poller: None,
-                    }));
-                }
-                Err(MsixError::NoEntry | MsixError::NoVector(_)) => {}
-                Err(_) => return Err(OpError::VectorRefused),
+            let Ok(()) = plan(&mut request, callbacks, virtio) else {
+                continue;
+            };
+            if request.tell(virtio.common()).is_err() {
+                log::debug!("{msix:?}: the device refuses a vector");
+                silence(virtio.common(), callbacks.queues.len());
+                continue;
             }
+            let Request {
+                vectors,
+                queues,
+                messages,
+                ..
+            } = request;
+            let (_vectors, _msix) = (vectors, Some(msix));
+            return Some(Self {
+                queues,
+                messages,
+                _vectors,
+                _msix,
+                _poller: None,
+            });
         }
-        Ok(None)
+        None
     }
 
     fn polled(isr: IsrStatus, platform: &Arc<dyn Platform>, callbacks: Callbacks) -> Self {
@@ -166,16 +148,11 @@ impl Interrupts {
             ..Self::default()
         }
     }
+}
 
-    /// Writes the vectors to the device and checks that it has taken them.
-    fn tell(&self, common: &CommonConfig) -> Result<(), OpError> {
-        if common.set_config_vector(self.config) != self.config {
-            return Err(OpError::VectorRefused);
-        }
-        (0..)
-            .zip(&self.queues)
-            .try_for_each(|(index, _)| self.tell_queue(common, index))
-    }
+fn tell_queue(common: &CommonConfig, index: u16, vector: u16) -> Result<(), OpError> {
+    let taken = common.queue(index).set_vector(vector) == vector;
+    taken.then_some(()).ok_or(OpError::VectorRefused)
 }
 
 /// Takes every vector back from the device.
@@ -218,6 +195,15 @@ impl<'a> Request<'a> {
             self.config = self.vector(callback.clone())?.index();
         }
         Ok(())
+    }
+
+    /// Writes the vectors to the device and checks that it has taken them.
+    fn tell(&self, common: &CommonConfig) -> Result<(), OpError> {
+        if common.set_config_vector(self.config) != self.config {
+            return Err(OpError::VectorRefused);
+        }
+        let mut queues = (0..).zip(&self.queues);
+        queues.try_for_each(|(index, vector)| tell_queue(common, index, *vector))
     }
 
     /// Gives every queue with a callback this vector.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use vdpa::Features;
 use vdpa::device::VdpaClaim;
-use vdpa::ops::OpError;
 use virtio::DeviceStatus;
 
 use crate::fakes::virtio::{Plan, version_1};
@@ -113,25 +112,6 @@ fn a_reset_frees_the_vectors_and_clears_the_callbacks() {
     bench.device.interrupt_queue(1, &bench.machine.platform);
     assert_eq!(calls.take(), [0; 4]);
     assert_eq!(bench.machine.platform.vectors_in_use(), 0);
-}
-
-#[test]
-fn a_refused_vector_is_reported_and_all_are_freed() {
-    for refused in 0..4 {
-        let (bench, vdpa) = Bench::probed(Plan::default());
-        bench.device.state.lock().refused = Some(refused);
-        let started = bench.start(&vdpa, version_1(), &Calls::default());
-        assert_eq!(started, Err(OpError::VectorRefused));
-        assert_eq!(bench.machine.platform.vectors_in_use(), 0);
-        let state = bench.device.state.lock();
-        assert!(!DeviceStatus::from_bits_retain(state.status).contains(DeviceStatus::DRIVER_OK));
-        let vectors = state.queues.iter().map(|queue| queue.vector);
-        assert!(
-            vectors
-                .chain([state.config_vector])
-                .all(|vector| vector == 0xffff)
-        );
-    }
 }
 
 #[test]
