@@ -70,9 +70,14 @@ pub(crate) async fn serve(site: &'static Site, port: u16) {
 }
 
 fn buffer(length: usize) -> Option<Vec<u8>> {
+    // `resize` would be a loop over bytes where code is built for size.
+    const ZEROS: [u8; 256] = [0; 256];
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(length).ok()?;
-    bytes.resize(length, 0);
+    while bytes.len() < length {
+        let missing = length - bytes.len();
+        bytes.extend_from_slice(&ZEROS[..missing.min(ZEROS.len())]);
+    }
     Some(bytes)
 }
 

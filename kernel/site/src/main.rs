@@ -54,8 +54,8 @@ async fn main(system: System) -> Result<(), SiteError> {
     let line = system.command_line();
     let mut unknown = line.unknown(&KEYS);
     if let Some(first) = unknown.next() {
-        let more = unknown.count();
-        warn!("site: the command line has a word without a meaning, {first:.40}, and {more} more");
+        let words = 1 + unknown.count();
+        warn!("site: words of the command line without a meaning: {words}, first {first:.40}");
     }
     if let Some(other) = line.get("admin").filter(|value| *value != "http") {
         warn!("admin={other}: the only value is http; it is ignored");
