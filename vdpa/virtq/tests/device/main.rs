@@ -4,6 +4,7 @@
 
 mod basics;
 mod common;
+mod malformed;
 mod malformed_packed;
 mod malformed_split;
 mod memory;
