@@ -26,12 +26,13 @@ fn byte(world: &World) -> Buffer {
     Buffer::with(world, b"x")
 }
 
-/// A table of so many bytes, in which entries of a byte follow each other.
-fn table(world: &World, flags: &[u16], len: u32) -> Buffer {
-    let table = world.allocate(16 * flags.len(), 16);
-    for (place, flags) in (0..).zip(flags) {
-        let at = table.0 + 16 * u64::from(place);
-        world.write_descriptor(at, byte(world), *flags, place + 1);
+/// A table of so many bytes, whose entries name a byte each. What comes after address and length is flags and next in
+/// a split ring, and id and flags in a packed one.
+fn table(world: &World, entries: &[(u16, u16)], len: u32) -> Buffer {
+    let table = world.allocate(16 * entries.len(), 16);
+    for (place, (third, fourth)) in (0..).zip(entries) {
+        let at = table.0 + 16 * place;
+        world.write_descriptor(at, byte(world), *third, *fourth);
     }
     Buffer::readable(table, len)
 }
@@ -92,14 +93,14 @@ fn cases() -> Vec<Case> {
         },
         Case {
             what: "a table that was not negotiated",
-            chain: |world| vec![(table(world, &[0], 16), INDIRECT)],
+            chain: |world| vec![(table(world, &[(0, 0)], 16), INDIRECT)],
             expected: Broken::IndirectNotNegotiated,
             ..CASE
         },
         Case {
             what: "a table longer than the device takes",
             indirect: true,
-            chain: |world| vec![(table(world, &[0; 9], 9 * 16), INDIRECT)],
+            chain: |world| vec![(table(world, &[(0, 0); 9], 9 * 16), INDIRECT)],
             expected: Broken::IndirectTooLong,
             ..CASE
         },
@@ -127,7 +128,11 @@ fn cases() -> Vec<Case> {
         Case {
             what: "readable after writable in a table",
             indirect: true,
-            chain: |world| vec![(table(world, &[WRITE | NEXT, 0], 32), INDIRECT)],
+            chain: |world| {
+                // Writable in either format, and followed by the third entry or by the second.
+                let entries = [(WRITE | NEXT, WRITE), (0, 0), (0, 0)];
+                vec![(table(world, &entries, 48), INDIRECT)]
+            },
             expected: Broken::ReadableAfterWritable,
             ..CASE
         },
@@ -154,7 +159,7 @@ const HALF_TABLES: [fn(&World) -> Vec<(Buffer, u16)>; 8] = [
 ];
 
 fn half_table(world: &World, len: u32) -> Vec<(Buffer, u16)> {
-    vec![(table(world, &[0; 4], len), INDIRECT)]
+    vec![(table(world, &[(0, 0); 4], len), INDIRECT)]
 }
 
 /// Makes the chain available, and returns its id.
@@ -212,6 +217,7 @@ fn each_malformed_chain_has_its_name_and_can_be_given_back() {
                 };
                 let mut queue = DeviceQueue::new(&config, world.memory()).expect("checked");
                 let what = format!("{}, packed: {packed}", case.what);
+                println!("{what}");
                 assert_eq!(breaks(&mut queue), case.expected, "{what}");
                 let chain = queue.take_abandoned().expect(&what);
                 assert_eq!(chain.id(), id, "{what}");
