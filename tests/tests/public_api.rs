@@ -85,15 +85,14 @@ const OFFERED: [(&str, &[&str]); 8] = [
             "writable_pieces",
         ],
     ),
-    // A bus of one's own, and devices that are moved by others.
+    // A bus of one's own, an IOMMU's driver, and devices that are moved by others.
     (
         "vdpa/src",
         &[
             "covering",
-            "from_bounds",
             "is_suspended",
             "merge",
-            "pasid",
+            "report_fault",
             "rescan",
             "take_dirty_pages",
         ],
@@ -228,9 +227,7 @@ fn without_tests(mut words: Vec<String>) -> Vec<String> {
     let (mut kept, mut at) = (0, 0);
     while at < words.len() {
         at += match words[at].as_str() {
-            "#" if begins(&words[at..], &["#", "[", "cfg", "(", "test", ")", "]"]) => {
-                7 + item_len(&words[at + 7..])
-            }
+            "#" if is_for_test(&words[at..]) => item_len(&words[at..]),
             "pub" if begins(&words[at..], &["pub", "use"]) => item_len(&words[at..]),
             _ => {
                 words.swap(kept, at);
@@ -243,17 +240,44 @@ fn without_tests(mut words: Vec<String>) -> Vec<String> {
     words
 }
 
+/// Whether an item begins here that only tests have.
+fn is_for_test(words: &[String]) -> bool {
+    let begins_with = |start: &str| {
+        let mut rest = words.iter();
+        let mut left = start;
+        while !left.is_empty() {
+            let Some(after) = rest
+                .next()
+                .and_then(|word| left.strip_prefix(word.as_str()))
+            else {
+                return false;
+            };
+            left = after;
+        }
+        true
+    };
+    [
+        "#[cfg(test)]",
+        "#[cfg(feature=\"testing\")]",
+        "#[cfg(feature=\"faults\")]",
+    ]
+    .iter()
+    .any(|start| begins_with(start))
+}
+
 fn begins(words: &[String], with: &[&str]) -> bool {
     words.len() >= with.len() && words.iter().zip(with).all(|(word, other)| word == other)
 }
 
-/// How many words an item has, to its last bracket or its semicolon.
+/// How many words an item has with its attributes, to its last bracket or its semicolon.
 fn item_len(words: &[String]) -> usize {
     let mut depth = 0;
     for (at, word) in words.iter().enumerate() {
         match word.as_str() {
             "{" | "(" | "[" => depth += 1,
             ")" | "]" => depth -= 1,
+            // The item was the last of another one.
+            "}" if depth == 0 => return at,
             "}" => {
                 depth -= 1;
                 // Braces in the middle belong to a list of names.
@@ -285,23 +309,24 @@ fn is_type(kind: &str) -> bool {
     ["enum", "struct", "trait", "type"].contains(&kind)
 }
 
-/// Whether a function or an associated type has it: whoever uses those need not know its name.
+/// Whether a function, an associated type or a public field has it: whoever uses those need not know its name.
 fn is_spoken_of(words: &[String], name: &str) -> bool {
-    let ends = |word: &&String| ["{", ";"].contains(&word.as_str());
-    (0..words.len().saturating_sub(2)).any(|at| {
-        let speaks = ["fn", "type"].contains(&words[at].as_str()) && words[at + 1] != name;
-        speaks
-            && words[at + 2..]
-                .iter()
-                .take_while(|word| !ends(word))
-                .any(|word| word == name)
+    let has = |at: usize, ends: [&str; 2]| {
+        let rest = words[at + 2..].iter();
+        rest.take_while(|word| !ends.contains(&word.as_str()))
+            .any(|word| word == name)
+    };
+    (0..words.len().saturating_sub(2)).any(|at| match words[at].as_str() {
+        "fn" | "type" if words[at + 1] != name => has(at, ["{", ";"]),
+        "pub" if words[at + 2] == ":" => has(at, [",", "}"]),
+        _ => false,
     })
 }
 
 #[test]
 fn tests_and_names_passed_on_are_no_users() {
-    let source =
-        "pub use a::{B, C};\nfn d() { E }\n#[cfg(test)]\nmod tests { fn f() { G } }\nfn h() {}";
+    let source = "pub use a::{B, C};\nfn d() { E }\n#[cfg(test)]\nmod tests { fn f() { G } }\n\
+         #[cfg(feature = \"testing\")] pub fn i(&self) -> [u8; 2] { J }\nfn h() {}";
     let kept = without_tests(words(source)).concat();
     assert_eq!(kept, "fnd(){E}fnh(){}");
     for path in ["vdpa/tests/a.rs", "vdpa/src/testing.rs", "a/b_tests.rs"] {
@@ -313,4 +338,6 @@ fn tests_and_names_passed_on_are_no_users() {
     let found: Vec<_> = public(&source).collect();
     assert_eq!(found, [("struct", "A"), ("fn", "b"), ("fn", "c")]);
     assert!(is_spoken_of(&source, "A") && !is_spoken_of(&source, "b"));
+    let source = words("pub struct A; pub struct B { pub a: Option<A>, b: C }");
+    assert!(is_spoken_of(&source, "A") && !is_spoken_of(&source, "C"));
 }
