@@ -91,6 +91,8 @@ mod clients;
 mod command_line;
 #[cfg(target_os = "none")]
 mod console;
+#[cfg(test)]
+mod corpus;
 #[cfg(any(target_os = "none", test))]
 mod cpu;
 #[cfg(any(target_os = "none", test))]

@@ -41,9 +41,12 @@ impl FromStr for Description {
             number: u32::try_from(line).map_err(|_| BadDescription)?,
             signal: Signal::Unstated,
         };
+        let (base, size) = number(base).zip(size).ok_or(BadDescription)?;
+        // No register lies beyond the last address.
+        base.checked_add(size).ok_or(BadDescription)?;
         Ok(Self {
-            base: PhysAddr(number(base).ok_or(BadDescription)?),
-            size: size.ok_or(BadDescription)?,
+            base: PhysAddr(base),
+            size,
             line,
         })
     }
@@ -133,6 +136,7 @@ mod tests {
             "99999999999999999999@1:5",
             "17179869184G@1:5",
             "4K@09:5",
+            "4K@0xffffffffffffffff:5",
         ] {
             assert_eq!(text.parse::<Description>(), Err(BadDescription), "{text}");
         }

@@ -11,10 +11,7 @@ mod client;
 mod lease;
 mod message;
 
+pub(crate) use self::client::{Client, Event, Step};
 pub(crate) use self::message::CLIENT_PORT;
 #[cfg(target_os = "none")]
-pub(crate) use self::{
-    client::{Client, Datagram, Event, Step},
-    lease::Lease,
-    message::SERVER_PORT,
-};
+pub(crate) use self::{client::Datagram, lease::Lease, message::SERVER_PORT};
