@@ -10,6 +10,7 @@
 mod attachment;
 mod claim;
 mod config_space;
+mod deadline;
 mod motion;
 mod on_bus;
 mod queue_setup;
@@ -231,7 +232,7 @@ impl VdpaDevice {
 
     /// Resets the device. The caller has the turn and knows that the hardware is there.
     async fn reset_in_turn(&self) -> Result<(), OpError> {
-        let result = self.ops.reset().await;
+        let result = self.in_time(self.ops.reset()).await;
         match result {
             Ok(()) => {
                 self.mark_rings(None);
@@ -286,7 +287,7 @@ impl VdpaDevice {
             let ready = self.session.lock().ready_queues();
             for queue in ready {
                 // Hardware that can only be stopped by reset says so; the reset follows.
-                let _ = self.ops.set_queue_ready(queue, false).await;
+                let _ = self.in_time(self.ops.set_queue_ready(queue, false)).await;
             }
         }
         for queue in 0..self.ops.queue_count() {

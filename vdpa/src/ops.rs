@@ -4,7 +4,12 @@
 //! indices are in range, sizes are legal, the status machine is kept, and nothing is called after
 //! removal. It checks what the *device* answers, and only that.
 //!
-//! Operations that may wait for the device are futures with a deadline of the parent's choosing.
+//! Operations that may wait for the device are futures with a deadline of the parent's choosing, which the caller
+//! bounds by one of its own. Everything else is a plain call, because it changes only what the parent, or a register,
+//! keeps: a parent that has to ask somebody else delivers it with the next operation that may wait. So features go along
+//! with `FEATURES_OK`, size, place, state and callback of a queue with [`set_queue_ready`](VdpaOps::set_queue_ready)
+//! or [`resume`](VdpaOps::resume), and reads of status and configuration are answered from a copy that the other side keeps up to
+//! date.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -268,8 +273,12 @@ pub unsafe trait VdpaOps: Send + Sync {
     ///
     /// # Errors
     /// [`OpError::Unsupported`], if there is only one.
-    fn set_group_address_space(&self, _group: u16, _space: u16) -> Result<(), OpError> {
-        Err(OpError::Unsupported)
+    fn set_group_address_space(
+        &self,
+        _group: u16,
+        _space: u16,
+    ) -> BoxFuture<'_, Result<(), OpError>> {
+        Box::pin(ready(Err(OpError::Unsupported)))
     }
 
     /// Takes away everything that is mapped in an address space, where the device translates itself.
@@ -404,7 +413,7 @@ pub unsafe trait VdpaOps: Send + Sync {
     ///
     /// # Errors
     /// [`OpError::Unsupported`], if the hardware does not tell.
-    fn queue_state(&self, queue: u16) -> Result<QueueState, OpError>;
+    fn queue_state(&self, queue: u16) -> BoxFuture<'_, Result<QueueState, OpError>>;
 
     /// What to call when the queue has used buffers; `None` for a queue that is polled.
     fn set_queue_callback(&self, queue: u16, callback: Option<Callback>);

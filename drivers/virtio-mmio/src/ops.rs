@@ -3,10 +3,11 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::future::ready;
 use core::sync::atomic::Ordering;
 
 use vdpa::ops::{OpError, QueueAddress, QueueState as RingPlace, VendorCounter};
-use vdpa::platform::Callback;
+use vdpa::platform::{BoxFuture, Callback};
 use vdpa::{Features, VdpaOps};
 use virtio::DeviceStatus;
 use virtq::{Doorbell, NotifyFormat, RingFeatures, RingState};
@@ -191,11 +192,13 @@ unsafe impl VdpaOps for Parent {
     }
 
     /// Known as long as the queue has never been ready.
-    fn queue_state(&self, queue: u16) -> Result<RingPlace, OpError> {
-        if self.edit(queue, |queue| queue.has_run) {
-            return Err(OpError::Unsupported);
-        }
-        Ok(self.start())
+    fn queue_state(&self, queue: u16) -> BoxFuture<'_, Result<RingPlace, OpError>> {
+        let has_run = self.edit(queue, |queue| queue.has_run);
+        Box::pin(ready(if has_run {
+            Err(OpError::Unsupported)
+        } else {
+            Ok(self.start())
+        }))
     }
 
     /// Takes effect with the next `DRIVER_OK`.

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::future::ready;
 use core::sync::atomic::Ordering;
 
 use vdpa::ops::{
@@ -221,8 +222,8 @@ unsafe impl VdpaOps for Parent {
     }
 
     /// Without registers that tell, it is known only as long as the queue has never been ready.
-    fn queue_state(&self, queue: u16) -> Result<RingPlace, OpError> {
-        self.position(queue)
+    fn queue_state(&self, queue: u16) -> BoxFuture<'_, Result<RingPlace, OpError>> {
+        Box::pin(ready(self.position(queue)))
     }
 
     /// Takes effect with the next `DRIVER_OK`.

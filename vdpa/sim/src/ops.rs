@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::future::ready;
 
 use vdpa::Features;
 use vdpa::features::ring_features;
@@ -71,10 +72,16 @@ unsafe impl<M: Model> VdpaOps for Ops<M> {
         self.0.with(|engine| engine.group(queue))
     }
 
-    fn set_group_address_space(&self, group: u16, space: u16) -> Result<(), OpError> {
+    fn set_group_address_space(
+        &self,
+        group: u16,
+        space: u16,
+    ) -> BoxFuture<'_, Result<(), OpError>> {
         let Device { spaces, faults, .. } = &*self.0;
-        self.0
-            .with(|engine| engine.move_group(group, space, spaces, faults))
+        let moved = self
+            .0
+            .with(|engine| engine.move_group(group, space, spaces, faults));
+        Box::pin(ready(moved))
     }
 
     fn reset_map(&self, space: u16) -> Result<(), OpError> {
@@ -192,8 +199,9 @@ unsafe impl<M: Model> VdpaOps for Ops<M> {
         })
     }
 
-    fn queue_state(&self, queue: u16) -> Result<QueueState, OpError> {
-        self.0.with(|engine| engine.queue_state(queue))
+    fn queue_state(&self, queue: u16) -> BoxFuture<'_, Result<QueueState, OpError>> {
+        let state = self.0.with(|engine| engine.queue_state(queue));
+        Box::pin(ready(state))
     }
 
     fn set_queue_callback(&self, queue: u16, callback: Option<Callback>) {

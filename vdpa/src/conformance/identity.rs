@@ -63,7 +63,7 @@ async fn no_such_queue(bench: &Bench<'_>) -> Verdict {
             device.queue_size_limits(queue).map(drop),
             device.queue_ready(queue).map(drop),
             device.doorbell(queue).map(drop),
-            device.queue_state(queue).map(drop),
+            device.queue_state(queue).await.map(drop),
             device.queue_group(queue).map(drop),
             device.queue_interrupt(queue).map(drop),
             device.notification_area(queue).map(drop),

@@ -209,7 +209,7 @@ async fn another_space(bench: &Bench<'_>) -> Verdict {
 async fn in_space(bench: &Bench<'_>, space: u16) -> Result<Traffic, Stop> {
     let traffic = Traffic::set_up(bench, Format::Split).await?;
     for group in 0..bench.device.group_count() {
-        let moved = bench.device.set_group_space(group, space);
+        let moved = bench.device.set_group_space(group, space).await;
         moved.or_fail(format!("group {group} in address space {space}"))?;
     }
     Ok(traffic)

@@ -55,7 +55,7 @@ async fn gone(bench: &Bench<'_>) -> Verdict {
         ("set_queue_size", device.set_queue_size(0, 2)),
         ("set_queue_address", place_nowhere(device)),
         ("set_queue_state", device.set_queue_state(0, start)),
-        ("queue_state", device.queue_state(0).map(drop)),
+        ("queue_state", device.queue_state(0).await.map(drop)),
         ("set_queue_callback", device.set_queue_callback(0, None)),
         ("start_queue", device.start_queue(0).await),
         ("stop_queue", device.stop_queue(0).await),
@@ -66,7 +66,7 @@ async fn gone(bench: &Bench<'_>) -> Verdict {
         ("queue_statistics", device.queue_statistics(0).map(drop)),
         ("queue_group", device.queue_group(0).map(drop)),
         ("descriptor_group", device.descriptor_group(0).map(drop)),
-        ("set_group_space", device.set_group_space(0, 0)),
+        ("set_group_space", device.set_group_space(0, 0).await),
     ];
     for (operation, answer) in answers {
         equal(

@@ -36,7 +36,7 @@ async fn moves(bench: &Bench<'_>) -> Verdict {
     let (groups, spaces) = (device.group_count(), device.space_count());
     device.reset().await.or_fail("reset")?;
     for (group, space) in [(groups, 0), (0, spaces), (u16::MAX, u16::MAX)] {
-        let answer = device.set_group_space(group, space);
+        let answer = device.set_group_space(group, space).await;
         equal(
             format!("group {group} in {space}"),
             &answer,
@@ -44,7 +44,7 @@ async fn moves(bench: &Bench<'_>) -> Verdict {
         )?;
     }
     if spaces == 1 {
-        let answer = device.set_group_space(0, 0);
+        let answer = device.set_group_space(0, 0).await;
         ensure(
             matches!(answer, Ok(()) | Err(OpError::Unsupported)),
             format!("the only group in the only address space: {answer:?}"),
@@ -52,13 +52,13 @@ async fn moves(bench: &Bench<'_>) -> Verdict {
     } else {
         for group in 0..groups {
             for space in (0..spaces).rev() {
-                let moved = device.set_group_space(group, space);
+                let moved = device.set_group_space(group, space).await;
                 moved.or_fail(format!("group {group} in address space {space}"))?;
             }
         }
     }
     bench.agree(Format::Split).await?;
     bench.start().await?;
-    let late = device.set_group_space(0, 0);
+    let late = device.set_group_space(0, 0).await;
     equal("a move after DRIVER_OK", &late, &Err(OpError::WrongState))
 }

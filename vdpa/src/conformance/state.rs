@@ -59,7 +59,7 @@ async fn start_at(bench: &Bench<'_>, format: Format, states: &[QueueState]) -> V
             answer.or_fail(format!("{state:?} of queue {queue}"))?;
             equal(
                 format!("the state of queue {queue}"),
-                &device.queue_state(queue),
+                &device.queue_state(queue).await,
                 &Ok(*state),
             )?;
         }
@@ -69,7 +69,7 @@ async fn start_at(bench: &Bench<'_>, format: Format, states: &[QueueState]) -> V
         bench.negotiate(features).await?;
         equal(
             "the state after a reset",
-            &device.queue_state(0),
+            &device.queue_state(0).await,
             &Ok(start),
         )?;
     }
@@ -109,7 +109,7 @@ async fn running(bench: &Bench<'_>) -> Verdict {
     let device = &bench.device;
     let rig = Rig::start(bench, Format::Split).await?;
     let wrong = OpError::WrongState;
-    equal("the state", &device.queue_state(0), &Err(wrong))?;
+    equal("the state", &device.queue_state(0).await, &Err(wrong))?;
     let start = QueueState::Split { avail_index: 0 };
     equal(
         "a new state",
@@ -136,7 +136,7 @@ async fn stopped(bench: &Bench<'_>) -> Verdict {
             Err(OpError::Unsupported) => return Err(Stop::Skipped("it stops by a reset alone")),
             stopped => stopped.or_fail("a stop")?,
         }
-        let stands = device.queue_state(queue).or_fail("where it stands")?;
+        let stands = device.queue_state(queue).await.or_fail("where it stands")?;
         if *format == Format::Split {
             equal(
                 "where it stands",
@@ -173,12 +173,16 @@ async fn suspended(bench: &Bench<'_>) -> Verdict {
             device.suspend().await.or_fail("suspend")?;
             let set = device.set_queue_state(0, state);
             set.or_fail(format!("{state:?}"))?;
-            equal("the state", &device.queue_state(0), &Ok(state))?;
+            equal("the state", &device.queue_state(0).await, &Ok(state))?;
             match device.stop_queue(0).await {
                 Err(OpError::Unsupported) => {}
                 stopped => {
                     stopped.or_fail("a stop")?;
-                    equal("the state, stopped", &device.queue_state(0), &Ok(state))?;
+                    equal(
+                        "the state, stopped",
+                        &device.queue_state(0).await,
+                        &Ok(state),
+                    )?;
                 }
             }
             rig.stop(bench).await?;
@@ -200,7 +204,8 @@ async fn elsewhere(bench: &Bench<'_>) -> Verdict {
         device.suspend().await.or_fail("suspend")?;
         // Made available while nobody looks: the next device finds it.
         traffic.request(Told::No)?;
-        let states: alloc::vec::Vec<_> = traffic.states(bench)?.into_iter().map(Some).collect();
+        let states: alloc::vec::Vec<_> =
+            traffic.states(bench).await?.into_iter().map(Some).collect();
         traffic.rig.take_over(bench, &states).await?;
         traffic.kick();
         let number = traffic.number();

@@ -114,14 +114,13 @@ impl Traffic {
     }
 
     /// Where the queues stand, as the device says.
-    pub(super) fn states(&self, bench: &Bench<'_>) -> Result<Vec<QueueState>, Stop> {
-        let lines = self.rig.lines.iter();
-        lines
-            .map(|line| {
-                let state = bench.device.queue_state(line.index);
-                state.or_fail(format!("the state of queue {}", line.index))
-            })
-            .collect()
+    pub(super) async fn states(&self, bench: &Bench<'_>) -> Result<Vec<QueueState>, Stop> {
+        let mut states = Vec::new();
+        for line in &self.rig.lines {
+            let state = bench.device.queue_state(line.index).await;
+            states.push(state.or_fail(format!("the state of queue {}", line.index))?);
+        }
+        Ok(states)
     }
 
     pub(super) async fn stop(self, bench: &Bench<'_>) -> Verdict {

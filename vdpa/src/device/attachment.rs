@@ -265,7 +265,7 @@ impl Attachment {
     pub async fn settle(&self, space: u16) -> Result<(), OpError> {
         self.lease.edit(space, |_, _| Ok(()))?;
         match self.device.map_notifier(space) {
-            MapNotifier::Device { ops, space } => ops.settle(space).await,
+            MapNotifier::Device { ops, space } => self.device.in_time(ops.settle(space)).await,
             MapNotifier::Nobody => Ok(()),
         }
     }

@@ -68,7 +68,7 @@ impl Claim<VdpaDevice> {
     }
 
     async fn write_status(&self, before: DeviceStatus, to: DeviceStatus) -> Result<(), OpError> {
-        self.ops.set_status(to).await?;
+        self.in_time(self.ops.set_status(to)).await?;
         let added = to.difference(before);
         // VIRTIO 1.2, 3.1.1, step 6.
         if added.contains(DeviceStatus::FEATURES_OK)

@@ -59,8 +59,8 @@ impl Claim<VdpaDevice> {
             session.set_motion(Motion::Unknown);
         }
         match to {
-            Motion::Suspended => self.ops.suspend().await?,
-            _ => self.ops.resume().await?,
+            Motion::Suspended => self.in_time(self.ops.suspend()).await?,
+            _ => self.in_time(self.ops.resume()).await?,
         }
         if to == Motion::Suspended {
             self.mark_rings(None);

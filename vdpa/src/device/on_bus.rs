@@ -57,7 +57,12 @@ impl BusDevice for VdpaDevice {
     fn left(&self, _: ByBus<Self>) -> BoxFuture<'_, ()> {
         Box::pin(async {
             if !self.workers_stopped.swap(true, Ordering::AcqRel) {
-                self.ops.stop_workers().await;
+                let stopped = async {
+                    self.ops.stop_workers().await;
+                    Ok(())
+                };
+                // Workers that do not end have no memory of anybody's: the device has been reset.
+                let _ = self.in_time(stopped).await;
             }
             self.depart(presence::GONE);
         })

@@ -96,10 +96,10 @@ impl Claim<VdpaDevice> {
     /// # Errors
     /// [`OpError::WrongState`], if it does not stand still: it is ready and the device is not suspended;
     /// [`OpError::Unsupported`], if the hardware does not tell.
-    pub fn queue_state(&self, queue: u16) -> Result<QueueState, OpError> {
-        let session = self.session_in_use()?;
-        session.check_still(queue)?;
-        self.ops.queue_state(queue)
+    pub async fn queue_state(&self, queue: u16) -> Result<QueueState, OpError> {
+        let _turn = self.turn.lock().await;
+        self.session_in_use()?.check_still(queue)?;
+        self.in_time(self.ops.queue_state(queue)).await
     }
 
     /// What to call when the queue has used buffers; `None` for a queue that is polled.
@@ -131,7 +131,7 @@ impl Claim<VdpaDevice> {
             // From here on the device may use the queue, even if this future is dropped.
             session.set_ready(queue, Ready::Yes);
         }
-        let result = self.ops.set_queue_ready(queue, true).await;
+        let result = self.in_time(self.ops.set_queue_ready(queue, true)).await;
         if result.is_err() && self.ops.queue_ready(queue) == Ok(false) {
             self.session.lock().set_ready(queue, Ready::No);
         }
@@ -151,7 +151,7 @@ impl Claim<VdpaDevice> {
         if !self.session.lock().check_stop(queue)? {
             return Ok(());
         }
-        self.ops.set_queue_ready(queue, false).await?;
+        self.in_time(self.ops.set_queue_ready(queue, false)).await?;
         self.mark_rings(Some(queue));
         self.session.lock().set_ready(queue, Ready::Stopped);
         Ok(())

@@ -5,7 +5,7 @@
 //! ```compile_fail,E0599
 //! # use vdpa::device::VdpaDevice;
 //! # async fn attack(device: &VdpaDevice) {
-//! device.set_group_space(0, 1);
+//! device.set_group_space(0, 1).await;
 //! # }
 //! ```
 
@@ -72,14 +72,18 @@ impl Claim<VdpaDevice> {
     /// # Errors
     /// [`OpError::OutOfRange`], if there is no such group or address space; [`OpError::WrongState`] from
     /// `DRIVER_OK` on; whatever the device answers.
-    pub fn set_group_space(&self, group: u16, space: u16) -> Result<(), OpError> {
+    pub async fn set_group_space(&self, group: u16, space: u16) -> Result<(), OpError> {
+        let _turn = self.turn.lock().await;
         self.usable()?;
         if group >= self.group_count() || space >= self.space_count() {
             return Err(OpError::OutOfRange);
         }
-        let mut session = self.session_in_use()?;
-        session.check_group_move()?;
-        session.touch();
-        self.ops.set_group_address_space(group, space)
+        {
+            let mut session = self.session_in_use()?;
+            session.check_group_move()?;
+            session.touch();
+        }
+        self.in_time(self.ops.set_group_address_space(group, space))
+            .await
     }
 }

@@ -65,6 +65,7 @@ struct State {
     queues: Vec<Queue>,
     suspended: bool,
     slow: bool,
+    stuck: bool,
     dirty_log: Option<DirtyLog>,
     /// The address space of each group that is not in the first one.
     group_spaces: Vec<(u16, u16)>,
@@ -303,6 +304,11 @@ impl FakeParent {
         self.state.lock().slow = true;
     }
 
+    /// From now on nothing that may take time ever ends, and the parent does not notice.
+    pub fn be_stuck(&self) {
+        self.state.lock().stuck = true;
+    }
+
     /// From now on the device does not keep `FEATURES_OK`.
     pub fn refuse_features(&self) {
         self.state.lock().refuses_features = true;
@@ -370,7 +376,13 @@ impl FakeParent {
 
     /// As [`step`](Self::step), for what may take time.
     async fn slow_step(&self, what: impl fmt::Display) -> Result<(), OpError> {
-        let slow = self.state.lock().slow;
+        let (slow, stuck) = {
+            let state = self.state.lock();
+            (state.slow, state.stuck)
+        };
+        if stuck {
+            core::future::pending::<()>().await;
+        }
         if slow {
             let time = core::time::Duration::from_millis(1);
             self.platform.sleep(time).await;

@@ -296,7 +296,7 @@ unsafe impl VdpaOps for Ops {
         self.inner.set_queue_state(queue, state)
     }
 
-    fn queue_state(&self, queue: u16) -> Result<QueueState, OpError> {
+    fn queue_state(&self, queue: u16) -> BoxFuture<'_, Result<QueueState, OpError>> {
         self.inner.queue_state(queue)
     }
 

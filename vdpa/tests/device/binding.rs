@@ -77,12 +77,12 @@ async fn assert_not_owner(claim: &VdpaClaim) {
     assert_eq!(claim.set_queue_size(0, 64), refused);
     assert_eq!(place_somewhere(claim, 0), refused);
     assert_eq!(claim.set_queue_state(0, start), refused);
-    assert_eq!(claim.queue_state(0).map(drop), refused);
+    assert_eq!(claim.queue_state(0).await.map(drop), refused);
     assert_eq!(claim.set_queue_callback(0, None), refused);
     assert_eq!(claim.start_queue(0).await, refused);
     assert_eq!(claim.stop_queue(0).await, refused);
     assert_eq!(claim.doorbell(0).map(drop), refused);
-    assert_eq!(claim.set_group_space(0, 0), refused);
+    assert_eq!(claim.set_group_space(0, 0).await, refused);
     claim.quiesce().await;
     let attached = claim.attach(Owner::Kernel, Trust::Isolated);
     assert_eq!(attached.err(), Some(AttachError::NotOwner));

@@ -39,7 +39,7 @@ fn a_reset_brings_every_group_back_to_the_first_address_space() {
     };
     let w = world(traits);
     let device = w.platform.block_on(w.hold());
-    device.set_group_space(1, 1).unwrap();
+    w.platform.block_on(device.set_group_space(1, 1)).unwrap();
     assert_eq!(w.parent.group_space(1), 1);
     w.platform.block_on(device.reset()).unwrap();
     assert_eq!(w.parent.group_space(1), 0);

@@ -80,7 +80,7 @@ fn beginning() -> impl Strategy<Value = Vec<Op>> {
 
 async fn apply(device: &VdpaClaim, op: &Op) -> Result<Option<QueueState>, OpError> {
     let done = match *op {
-        Op::State(queue) => return device.queue_state(queue).map(Some),
+        Op::State(queue) => return device.queue_state(queue).await.map(Some),
         Op::Reset => device.reset().await,
         Op::SetStatus(status) => {
             device
@@ -94,7 +94,7 @@ async fn apply(device: &VdpaClaim, op: &Op) -> Result<Option<QueueState>, OpErro
         Op::SetCallback(queue) => device.set_queue_callback(queue, None),
         Op::Start(queue) => device.start_queue(queue).await,
         Op::Stop(queue) => device.stop_queue(queue).await,
-        Op::SetGroup(group, space) => device.set_group_space(group, space),
+        Op::SetGroup(group, space) => device.set_group_space(group, space).await,
         Op::Statistics(queue) => device.queue_statistics(queue).map(|_| ()),
         Op::Suspend => device.suspend().await,
         Op::Resume => device.resume().await,

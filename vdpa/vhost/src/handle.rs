@@ -243,7 +243,7 @@ impl Drop for VhostHandle {
 }
 
 /// What is fixed once the status says so is busy then.
-fn frozen(error: OpError) -> VhostError {
+pub(super) fn frozen(error: OpError) -> VhostError {
     match error {
         OpError::WrongState => VhostError::Busy,
         other => other.into(),

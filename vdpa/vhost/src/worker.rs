@@ -3,11 +3,13 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use spin::Mutex;
 use vdpa::dma::Owner;
-use vdpa::ops::OpError;
+use vdpa::ops::{OpError, QueueState};
 use virtio::DeviceStatus;
 
 use super::client::Client;
+use super::handle::frozen;
 use super::kick::Forwarder;
 use super::memory::ClientMemory;
 use super::vhost_node::VhostNode;
@@ -52,6 +54,11 @@ impl Worker {
                     Ok(())
                 })?;
                 self.forward_kicks(queue).await
+            }
+            Command::GetVringBase(queue, base) => self.vring_base(queue, &base).await,
+            Command::SetGroupAsid(group, asid) => {
+                let moved = self.client.device.set_group_space(group, asid).await;
+                moved.map_err(frozen)
             }
             Command::Suspend => self.suspend().await,
             Command::Resume => self.resume().await,
@@ -115,6 +122,16 @@ impl Worker {
         self.client.device.stop_queue(queue).await?;
         self.set_enabled(queue, Enabled::No)?;
         self.forward_kicks(queue).await
+    }
+
+    async fn vring_base(
+        &self,
+        queue: u16,
+        base: &Mutex<Option<QueueState>>,
+    ) -> Result<(), VhostError> {
+        let state = self.client.device.queue_state(queue).await?;
+        *base.lock() = Some(state);
+        Ok(())
     }
 
     /// A device that does not run has nothing to stop.

@@ -8,6 +8,7 @@ use core::future::poll_fn;
 use core::task::Poll;
 
 use spin::Mutex;
+use vdpa::ops::QueueState;
 use vdpa::wait::Waiters;
 use virtio::DeviceStatus;
 use virtq::Event;
@@ -22,6 +23,9 @@ pub(super) enum Command {
     EnableVring(u16),
     DisableVring(u16),
     SetVringKick(u16, Option<Arc<Event>>),
+    /// Where the queue stands goes there.
+    GetVringBase(u16, Arc<Mutex<Option<QueueState>>>),
+    SetGroupAsid(u16, u16),
     Suspend,
     Resume,
     Settle(u16),

@@ -180,11 +180,11 @@ impl VirtioDevice {
         if places == StateTransfer::Rewound {
             return Ok(None);
         }
-        let states = setup
-            .queues
-            .iter()
-            .map(|queue| transport.queue_state(queue.index));
-        states.collect::<Result<_, _>>().map(Some)
+        let mut states = Vec::new();
+        for queue in &setup.queues {
+            states.push(transport.queue_state(queue.index).await?);
+        }
+        Ok(Some(states))
     }
 
     /// Nobody notifies the device any more, so it finishes what it knows of. What it has begun and not

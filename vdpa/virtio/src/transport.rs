@@ -134,7 +134,7 @@ pub unsafe trait Transport: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`OpError::Unsupported`].
-    fn queue_state(&self, queue: u16) -> Result<QueueState, OpError>;
+    fn queue_state(&self, queue: u16) -> BoxFuture<'_, Result<QueueState, OpError>>;
 
     /// What to raise when the queue has used buffers; `None` for a queue that is polled.
     ///

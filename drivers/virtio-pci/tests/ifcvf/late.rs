@@ -49,7 +49,7 @@ fn a_card_that_has_stopped_too_late_goes_on() {
 fn a_card_that_has_stopped_too_late_is_suspended_when_asked_again() {
     goes_on(suspend, |bench, device, rig| {
         bench.run(device.suspend())?;
-        rig.states().unwrap();
+        bench.run(rig.states()).unwrap();
         bench.run(device.resume())
     });
 }

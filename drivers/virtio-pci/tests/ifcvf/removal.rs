@@ -107,7 +107,7 @@ async fn whole_life(rig: &mut Rig) -> Result<(), OpError> {
     let device = Arc::clone(&rig.device);
     device.read_config(0, &mut [0; 8])?;
     device.suspend().await?;
-    rig.states()?;
+    rig.states().await?;
     device.resume().await?;
     device.stop_queue(0).await?;
     device.start_queue(0).await?;

@@ -133,7 +133,7 @@ impl Rig {
     /// Suspends the device, asks where its queues stand, and lets another one go on there.
     pub(crate) async fn move_to(&mut self, to: &Arc<VdpaClaim>) -> Result<(), OpError> {
         self.device.suspend().await?;
-        let states = self.states()?;
+        let states = self.states().await?;
         self.device.reset().await?;
         self.device = Arc::clone(to);
         self.run(&states).await?;
@@ -141,11 +141,12 @@ impl Rig {
         Ok(())
     }
 
-    pub(crate) fn states(&self) -> Result<Vec<Option<QueueState>>, OpError> {
-        let states = self.lines.iter();
-        states
-            .map(|line| self.device.queue_state(line.index).map(Some))
-            .collect()
+    pub(crate) async fn states(&self) -> Result<Vec<Option<QueueState>>, OpError> {
+        let mut states = Vec::new();
+        for line in &self.lines {
+            states.push(Some(self.device.queue_state(line.index).await?));
+        }
+        Ok(states)
     }
 
     /// Makes a request available on a queue, with room for an answer, and tells the card.

@@ -66,7 +66,7 @@ fn nothing_is_read_of_a_queue_before_it_has_stopped() {
     bench.run(device.suspend()).unwrap();
     // Until then its words say where it has started.
     let stands = Some(QueueState::Split { avail_index: 1 });
-    assert_eq!(rig.states().unwrap()[..2], [stands, stands]);
+    assert_eq!(bench.run(rig.states()).unwrap()[..2], [stands, stands]);
     rig.stop();
 }
 

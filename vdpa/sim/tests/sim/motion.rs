@@ -25,17 +25,18 @@ impl Rig {
         world.platform.block_on(self.device.resume()).unwrap();
     }
 
-    fn states(&self) -> Vec<QueueState> {
+    fn states(&self, world: &World) -> Vec<QueueState> {
         let lines = self.lines.iter();
-        lines
-            .map(|line| self.device.queue_state(line.index).unwrap())
+        let states = lines.map(|line| self.device.queue_state(line.index));
+        states
+            .map(|state| world.platform.block_on(state).unwrap())
             .collect()
     }
 
     /// Stops the device and lets another one go on where it stood.
     fn move_to(self, world: &World, device: Arc<vdpa::device::VdpaClaim>) -> Self {
         self.suspend(world);
-        let states = self.states();
+        let states = self.states(world);
         let mut moved = world.platform.block_on(async {
             self.device.reset().await.unwrap();
             device.reset().await.unwrap();
@@ -70,7 +71,7 @@ fn a_suspended_device_serves_nothing_and_forgets_nothing() {
         let mut rig = drive(&world, &disk, variant);
         assert_eq!(rig.read(&world, 0, SECTOR).status(), OK);
         rig.suspend(&world);
-        let states = rig.states();
+        let states = rig.states(&world);
         for _ in 0..3 {
             rig.offer(0, &[&header(IN, 0)], &[SECTOR, 1]);
             rig.kick(0);
@@ -78,7 +79,7 @@ fn a_suspended_device_serves_nothing_and_forgets_nothing() {
         rig.lines[0].doorbell.ring(0);
         world.run();
         assert!(rig.take(0).is_none(), "{variant:?}");
-        assert_eq!(rig.states(), states);
+        assert_eq!(rig.states(&world), states);
         assert_eq!(rig.count(0, "reads"), 1);
         let mut capacity = [0; 8];
         rig.device.read_config(0, &mut capacity).unwrap();
@@ -115,7 +116,7 @@ fn what_is_done_is_shown_before_a_device_is_at_rest() {
         world.run();
         assert!(rig.take(0).is_none());
         assert_eq!(
-            rig.device.queue_state(0),
+            world.platform.block_on(rig.device.queue_state(0)),
             Err(OpError::WrongState),
             "it runs"
         );
@@ -123,7 +124,7 @@ fn what_is_done_is_shown_before_a_device_is_at_rest() {
         assert_eq!(rig.lines[0].event.count(), 1);
         assert_eq!(rig.take(0).unwrap().status(), OK);
         let state = rig.lines[0].ring.state().unwrap().into();
-        assert_eq!(rig.states(), [state], "{variant:?}");
+        assert_eq!(rig.states(&world), [state], "{variant:?}");
     }
 }
 
@@ -139,7 +140,11 @@ fn a_queue_is_stopped_and_started_where_it_stood() {
                     rig.device.stop_queue(0).await.unwrap();
                     assert_eq!(rig.device.queue_ready(0), Ok(false));
                     let state = rig.lines[0].ring.state().unwrap().into();
-                    assert_eq!(rig.device.queue_state(0), Ok(state), "{variant:?}");
+                    assert_eq!(
+                        world.platform.block_on(rig.device.queue_state(0)),
+                        Ok(state),
+                        "{variant:?}"
+                    );
                     rig.device.start_queue(0).await.unwrap();
                 });
             }

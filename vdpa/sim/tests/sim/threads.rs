@@ -56,10 +56,13 @@ fn a_suspended_device_is_at_rest_at_once() {
                     rig.attachment.settle(0).await.unwrap();
                 });
                 let served = rig.count(0, "reads");
-                let state = rig.device.queue_state(0).unwrap();
+                let state = world.platform.block_on(rig.device.queue_state(0)).unwrap();
                 let mut done = take_all(&mut rig);
                 assert_eq!(take_all(&mut rig), 0, "round {round}");
-                assert_eq!(rig.device.queue_state(0).unwrap(), state);
+                assert_eq!(
+                    world.platform.block_on(rig.device.queue_state(0)).unwrap(),
+                    state
+                );
                 assert_eq!(rig.count(0, "reads"), served);
                 world.platform.block_on(rig.device.resume()).unwrap();
                 while done < 15 {

@@ -241,7 +241,10 @@ fn the_control_queue_has_an_address_space_of_its_own() {
         let mut rig = Rig::prepare(&world, device, &space, variant, network::all().into());
         let groups = [0, 1, 2].map(|queue| rig.device.queue_group(queue).unwrap());
         assert_eq!(groups, [0, 0, 1]);
-        rig.device.set_group_space(1, 1).unwrap();
+        world
+            .platform
+            .block_on(rig.device.set_group_space(1, 1))
+            .unwrap();
         // The control queue and its buffers lie in the second space, at the addresses that are in use in the first.
         let control_space = DmaSpace::new(&world.kernel());
         let second = Arc::new(Space(Arc::clone(&rig.attachment), 1));
@@ -272,7 +275,7 @@ fn the_control_queue_has_an_address_space_of_its_own() {
         // After a reset the group is in the first space again.
         world.platform.block_on(rig.device.reset()).unwrap();
         rig.hold.release();
-        let moved = rig.device.set_group_space(1, 2);
+        let moved = world.platform.block_on(rig.device.set_group_space(1, 2));
         assert_eq!(moved, Err(OpError::OutOfRange));
         assert_eq!(rig.count(2, "cvq successes"), 1);
     }

@@ -120,16 +120,22 @@ unsafe impl VdpaOps for Ops {
         self.0.traits.descriptor_group
     }
 
-    fn set_group_address_space(&self, group: u16, space: u16) -> Result<(), OpError> {
-        self.0
-            .step(format!("set_group_address_space({group}, {space})"))?;
-        if self.0.traits.spaces == 1 {
-            return Err(OpError::Unsupported);
-        }
-        let moved = &mut self.0.state.lock().group_spaces;
-        moved.retain(|moved| moved.0 != group);
-        moved.push((group, space));
-        Ok(())
+    fn set_group_address_space(
+        &self,
+        group: u16,
+        space: u16,
+    ) -> BoxFuture<'_, Result<(), OpError>> {
+        Box::pin(async move {
+            let what = format!("set_group_address_space({group}, {space})");
+            self.0.slow_step(what).await?;
+            if self.0.traits.spaces == 1 {
+                return Err(OpError::Unsupported);
+            }
+            let moved = &mut self.0.state.lock().group_spaces;
+            moved.retain(|moved| moved.0 != group);
+            moved.push((group, space));
+            Ok(())
+        })
     }
 
     fn reset_map(&self, space: u16) -> Result<(), OpError> {
@@ -288,16 +294,18 @@ unsafe impl VdpaOps for Ops {
         Ok(())
     }
 
-    fn queue_state(&self, queue: u16) -> Result<QueueState, OpError> {
-        self.0.step(format!("queue_state({queue})"))?;
-        if !self.tells_state() {
-            return Err(OpError::Unsupported);
-        }
-        let start = self.start();
-        let state = self.0.state.lock();
-        let queue = &state.queues[usize::from(queue)];
-        let stands = queue.ring.as_ref().map(Ring::state);
-        Ok(stands.or(queue.state).unwrap_or(start))
+    fn queue_state(&self, queue: u16) -> BoxFuture<'_, Result<QueueState, OpError>> {
+        Box::pin(async move {
+            self.0.slow_step(format!("queue_state({queue})")).await?;
+            if !self.tells_state() {
+                return Err(OpError::Unsupported);
+            }
+            let start = self.start();
+            let state = self.0.state.lock();
+            let queue = &state.queues[usize::from(queue)];
+            let stands = queue.ring.as_ref().map(Ring::state);
+            Ok(stands.or(queue.state).unwrap_or(start))
+        })
     }
 
     fn set_queue_callback(&self, queue: u16, callback: Option<Callback>) {

@@ -6,8 +6,8 @@ use vdpa::iotlb::IovaRange;
 use crate::worker_channel::Command;
 use crate::{IotlbMessage, VhostError};
 
+use super::VhostHandle;
 use super::vrings::queue_error;
-use super::{VhostHandle, frozen};
 
 impl VhostHandle {
     /// How many groups of queues there are. The queues of a group share an address space.
@@ -49,10 +49,10 @@ impl VhostHandle {
     /// # Errors
     /// [`VhostError::NoOwner`]; [`VhostError::Invalid`], if there is no such group or address space;
     /// [`VhostError::Busy`] from `DRIVER_OK` on; [`VhostError::Unsupported`], if there is only one.
-    pub fn set_group_asid(&self, group: u16, asid: u16) -> Result<(), VhostError> {
-        let device = &self.client.device;
-        self.client
-            .with_owned(|_| device.set_group_space(group, asid).map_err(frozen))
+    pub async fn set_group_asid(&self, group: u16, asid: u16) -> Result<(), VhostError> {
+        self.client.with_owned(|_| Ok(()))?;
+        let command = Command::SetGroupAsid(group, asid);
+        self.client.channel.carry_out(command).await
     }
 
     /// From the first address that the device can use to the last.

@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 
+use spin::Mutex;
 use vdpa::ops::{Abilities, NotificationArea, OpError, QueueAddress, QueueState};
 use vdpa::platform::Callback;
 use virtq::{Doorbell, DoorbellSwitch, Event};
@@ -114,10 +115,13 @@ impl VhostHandle {
     /// # Errors
     /// [`VhostError::NoOwner`]; [`VhostError::NoSuchQueue`]; [`VhostError::WrongState`], if it does not stand still: it
     /// is enabled and the device is not suspended; [`VhostError::Unsupported`], if the device does not tell.
-    pub fn vring_base(&self, queue: u16) -> Result<QueueState, VhostError> {
-        let device = &self.client.device;
-        self.client
-            .with_vring(queue, |_| Ok(device.queue_state(queue)?))
+    pub async fn vring_base(&self, queue: u16) -> Result<QueueState, VhostError> {
+        self.client.with_vring(queue, |_| Ok(()))?;
+        let base = Arc::new(Mutex::new(None));
+        let command = Command::GetVringBase(queue, Arc::clone(&base));
+        self.client.channel.carry_out(command).await?;
+        let base = base.lock().take();
+        base.ok_or(VhostError::HungUp)
     }
 
     /// Which event to raise when the device has used buffers of the queue; `None` for a queue that is polled. The

@@ -196,8 +196,8 @@ unsafe impl Transport for ClientTransport {
         Ok(self.handle()?.set_vring_base(queue, state)?)
     }
 
-    fn queue_state(&self, queue: u16) -> Result<QueueState, OpError> {
-        Ok(self.handle()?.vring_base(queue)?)
+    fn queue_state(&self, queue: u16) -> BoxFuture<'_, Result<QueueState, OpError>> {
+        Box::pin(async move { Ok(self.handle()?.vring_base(queue).await?) })
     }
 
     fn set_queue_event(&self, queue: u16, event: Option<Arc<Event>>) -> Result<(), OpError> {

@@ -55,7 +55,7 @@ fn closing_lets_the_next_client_in_and_nothing_of_the_first_is_left() {
     let second = world.open();
     assert_eq!(second.status().unwrap(), virtio::DeviceStatus::empty());
     assert_eq!(
-        second.vring_base(0).unwrap_err(),
+        world.run(second.vring_base(0)).unwrap_err(),
         VhostError::NoOwner,
         "the next client starts afresh"
     );

@@ -225,7 +225,7 @@ fn a_queue_goes_on_where_it_stood_and_nothing_is_lost_or_doubled() {
         assert!(call.take());
         world.run(handle.suspend()).unwrap();
         assert!(world.parent.pop(0).is_none());
-        base = handle.vring_base(0).unwrap();
+        base = world.run(handle.vring_base(0)).unwrap();
         let avail_index = u16::from(served);
         assert_eq!(base, QueueState::Split { avail_index });
         world.run(handle.set_status(reset())).unwrap();

@@ -146,8 +146,8 @@ unsafe impl Transport for VdpaTransport {
         self.device.set_queue_state(queue, state)
     }
 
-    fn queue_state(&self, queue: u16) -> Result<QueueState, OpError> {
-        self.device.queue_state(queue)
+    fn queue_state(&self, queue: u16) -> BoxFuture<'_, Result<QueueState, OpError>> {
+        Box::pin(self.device.queue_state(queue))
     }
 
     fn set_queue_event(&self, queue: u16, event: Option<Arc<Event>>) -> Result<(), OpError> {
