@@ -135,6 +135,14 @@ impl ConfigSpace {
         unsafe { self.0.access.write(self.0.address, offset, value) }
     }
 
+    /// Writes the half word at an even `offset`, for registers that this crate has no words for.
+    ///
+    /// # Safety
+    /// What the function does then touches no memory that somebody uses.
+    pub unsafe fn write16(&self, offset: u16, value: u16) {
+        self.set16(offset, value);
+    }
+
     /// Writes the half word at an even `offset` alone: its neighbour may have bits that a write of what was read
     /// would clear. Does nothing beyond the end.
     pub(crate) fn set16(&self, offset: u16, value: u16) {
