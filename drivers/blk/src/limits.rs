@@ -103,7 +103,7 @@ impl Limits {
         let len = u64::try_from(len).map_err(|_| BlkError::OutOfRange)?;
         // The length of a block is a power of two.
         let inside_block = u64::from(self.block_len - 1);
-        if len & inside_block != 0 || sector & inside_block / u64::from(SECTOR_LEN) != 0 {
+        if len & inside_block != 0 || sector & (inside_block / u64::from(SECTOR_LEN)) != 0 {
             return Err(BlkError::Unaligned);
         }
         let end = sector

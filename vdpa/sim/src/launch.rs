@@ -12,13 +12,16 @@ use super::ops::Ops;
 use super::worker::work;
 use super::{CreateError, SimConfig};
 
+/// The device, and its operations.
+type Launched<M> = (Arc<Device<M>>, Box<dyn VdpaOps>);
+
 /// Makes a device and starts its worker. It ends with the returned operations.
 pub(super) fn launch<M: Model>(
     model: M,
     config: &SimConfig,
     bell: Arc<Bell>,
     platform: &Arc<dyn Platform>,
-) -> Result<(Arc<Device<M>>, Box<dyn VdpaOps>), CreateError> {
+) -> Result<Launched<M>, CreateError> {
     let device = Device::new(model, config, bell, platform)?;
     platform.spawn(device.shape.name, Box::pin(work(Arc::clone(&device))));
     let ops = Box::new(Ops(Arc::clone(&device)));

@@ -3,39 +3,39 @@
 use core::time::Duration;
 
 /// No faults.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Plan;
 
 impl Plan {
-    pub(super) fn is_armed(self) -> bool {
+    pub(super) fn is_armed(&self) -> bool {
         false
     }
 
-    pub(super) fn takes_creation(self) -> bool {
+    pub(super) fn takes_creation(&self) -> bool {
         false
     }
 
-    pub(super) fn takes_map(self) -> bool {
+    pub(super) fn takes_map(&self) -> bool {
         false
     }
 
-    pub(super) fn delay(self) -> Duration {
+    pub(super) fn delay(&self) -> Duration {
         Duration::ZERO
     }
 
-    pub(super) fn takes_reset(self) -> bool {
+    pub(super) fn takes_reset(&self) -> bool {
         false
     }
 
-    pub(super) fn takes_write(self) -> bool {
+    pub(super) fn takes_write(&self) -> bool {
         false
     }
 
-    pub(super) fn takes_kick(self) -> bool {
+    pub(super) fn takes_kick(&self) -> bool {
         false
     }
 
-    pub(super) fn takes_interrupt(self) -> bool {
+    pub(super) fn takes_interrupt(&self) -> bool {
         false
     }
 }
