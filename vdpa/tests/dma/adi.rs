@@ -13,6 +13,8 @@ use virtq::SharedMemory;
 use crate::world::{PAGE, RW, backing};
 
 const FUNCTION: u32 = 0x28;
+/// How many parts a function is cut into.
+const PARTS: u32 = if cfg!(miri) { 8 } else { 512 };
 
 struct Card {
     platform: Arc<FakePlatform>,
@@ -96,13 +98,13 @@ fn clients_have_parts_of_one_function_and_reach_their_own_memory_alone() {
 #[test]
 fn a_part_of_a_function_is_shown_with_its_owner_and_its_number() {
     let card = Card::new();
-    let devices: Vec<_> = (0..512)
+    let devices: Vec<_> = (0..PARTS)
         .map(|number| {
             card.part(number, Translation::Platform, Some(number))
                 .unwrap()
         })
         .collect();
-    assert_eq!(card.function.children().len(), 512);
+    assert_eq!(card.function.children().len(), devices.len());
     for (number, device) in devices.iter().enumerate() {
         let path = format!("pci0000:00:05.0 -> vdpa{number}");
         assert_eq!(device.node().path(), path);
