@@ -92,17 +92,18 @@ async fn converse(
         match await_head(socket, &mut reader).await? {
             Ok(Awaited::Request) => {}
             Ok(Awaited::End) => return Ok(()),
-            Err(refusal) => return refuse(site, socket, refusal).await,
+            Err(refusal) => return refuse(site, socket, refusal, reader.is_for_head()).await,
         }
+        let is_for_head = reader.is_for_head();
         let (head, mut body) = match reader.split() {
             Ok(request) => request,
-            Err(refusal) => return refuse(site, socket, refusal).await,
+            Err(refusal) => return refuse(site, socket, refusal, is_for_head).await,
         };
         let bytes = match await_body(socket, &head, &mut body).await? {
             Ok(Awaited::Request) => Some(body.bytes()),
             Ok(Awaited::End) => return Ok(()),
             Err(Refusal::BodyTooLong) => None,
-            Err(refusal) => return refuse(site, socket, refusal).await,
+            Err(refusal) => return refuse(site, socket, refusal, is_for_head).await,
         };
         let answer = routes::answer(site, &head, bytes).await;
         // With more than half of all connections open, each is closed after its answer.
@@ -171,9 +172,19 @@ async fn await_body(
 }
 
 /// The one answer to a request that is not read to its end.
-async fn refuse(site: &Site, socket: &mut TcpSocket<'_>, refusal: Refusal) -> Result<(), Broken> {
+async fn refuse(
+    site: &Site,
+    socket: &mut TcpSocket<'_>,
+    refusal: Refusal,
+    is_for_head: bool,
+) -> Result<(), Broken> {
     debug!("site: refused: {refusal}");
     let answer = Answer::refused(refusal);
+    let answer = if is_for_head {
+        answer.without_body()
+    } else {
+        answer
+    };
     sending::send(site, socket, answer, Version::Http10, Persistence::Close).await?;
     Ok(())
 }

@@ -48,10 +48,9 @@ pub(crate) async fn answer(site: &Site, request: &Head<'_>, body: Option<&[u8]>)
         }
         return management::answer(site, request, place, body).await;
     }
-    if body.is_none() {
-        return Answer::refused(Refusal::BodyTooLong);
-    }
     match request.method {
+        "HEAD" if body.is_none() => Answer::refused(Refusal::BodyTooLong).without_body(),
+        _ if body.is_none() => Answer::refused(Refusal::BodyTooLong),
         "GET" => get(site, request, path, query).await,
         "HEAD" => get(site, request, path, query).await.without_body(),
         "OPTIONS" => Answer::options(METHODS),
@@ -152,6 +151,10 @@ async fn send(
     let length = file.length;
     let version = Version::new(length, file.modified);
     let (status, range) = match conditions.apply(&version, length) {
+        Verdict::Failed => {
+            let sentence = "The file is not the version that is meant";
+            return Answer::message(412, "Precondition failed", &sentence);
+        }
         Verdict::NotModified => return versioned(Answer::not_modified(), &version),
         Verdict::Send(Selection::Whole) => (200, 0..length),
         Verdict::Send(Selection::Part(range)) => (206, range),
@@ -217,9 +220,13 @@ fn not_allowed() -> Answer {
 
 fn conditions<'a>(request: &Head<'a>) -> Conditions<'a> {
     Conditions {
+        if_match: request.value("If-Match"),
         if_none_match: request.value("If-None-Match"),
         if_modified_since: request.value("If-Modified-Since"),
         if_range: request.value("If-Range"),
-        range: request.value("Range"),
+        // It means something for GET alone (RFC 9110, 14.2).
+        range: request
+            .only_value("Range")
+            .filter(|_| request.method == "GET"),
     }
 }

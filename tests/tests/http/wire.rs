@@ -91,6 +91,10 @@ fn cases() -> Vec<(String, Vec<u16>)> {
     let field = |field: &str| get(&format!("{field}\r\n")) + EVIL;
     let body = |fields: &str, body: &str| post(fields, body) + EVIL;
     let chunked = |text: &str| body("Transfer-Encoding: chunked\r\n", text);
+    let host = |host: &str| format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n{EVIL}");
+    let file = |method: &str, fields: &str| {
+        format!("{method} /files/a HTTP/1.1\r\nHost: x\r\n{fields}\r\n") + &last
+    };
     let one = |request: String, status: u16| (request, vec![status]);
     vec![
         // Who could smuggle a request past somebody else (RFC 9112, 6.3 and 11.2).
@@ -159,6 +163,13 @@ fn cases() -> Vec<(String, Vec<u16>)> {
         one(chunked("10000000000000001\r\na\r\n0\r\n\r\n"), 400),
         one(chunked("0\r\nA : b\r\n\r\n"), 400),
         one(chunked("0\r\nA: b\r\n c\r\n\r\n"), 400),
+        one(chunked("1;a\rb\r\na\r\n0\r\n\r\n"), 400),
+        one(chunked("1;a\nb\r\na\r\n0\r\n\r\n"), 400),
+        one(chunked("-1\r\na\r\n0\r\n\r\n"), 400),
+        one(chunked("0x1\r\na\r\n0\r\n\r\n"), 400),
+        one(chunked("0\r\nA: b\nB: c\r\n\r\n"), 400),
+        one(chunked("ffffffffffffffff\r\n"), 413),
+        one(chunked(&format!("0\r\n{}", "A: b\r\n".repeat(4096))), 431),
         one(chunked("ffffffff\r\n"), 413),
         one(chunked(&format!("1;{}\r\n", "a".repeat(1 << 16))), 431),
         (
@@ -168,7 +179,26 @@ fn cases() -> Vec<(String, Vec<u16>)> {
             ) + &last,
             vec![200, 200],
         ),
+        (
+            post("Transfer-Encoding:\t Chunked ,\r\n", "0008\r\ndev show\r\n0\r\n\r\n") + &last,
+            vec![200, 200],
+        ),
+        (
+            post("Content-Length: 8\r\n", show)
+                + &post("Transfer-Encoding: chunked\r\n", "8\r\ndev show\r\n0\r\n\r\n")
+                + &post("Content-Length: 08\r\n", show)
+                + &last,
+            vec![200, 200, 200, 200],
+        ),
         // What is expected (RFC 9110, 10.1.1).
+        one(
+            body("Expect: 100-continue, x\r\nContent-Length: 8\r\n", show),
+            417,
+        ),
+        (
+            post("Expect: 100-Continue\r\nContent-Length: 8\r\n", show) + &last,
+            vec![200, 200],
+        ),
         (
             post("Expect: 100-continue\r\nContent-Length: 8\r\n", show) + &last,
             vec![200, 200],
@@ -214,9 +244,61 @@ fn cases() -> Vec<(String, Vec<u16>)> {
         one(format!("GET / HTTP/1.1\r\n\r\n{EVIL}"), 400),
         one(format!("GET / HTTP/1.1\r\nHost: a b\r\n\r\n{EVIL}"), 400),
         one(format!("GET http://x/ HTTP/1.1\r\n\r\n{EVIL}"), 400),
+        one(line("GET http://u:p@x/ HTTP/1.1"), 400),
+        one(line("GET http:///a HTTP/1.1"), 400),
+        one(line("GET https://x/ HTTP/1.1"), 400),
+        one(line("GET http://x%/ HTTP/1.1"), 400),
+        one(host("u@x"), 400),
+        one(host("x:y"), 400),
+        one(host("x/y"), 400),
+        one(host("x%zz"), 400),
+        one(host("[::1"), 400),
+        one(host("x, y"), 400),
         one(field(&format!("A: {}", "b".repeat(12_000))), 431),
         one(field(&"A: b\r\n".repeat(100)), 431),
+        // Parts and versions of a file (RFC 9110, 13 and 14).
+        (file("GET", "Range: bytes=0-0\r\n"), vec![206, 200]),
+        (file("GET", "Range: bytes=0-0,0-0\r\n"), vec![200, 200]),
+        (
+            file("GET", "Range: bytes=0-0\r\nRange: bytes=0-0\r\n"),
+            vec![200, 200],
+        ),
+        (file("GET", "Range: bytes=1-\r\n"), vec![416, 200]),
+        (file("GET", "Range: bytes=1-0\r\n"), vec![200, 200]),
+        (
+            file("GET", "Range: bytes=0-0\r\nIf-Range: \"x\"\r\n"),
+            vec![200, 200],
+        ),
+        (file("HEAD", "Range: bytes=0-0\r\n"), vec![200, 200]),
+        (file("HEAD", "Range: bytes=9-\r\n"), vec![200, 200]),
+        (file("GET", "If-Match: \"x\"\r\n"), vec![412, 200]),
+        (file("GET", "If-Match: *\r\n"), vec![200, 200]),
+        (file("GET", "If-None-Match: *\r\n"), vec![304, 200]),
+        (file("DELETE", ""), vec![405, 200]),
+        (file("TRACE", ""), vec![405, 200]),
+        (file("OPTIONS", "Content-Length: 0\r\n"), vec![204, 200]),
         // What is right.
+        (
+            "GET /api/status HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n".into(),
+            vec![200],
+        ),
+        (
+            "GET http://y:81/api/status HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, close\r\n\r\n"
+                .into(),
+            vec![200],
+        ),
+        (
+            get("Connection: keep-alive, Upgrade\r\nUpgrade: h2c\r\n") + &last,
+            vec![200, 200],
+        ),
+        (
+            "GET /api/vdpa/dev%2fvdpa0 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned() + &last,
+            vec![404, 200],
+        ),
+        (
+            "GET /api/vdpa/dev/%00 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned() + &last,
+            vec![404, 200],
+        ),
         (get("") + &get("") + &last, vec![200, 200, 200]),
         (format!("\r\n{last}"), vec![200]),
         (get("Connection: TE, close\r\n"), vec![200]),
@@ -326,6 +408,12 @@ fn answers_to_head_and_options_have_no_body() {
     for (request, length) in [
         ("HEAD /files/a HTTP/1.0\r\n\r\n", Some("4")),
         ("HEAD /nothing HTTP/1.0\r\n\r\n", None),
+        ("HEAD / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", None),
+        (
+            "HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n",
+            None,
+        ),
+        ("HEAD / HTTP/2.0\r\n", None),
         ("OPTIONS * HTTP/1.0\r\n\r\n", None),
     ] {
         let heard = talk(port, request.as_bytes());

@@ -44,13 +44,20 @@ impl Version {
             || tags
                 .split(',')
                 .map(str::trim)
-                .any(|tag| tag.trim_start_matches("W/") == self.tag)
+                .any(|tag| tag.strip_prefix("W/").unwrap_or(tag) == self.tag)
+    }
+
+    /// Whether a list of tags holds this one, strongly compared (RFC 9110, 13.1.1).
+    fn is_exactly_in(&self, tags: &str) -> bool {
+        tags.trim() == "*" || tags.split(',').any(|tag| tag.trim() == self.tag)
     }
 }
 
 /// The conditional headers of one request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Conditions<'a> {
+    /// `If-Match`
+    pub if_match: Option<&'a str>,
     /// `If-None-Match`
     pub if_none_match: Option<&'a str>,
     /// `If-Modified-Since`
@@ -64,6 +71,8 @@ pub struct Conditions<'a> {
 /// What to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
+    /// Nothing: this is not the version that the client means (412).
+    Failed,
     /// Nothing: the client has this version (304).
     NotModified,
     /// These bytes, or word that there are none (200, 206, 416).
@@ -74,6 +83,12 @@ impl Conditions<'_> {
     /// Applies the conditions in the order of RFC 9110, 13.2.2, to a file of `length` bytes.
     #[must_use]
     pub fn apply(&self, version: &Version, length: u64) -> Verdict {
+        if self
+            .if_match
+            .is_some_and(|tags| !version.is_exactly_in(tags))
+        {
+            return Verdict::Failed;
+        }
         let unchanged = match (self.if_none_match, self.if_modified_since) {
             (Some(tags), _) => version.is_in(tags),
             (None, Some(date)) => version.last_modified.as_deref() == Some(date),
@@ -174,5 +189,35 @@ mod tests {
                 "{if_range:?}"
             );
         }
+    }
+
+    #[test]
+    fn another_version_than_the_one_that_is_meant_is_not_sent() {
+        let version = version();
+        let weak = format!("W/{}", version.tag);
+        let twice = format!("W/W/{}", version.tag);
+        let listed = format!("\"x\", {}", version.tag);
+        for (if_match, expected) in [
+            (version.tag.as_str(), Verdict::Send(Selection::Whole)),
+            (listed.as_str(), Verdict::Send(Selection::Whole)),
+            ("*", Verdict::Send(Selection::Whole)),
+            ("\"x\"", Verdict::Failed),
+            (weak.as_str(), Verdict::Failed),
+            ("", Verdict::Failed),
+        ] {
+            let conditions = Conditions {
+                if_match: Some(if_match),
+                ..Conditions::default()
+            };
+            assert_eq!(conditions.apply(&version, 100), expected, "{if_match}");
+        }
+        let conditions = Conditions {
+            if_none_match: Some(&twice),
+            ..Conditions::default()
+        };
+        assert_eq!(
+            conditions.apply(&version, 100),
+            Verdict::Send(Selection::Whole)
+        );
     }
 }

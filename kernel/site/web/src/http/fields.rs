@@ -37,6 +37,15 @@ impl<'a> Fields<'a> {
         str::from_utf8(self.values(name).next()?).ok()
     }
 
+    /// The value of the only field with this name, if it is text.
+    pub(super) fn only_value(&self, name: &'a str) -> Option<&'a str> {
+        let mut values = self.values(name);
+        match (values.next(), values.next()) {
+            (Some(value), None) => str::from_utf8(value).ok(),
+            _ => None,
+        }
+    }
+
     /// The elements of the lists in all fields with this name, without empty ones (RFC 9110, 5.6.1).
     pub(super) fn elements(&self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.values(name)

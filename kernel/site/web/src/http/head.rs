@@ -109,6 +109,13 @@ impl<'a> Head<'a> {
         self.fields.value(name)
     }
 
+    /// The value of the field with this name, which a request has once, if it is there and text. Of several, none
+    /// counts.
+    #[must_use]
+    pub fn only_value(&self, name: &'a str) -> Option<&'a str> {
+        self.fields.only_value(name)
+    }
+
     /// The host and port that the request is meant for (RFC 9112, 3.3).
     #[must_use]
     pub fn host(&self) -> Option<&'a str> {

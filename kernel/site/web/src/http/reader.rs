@@ -72,6 +72,12 @@ impl<'b> Reader<'b> {
         self.filled == 0
     }
 
+    /// Whether the request, as far as it has come, is one for `HEAD`, whose answer has no body.
+    #[must_use]
+    pub fn is_for_head(&self) -> bool {
+        self.buffer[..self.filled].starts_with(b"HEAD ")
+    }
+
     /// Where the next bytes of the connection belong.
     pub fn space(&mut self) -> &mut [u8] {
         &mut self.buffer[self.filled..]

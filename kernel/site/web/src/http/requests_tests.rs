@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::body::BODY_MAX;
 use super::fields::FIELDS_MAX;
-use super::head::Persistence;
+use super::head::{Head, Persistence};
 use super::reader::{BUFFER_BYTES, LINE_MAX, Reader};
 use super::refusal::Refusal;
 use super::target::Target;
@@ -462,5 +462,37 @@ proptest! {
             let count = before.requests.len();
             prop_assert_eq!(&before.requests[..], &after.requests[..count]);
         }
+    }
+}
+
+#[test]
+fn of_a_field_that_is_there_once_several_count_as_none() {
+    let head = |fields: &str| format!("GET / HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
+    for (fields, range) in [
+        ("", None),
+        ("Range: bytes=0-1\r\n", Some("bytes=0-1")),
+        ("Range: bytes=0-1\r\nrange: bytes=2-3\r\n", None),
+    ] {
+        let text = head(fields);
+        let head = Head::parse(text.as_bytes()).unwrap();
+        assert_eq!(head.only_value("Range"), range, "{fields:?}");
+    }
+}
+
+#[test]
+fn a_reader_knows_a_request_for_head_however_it_ends() {
+    for (bytes, expected) in [
+        (&b"HEAD / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"[..], true),
+        (b"\r\nHEAD /", true),
+        (b"HEADS / HTTP/1.1\r\n", false),
+        (b"GET / HTTP/1.1\r\n", false),
+        (b"", false),
+    ] {
+        let mut buffer = vec![0xa5; BUFFER_BYTES];
+        let mut reader = Reader::new(&mut buffer);
+        reader.space()[..bytes.len()].copy_from_slice(bytes);
+        reader.received(bytes.len());
+        let _ = reader.has_head();
+        assert_eq!(reader.is_for_head(), expected, "{bytes:?}");
     }
 }

@@ -99,7 +99,7 @@ pub(super) fn is_authority(text: &str) -> bool {
             let (name, port) = text.split_at(end);
             let good =
                 |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte);
-            (name.bytes().all(good), port)
+            (name.bytes().all(good) && is_percent_encoded(name), port)
         }
     };
     let port_is_good = port.is_empty()
@@ -107,6 +107,14 @@ pub(super) fn is_authority(text: &str) -> bool {
             .strip_prefix(':')
             .is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
     host_is_good && port_is_good
+}
+
+/// Whether two hexadecimal digits follow each percent sign (RFC 3986, 2.1).
+fn is_percent_encoded(text: &str) -> bool {
+    text.split('%').skip(1).all(|rest| {
+        let digits = rest.as_bytes().get(..2).unwrap_or_default();
+        digits.len() == 2 && digits.iter().all(u8::is_ascii_hexdigit)
+    })
 }
 
 #[cfg(test)]
@@ -130,6 +138,7 @@ mod tests {
             ("GET", "HTTP://h:80", resource(Some("h:80"), "/", "")),
             ("GET", "http://h?q", resource(Some("h"), "/", "q")),
             ("GET", "http://[::1]:8/", resource(Some("[::1]:8"), "/", "")),
+            ("GET", "http://%41/", resource(Some("%41"), "/", "")),
             ("OPTIONS", "*", Target::Server { authority: None }),
             (
                 "OPTIONS",
@@ -160,6 +169,9 @@ mod tests {
             ("GET", "http:///a"),
             ("GET", "http://user@h/"),
             ("GET", "http://h:80x/"),
+            ("GET", "http://h%/"),
+            ("GET", "http://h%4/"),
+            ("GET", "http://%zz/"),
             ("GET", "http://[::1/"),
             ("GET", "http://[]/"),
             ("GET", "http://[::1]x/"),
