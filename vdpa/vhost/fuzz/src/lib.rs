@@ -7,9 +7,11 @@
 mod hostile_client;
 #[path = "../../../virtq/fuzz/src/input.rs"]
 mod input;
+mod iotlb_messages;
 mod neighbour;
 mod requests;
 mod rings;
 mod world;
 
 pub use hostile_client::hostile_client;
+pub use iotlb_messages::iotlb_messages;
