@@ -8,7 +8,7 @@
 //!
 //! Source: `VHOST_SET_LOG_BASE` of Linux's `vhost.h`, whose bitmap this is.
 
-use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::fmt;
 
 use virtq::{AccessError, DmaAddr, SharedMemory};
@@ -61,17 +61,15 @@ impl DirtyLog {
 /// It holds at most as much as the bitmaps that it was taken from have bits, a word of 64 at a time.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct DirtyPages {
-    /// By the number of the word; none is zero.
-    words: BTreeMap<u64, u64>,
+    /// Numbers of words in ascending order, and what they hold; none is zero.
+    words: Vec<(u64, u64)>,
 }
 
 impl DirtyPages {
     /// The empty set.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            words: BTreeMap::new(),
-        }
+        Self { words: Vec::new() }
     }
 
     /// Takes all bits out of the `len` bytes of bitmap from `offset` of the memory on, and adds their pages.
@@ -154,15 +152,15 @@ impl DirtyPages {
     /// Adds all pages of another set.
     pub fn merge(&mut self, other: &Self) {
         for (word, bits) in &other.words {
-            *self.words.entry(*word).or_default() |= bits;
+            self.add_word(*word, *bits);
         }
     }
 
     /// Whether the page of this number is in the set.
     #[must_use]
     pub fn contains(&self, page: u64) -> bool {
-        let word = self.words.get(&(page / 64));
-        word.is_some_and(|bits| bits & 1 << (page % 64) != 0)
+        let place = self.words.binary_search_by_key(&(page / 64), |word| word.0);
+        place.is_ok_and(|place| self.words[place].1 & 1 << (page % 64) != 0)
     }
 
     /// Whether there is no page in the set.
@@ -174,7 +172,7 @@ impl DirtyPages {
     /// How many pages there are.
     #[must_use]
     pub fn len(&self) -> u64 {
-        let ones = self.words.values().map(|bits| bits.count_ones());
+        let ones = self.words.iter().map(|(_, bits)| bits.count_ones());
         ones.map(u64::from).sum()
     }
 
@@ -190,7 +188,14 @@ impl DirtyPages {
     fn add_byte(&mut self, place: u64, bits: u8) {
         if bits != 0 {
             let shift = place % 8 * 8;
-            *self.words.entry(place / 8).or_default() |= u64::from(bits) << shift;
+            self.add_word(place / 8, u64::from(bits) << shift);
+        }
+    }
+
+    fn add_word(&mut self, number: u64, bits: u64) {
+        match self.words.binary_search_by_key(&number, |word| word.0) {
+            Ok(place) => self.words[place].1 |= bits,
+            Err(place) => self.words.insert(place, (number, bits)),
         }
     }
 }

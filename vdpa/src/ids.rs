@@ -1,7 +1,7 @@
 //! Small numbers for names such as `vdpa0`: handed out lowest first, returned when their guard drops.
 
-use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use spin::Mutex;
 
@@ -9,7 +9,8 @@ use spin::Mutex;
 #[derive(Debug)]
 pub struct IdAllocator {
     limit: u32,
-    taken: Mutex<BTreeSet<u32>>,
+    /// In ascending order.
+    taken: Mutex<Vec<u32>>,
 }
 
 /// Every number is taken.
@@ -23,7 +24,7 @@ impl IdAllocator {
     pub fn new(limit: u32) -> Arc<Self> {
         Arc::new(Self {
             limit,
-            taken: Mutex::new(BTreeSet::new()),
+            taken: Mutex::new(Vec::new()),
         })
     }
 
@@ -33,17 +34,15 @@ impl IdAllocator {
     /// [`OutOfIds`], if none is left.
     pub fn allocate(self: &Arc<Self>) -> Result<IdGuard, OutOfIds> {
         let mut taken = self.taken.lock();
-        let number = (0..self.limit)
+        let gap = (0..)
             .zip(taken.iter())
-            .find(|(free, taken)| free != *taken);
-        let number = match number {
-            Some((gap, _)) => gap,
-            None => u32::try_from(taken.len()).map_err(|_| OutOfIds)?,
-        };
+            .position(|(free, taken)| free != *taken);
+        let place = gap.unwrap_or(taken.len());
+        let number = u32::try_from(place).map_err(|_| OutOfIds)?;
         if number >= self.limit {
             return Err(OutOfIds);
         }
-        taken.insert(number);
+        taken.insert(place, number);
         Ok(IdGuard {
             number,
             allocator: Arc::clone(self),
@@ -77,14 +76,16 @@ impl IdGuard {
 
 impl Drop for IdGuard {
     fn drop(&mut self) {
-        self.allocator.taken.lock().remove(&self.number);
+        let mut taken = self.allocator.taken.lock();
+        if let Ok(place) = taken.binary_search(&self.number) {
+            taken.remove(place);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec::Vec;
 
     #[test]
     fn the_lowest_free_number_is_handed_out() {

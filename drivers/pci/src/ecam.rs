@@ -2,8 +2,8 @@
 //!
 //! Source: PCI Express Base 6.0, 7.2.2; PCI Firmware 3.3, 4.1.2 (table MCFG).
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::ops::RangeInclusive;
 
@@ -29,13 +29,16 @@ pub struct EcamRegion {
     pub buses: RangeInclusive<u8>,
 }
 
+/// What a bus is reached through, if it can be.
+type Window = Option<Arc<dyn Mmio>>;
+
 /// Configuration access through the memory window that firmware describes.
 ///
 /// A bus is mapped when it is first used: a machine has room for 256 buses and a handful of them.
 pub struct Ecam {
     platform: Arc<dyn Platform>,
     region: EcamRegion,
-    mapped: Mutex<BTreeMap<u8, Option<Arc<dyn Mmio>>>>,
+    mapped: Mutex<Vec<(u8, Window)>>,
 }
 
 impl Ecam {
@@ -48,7 +51,7 @@ impl Ecam {
         Self {
             platform,
             region,
-            mapped: Mutex::new(BTreeMap::new()),
+            mapped: Mutex::new(Vec::new()),
         }
     }
 
@@ -58,7 +61,7 @@ impl Ecam {
             return None;
         }
         let mut mapped = self.mapped.lock();
-        if let Some(window) = mapped.get(&bus) {
+        if let Some((_, window)) = mapped.iter().find(|(of, _)| *of == bus) {
             return window.clone();
         }
         let base = self.region.base.0.checked_add(u64::from(bus) * BUS_SIZE)?;
@@ -66,12 +69,13 @@ impl Ecam {
         let window = unsafe { self.platform.map_mmio(PhysAddr(base), BUS_SIZE) };
         // Where one is wrong, most are.
         if let Err(error) = &window
-            && mapped.values().all(Option::is_some)
+            && mapped.iter().all(|(_, window)| window.is_some())
         {
             log::warn!("pci: bus {bus:02x} at {base:#x}: {error}");
         }
-        mapped.insert(bus, window.ok());
-        mapped.get(&bus).cloned().flatten()
+        let window = window.ok();
+        mapped.push((bus, window.clone()));
+        window
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which I/O virtual addresses are free.
 
-use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use crate::iotlb::IovaRange;
 
@@ -20,15 +20,15 @@ const START: u64 = 1 << 40;
 /// as long as possible.
 #[derive(Debug)]
 pub(super) struct Iovas {
-    /// First and last addresses.
-    taken: BTreeMap<u64, u64>,
+    /// First and last addresses, in ascending order.
+    taken: Vec<(u64, u64)>,
     next: u64,
 }
 
 impl Iovas {
     pub(super) const fn new() -> Self {
         Self {
-            taken: BTreeMap::new(),
+            taken: Vec::new(),
             next: START,
         }
     }
@@ -51,14 +51,18 @@ impl Iovas {
             })
         };
         let range = find(self.next.max(PAGE)).or_else(|| find(PAGE))?;
-        self.taken.insert(range.first(), range.last());
+        let place = self.first_from(range.first());
+        self.taken.insert(place, (range.first(), range.last()));
         self.next = range.last().saturating_add(1 + GUARD);
         Some(range)
     }
 
     /// Gives back what starts at `first`.
     pub(super) fn give_back(&mut self, first: u64) {
-        self.taken.remove(&first);
+        let place = self.first_from(first);
+        if self.taken.get(place).is_some_and(|taken| taken.0 == first) {
+            self.taken.remove(place);
+        }
     }
 
     /// The first free addresses from `from` on.
@@ -88,15 +92,20 @@ impl Iovas {
     /// The last address of a block that is less than a guard away.
     fn in_the_way(&self, range: IovaRange) -> Option<u64> {
         let end = range.last().saturating_add(GUARD);
-        let (_, &last) = self.taken.range(..=end).next_back()?;
-        (last.saturating_add(GUARD) >= range.first()).then_some(last)
+        let behind = self.taken.partition_point(|(first, _)| *first <= end);
+        let (_, last) = self.taken[..behind].last()?;
+        (last.saturating_add(GUARD) >= range.first()).then_some(*last)
+    }
+
+    /// The place of the first block that starts at or behind an address.
+    fn first_from(&self, addr: u64) -> usize {
+        self.taken.partition_point(|(first, _)| *first < addr)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec::Vec;
 
     fn range(first: u64, last: u64) -> IovaRange {
         IovaRange::from_bounds(first, last).unwrap()

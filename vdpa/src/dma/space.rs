@@ -1,6 +1,5 @@
 //! Memory of kernel drivers, at addresses that survive a change of the device.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -31,8 +30,8 @@ pub struct DmaSpace {
 struct State {
     target: Option<Arc<dyn MapTarget>>,
     addressing: Addressing,
-    /// By their address.
-    blocks: BTreeMap<u64, Block>,
+    /// In the order of their addresses.
+    blocks: Vec<Block>,
     iovas: Iovas,
     /// The first addresses of freed blocks that the target could not be told to forget.
     stranded: Vec<u64>,
@@ -53,7 +52,7 @@ impl DmaSpace {
             state: Mutex::new(State {
                 target: None,
                 addressing: Addressing::Platform,
-                blocks: BTreeMap::new(),
+                blocks: Vec::new(),
                 iovas: Iovas::new(),
                 stranded: Vec::new(),
             }),
@@ -108,10 +107,10 @@ impl DmaSpace {
 }
 
 /// Maps all blocks, or none.
-fn map_all(target: &dyn MapTarget, blocks: &BTreeMap<u64, Block>) -> Result<(), OpError> {
+fn map_all(target: &dyn MapTarget, blocks: &[Block]) -> Result<(), OpError> {
     target.begin_batch()?;
     let mut mapped = Vec::new();
-    for block in blocks.values() {
+    for block in blocks {
         if let Err(error) = block.map(target) {
             for range in mapped {
                 let _ = target.unmap(range);
@@ -126,9 +125,9 @@ fn map_all(target: &dyn MapTarget, blocks: &BTreeMap<u64, Block>) -> Result<(), 
 }
 
 /// Unmaps all blocks as far as the device goes along: one that is somebody else's has lost them already.
-fn unmap_all(target: &dyn MapTarget, blocks: &BTreeMap<u64, Block>) {
+fn unmap_all(target: &dyn MapTarget, blocks: &[Block]) {
     let batch = target.begin_batch();
-    for block in blocks.values() {
+    for block in blocks {
         let _ = target.unmap(block.range);
     }
     if batch.is_ok() {
@@ -160,7 +159,8 @@ impl State {
             self.iovas.give_back(range.first());
             return Err(DmaError::OutOfMemory);
         }
-        self.blocks.insert(range.first(), block);
+        let place = self.first_from(range.first());
+        self.blocks.insert(place, block);
         Ok(range)
     }
 
@@ -184,13 +184,23 @@ impl State {
 
     /// Takes a block away from the device, which has stopped using it.
     fn withdraw(&mut self, addr: DmaAddr) -> Option<Block> {
-        let block = self.blocks.remove(&addr.0)?;
+        let place = self.first_from(addr.0);
+        self.blocks
+            .get(place)
+            .filter(|block| block.range.first() == addr.0)?;
+        let block = self.blocks.remove(place);
         match &self.target {
             // The device keeps the memory alive, and its address must not lead to any other.
             Some(target) if target.unmap(block.range).is_err() => self.stranded.push(addr.0),
             _ => self.iovas.give_back(addr.0),
         }
         Some(block)
+    }
+
+    /// The place of the first block that starts at or behind an address.
+    fn first_from(&self, addr: u64) -> usize {
+        self.blocks
+            .partition_point(|block| block.range.first() < addr)
     }
 
     fn release_stranded(&mut self) {

@@ -1,8 +1,8 @@
 //! Memory that gets an address of its own for a device: an I/O virtual address, where the device or an IOMMU
 //! translates. Which one, and how the device learns of it, is up to a [`Placement`].
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::fmt;
 use core::mem::ManuallyDrop;
@@ -34,8 +34,8 @@ pub struct PlacedDma<P> {
     source: Arc<dyn DmaAllocator>,
     placement: P,
     space: AddressSpaceId,
-    /// What is out, by where it lies. It outlives the allocator: who has a block may still use it.
-    out: Mutex<BTreeMap<usize, ManuallyDrop<SharedMemory>>>,
+    /// What is out, in the order in which it lies. It outlives the allocator: who has a block may still use it.
+    out: Mutex<Vec<ManuallyDrop<SharedMemory>>>,
 }
 
 impl<P: Placement> PlacedDma<P> {
@@ -46,7 +46,7 @@ impl<P: Placement> PlacedDma<P> {
             source,
             placement,
             space: AddressSpaceId::unique(),
-            out: Mutex::new(BTreeMap::new()),
+            out: Mutex::new(Vec::new()),
         })
     }
 }
@@ -67,7 +67,9 @@ unsafe impl<P: Placement> DmaAllocator for PlacedDma<P> {
         }
         let ptr = memory.ptr();
         let memory = ManuallyDrop::new(memory);
-        self.out.lock().insert(ptr.addr().get(), memory);
+        let mut out = self.out.lock();
+        let place = out.partition_point(|other| other.ptr() < ptr);
+        out.insert(place, memory);
         Ok(DmaBlock { ptr, addr, layout })
     }
 
@@ -76,8 +78,10 @@ unsafe impl<P: Placement> DmaAllocator for PlacedDma<P> {
     }
 
     unsafe fn deallocate(&self, block: DmaBlock) {
-        let memory = self.out.lock().remove(&block.ptr.addr().get());
-        let memory = memory.expect("a block is given back once, to where it is from");
+        let mut out = self.out.lock();
+        let place = out.binary_search_by_key(&block.ptr, |memory| memory.ptr());
+        let memory = out.remove(place.expect("a block is given back once, to where it is from"));
+        drop(out);
         self.placement.withdraw(block.addr, memory.len());
         drop(ManuallyDrop::into_inner(memory));
     }

@@ -7,8 +7,8 @@
 //! Source: PCI Express 6.0, section 10 (Address Translation Services), for the vocabulary.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::ptr::NonNull;
@@ -99,8 +99,8 @@ pub struct DeviceTlb<L> {
     /// The mappings that were found last, and the one that gives way next.
     recent: [Cell<Line>; RECENT],
     oldest: Cell<usize>,
-    /// All memory that a line leads to or a piece may be out of, by its id.
-    kept: RefCell<BTreeMap<usize, DeviceMemory>>,
+    /// All memory that a line leads to or a piece may be out of, in the order of its ids.
+    kept: RefCell<Vec<DeviceMemory>>,
 }
 
 /// A mapping that has been checked: `first` and the `rest` bytes after it lie inside the memory at `ptr`.
@@ -182,7 +182,9 @@ impl<L: Lookup> DeviceTlb<L> {
     /// Keeps memory alive until another generation starts, which is soon if it is too much.
     fn keep(&self, memory: DeviceMemory) {
         let mut kept = self.kept.borrow_mut();
-        kept.insert(memory.id(), memory);
+        if let Err(place) = kept.binary_search_by_key(&memory.id(), |other| other.id()) {
+            kept.insert(place, memory);
+        }
         if kept.len() > KEPT_MAX {
             self.outdate();
         }

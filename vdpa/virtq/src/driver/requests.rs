@@ -8,8 +8,9 @@
 mod request_table;
 mod submit;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::future::poll_fn;
 use core::hint::spin_loop;
@@ -79,7 +80,7 @@ impl<T: Chain> Requests<T> {
         let inner = Inner {
             queue,
             waiters: (0..size).map(|_| Waiter::new()).collect(),
-            unfetched: BTreeMap::new(),
+            unfetched: Vec::new(),
             next_request: 0,
             room: VecDeque::new(),
             next_ticket: 0,

@@ -1,7 +1,7 @@
 //! The table of a queue with many requests: who waits for which chain, and who for room.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::mem;
 use core::task::Waker;
@@ -13,8 +13,8 @@ pub(super) struct Inner<T: Chain> {
     pub(super) queue: Queue<T>,
     /// Who waits for the chain that a token names.
     pub(super) waiters: Box<[Waiter]>,
-    /// Chains that came back but were not fetched before their token was taken again, by request.
-    pub(super) unfetched: BTreeMap<u64, Used<T>>,
+    /// Chains that came back but were not fetched before their token was taken again, with their requests.
+    pub(super) unfetched: Vec<(u64, Used<T>)>,
     pub(super) next_request: u64,
     /// Who waits for free descriptors, first come first served.
     pub(super) room: VecDeque<Ticket>,
@@ -93,7 +93,7 @@ impl<T: Chain> Inner<T> {
             match waiter.finish(used.written) {
                 Some(owner) => {
                     waiter.state = RequestState::Over;
-                    self.unfetched.insert(waiter.request, used);
+                    self.unfetched.push((waiter.request, used));
                     wakers.push(owner);
                 }
                 None => chains.push(used),
@@ -121,12 +121,19 @@ impl<T: Chain> Inner<T> {
         self.unfetched.extend(used.map(|used| (request, used)));
     }
 
+    #[cold]
+    fn take_unfetched(&mut self, request: u64) -> Option<Used<T>> {
+        let mut unfetched = self.unfetched.iter();
+        let place = unfetched.position(|(of, _)| *of == request)?;
+        Some(self.unfetched.swap_remove(place).1)
+    }
+
     /// Takes a request's chain if it has come back.
     #[inline]
     pub(super) fn fetch(&mut self, flight: Flight) -> Option<Used<T>> {
         let waiter = &mut self.waiters[flight.token.index()];
         if waiter.request != flight.request {
-            return self.unfetched.remove(&flight.request);
+            return self.take_unfetched(flight.request);
         }
         match waiter.state {
             RequestState::Done(written) => {
@@ -134,7 +141,7 @@ impl<T: Chain> Inner<T> {
                 self.queue.fetch(flight.token, written)
             }
             RequestState::Waiting(_) => None,
-            RequestState::Over => self.unfetched.remove(&flight.request),
+            RequestState::Over => self.take_unfetched(flight.request),
         }
     }
 
