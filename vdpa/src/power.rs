@@ -23,7 +23,9 @@ pub enum PowerError {
 /// What takes part in the power changes of a system: a bus, for each device on it.
 pub(crate) trait Managed: Send + Sync {
     fn shutdown(&self) -> BoxFuture<'_, ()>;
+    #[cfg(feature = "suspend")]
     fn suspend(&self) -> BoxFuture<'_, Result<(), PowerError>>;
+    #[cfg(feature = "suspend")]
     fn resume(&self) -> BoxFuture<'_, Result<(), PowerError>>;
 }
 
@@ -39,6 +41,7 @@ pub async fn shutdown(root: &Arc<Node>) {
 ///
 /// # Errors
 /// What the device that refused has answered.
+#[cfg(feature = "suspend")]
 pub async fn suspend(root: &Arc<Node>) -> Result<(), PowerError> {
     let order = going_down(root);
     for (done, device) in order.iter().enumerate() {
@@ -58,6 +61,7 @@ pub async fn suspend(root: &Arc<Node>) -> Result<(), PowerError> {
 ///
 /// # Errors
 /// The first failure.
+#[cfg(feature = "suspend")]
 pub async fn resume(root: &Arc<Node>) -> Result<(), PowerError> {
     let mut result = Ok(());
     for device in going_down(root).iter().rev() {

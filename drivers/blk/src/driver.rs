@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use vdpa::bus::{Bound, Claim, Driver, ProbeError};
 use vdpa::ids::IdGuard;
 use vdpa::platform::BoxFuture;
+#[cfg(feature = "suspend")]
 use vdpa::power::PowerError;
 use vdpa::tree::{Inspect, Report};
 use vdpa::{Features, Node};
@@ -207,10 +208,12 @@ impl Bound for BoundBlk {
         Box::pin(self.stop())
     }
 
+    #[cfg(feature = "suspend")]
     fn suspend(&self) -> BoxFuture<'_, Result<(), PowerError>> {
         Box::pin(self.shared.device.suspend())
     }
 
+    #[cfg(feature = "suspend")]
     fn resume(&self) -> BoxFuture<'_, Result<(), PowerError>> {
         Box::pin(self.shared.device.resume())
     }

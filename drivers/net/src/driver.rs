@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use vdpa::bus::{Bound, Claim, Driver, ProbeError};
 use vdpa::platform::BoxFuture;
+#[cfg(feature = "suspend")]
 use vdpa::power::PowerError;
 use vdpa::{Features, Node};
 use virtio::net::F;
@@ -302,10 +303,12 @@ impl Bound for BoundNet {
         Box::pin(self.stop())
     }
 
+    #[cfg(feature = "suspend")]
     fn suspend(&self) -> BoxFuture<'_, Result<(), PowerError>> {
         Box::pin(self.device.suspend())
     }
 
+    #[cfg(feature = "suspend")]
     fn resume(&self) -> BoxFuture<'_, Result<(), PowerError>> {
         Box::pin(self.device.resume())
     }

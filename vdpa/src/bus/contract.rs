@@ -9,6 +9,7 @@ use core::future::ready;
 use crate::Node;
 use crate::ops::OpError;
 use crate::platform::BoxFuture;
+#[cfg(feature = "suspend")]
 use crate::power::PowerError;
 
 use super::{Bus, ByBus, Claim};
@@ -117,6 +118,7 @@ pub trait Bound: Send + Sync {
     ///
     /// # Errors
     /// [`PowerError`]: the system does not suspend.
+    #[cfg(feature = "suspend")]
     fn suspend(&self) -> BoxFuture<'_, Result<(), PowerError>> {
         Box::pin(ready(Ok(())))
     }
@@ -125,6 +127,7 @@ pub trait Bound: Send + Sync {
     ///
     /// # Errors
     /// [`PowerError`], if the device does not come back.
+    #[cfg(feature = "suspend")]
     fn resume(&self) -> BoxFuture<'_, Result<(), PowerError>> {
         Box::pin(ready(Ok(())))
     }

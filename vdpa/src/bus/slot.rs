@@ -12,7 +12,9 @@ use core::mem;
 use spin::Mutex;
 
 use crate::platform::BoxFuture;
-use crate::power::{Managed, PowerError};
+use crate::power::Managed;
+#[cfg(feature = "suspend")]
+use crate::power::PowerError;
 use crate::wait::Waiters;
 
 use super::claim::ClaimEnd;
@@ -47,6 +49,7 @@ enum Binding<D: BusDevice> {
 pub(super) struct Holder<D: BusDevice> {
     driver: Arc<dyn Driver<D>>,
     pub(super) bound: Box<dyn Bound>,
+    #[cfg(feature = "suspend")]
     suspended: bool,
 }
 
@@ -55,6 +58,7 @@ impl<D: BusDevice> Holder<D> {
         Self {
             driver,
             bound,
+            #[cfg(feature = "suspend")]
             suspended: false,
         }
     }
@@ -239,6 +243,7 @@ impl<D: BusDevice> Managed for Power<D> {
         })
     }
 
+    #[cfg(feature = "suspend")]
     fn suspend(&self) -> BoxFuture<'_, Result<(), PowerError>> {
         Box::pin(async {
             let Some(slot) = self.0.upgrade() else {
@@ -259,6 +264,7 @@ impl<D: BusDevice> Managed for Power<D> {
         })
     }
 
+    #[cfg(feature = "suspend")]
     fn resume(&self) -> BoxFuture<'_, Result<(), PowerError>> {
         Box::pin(async {
             let Some(slot) = self.0.upgrade() else {
@@ -280,6 +286,7 @@ impl<D: BusDevice> Managed for Power<D> {
     }
 }
 
+#[cfg(feature = "suspend")]
 fn log_failure<D: BusDevice>(slot: &Slot<D>, what: &str, result: Result<(), PowerError>) {
     if let Err(error) = result {
         log::error!("{}: cannot {what}: {error}", slot.device.node().path());

@@ -10,6 +10,6 @@ pub fn type_name(device_type: u32) -> Cow<'static, str> {
         Ok(virtio::Id::Net) => "network".into(),
         Ok(virtio::Id::Block) => "block".into(),
         Ok(virtio::Id::Unknown(_)) | Err(_) => format!("type {device_type}").into(),
-        Ok(other) => format!("{other:?}").to_lowercase().into(),
+        Ok(other) => format!("{other:?}").to_ascii_lowercase().into(),
     }
 }

@@ -49,6 +49,7 @@ use vdpa::bus::{Bound, Driver, ProbeError};
 use vdpa::device::{VdpaClaim, VdpaDevice, VdpaId};
 use vdpa::dma::Isolation;
 use vdpa::platform::BoxFuture;
+#[cfg(feature = "suspend")]
 use vdpa::power::PowerError;
 
 pub use self::backend_features::BackendFeatures;
@@ -146,6 +147,7 @@ impl Bound for Binding {
     }
 
     /// A client would have to be asked, and nobody waits for a client.
+    #[cfg(feature = "suspend")]
     fn suspend(&self) -> BoxFuture<'_, Result<(), PowerError>> {
         Box::pin(async {
             if self.vhost_node.is_open() {

@@ -18,6 +18,7 @@ mod fixed;
 mod inspect;
 mod monitor;
 mod moving;
+#[cfg(feature = "suspend")]
 mod power;
 mod queue;
 mod quiesce;
