@@ -103,6 +103,8 @@ impl Entry {
     }
 
     fn order(&self) -> (bool, String) {
-        (self.kind != EntryKind::Directory, self.name.to_lowercase())
+        // Not `str::to_lowercase`, which knows the end of a Greek word and has tables for that.
+        let name = self.name.chars().flat_map(char::to_lowercase);
+        (self.kind != EntryKind::Directory, name.collect())
     }
 }
