@@ -82,7 +82,6 @@ impl From<ToolError> for Refusal {
 
 #[cfg(test)]
 mod tests {
-    use alloc::format;
 
     use super::*;
 
