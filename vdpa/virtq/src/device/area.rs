@@ -150,7 +150,7 @@ impl Area {
         memory: &M,
         offset: u32,
     ) -> Result<(u64, u64), Broken> {
-        let Some(ptr) = self.window(offset, 16) else {
+        let Some(ptr) = self.words(memory, offset, 16) else {
             return Ok((
                 self.load64(memory, offset)?,
                 self.load64(memory, offset + 8)?,
@@ -173,8 +173,7 @@ impl Area {
         offset: u32,
         is_offered: impl Fn(u16) -> bool,
     ) -> Result<Option<(u16, u64, u64)>, Broken> {
-        let window = self.window(offset, 16);
-        let Some(ptr) = window.filter(|_| !(cfg!(miri) && memory.is_bytewise())) else {
+        let Some(ptr) = self.words(memory, offset, 16) else {
             let flags = self.load16(memory, offset + 14, Ordering::Acquire)?;
             if !is_offered(flags) {
                 return Ok(None);
@@ -204,7 +203,7 @@ impl Area {
         offset: u32,
         [first, second]: [u32; 2],
     ) -> Result<(), Broken> {
-        let Some(ptr) = self.window(offset, 8) else {
+        let Some(ptr) = self.words(&host.memory, offset, 8) else {
             self.store32(host, offset, first)?;
             return self.store32(host, offset + 4, second);
         };
@@ -226,7 +225,7 @@ impl Area {
         first: u32,
         second: u16,
     ) -> Result<(), Broken> {
-        let Some(ptr) = self.window(offset, 8) else {
+        let Some(ptr) = self.words(&host.memory, offset, 8) else {
             self.store32(host, offset, first)?;
             return self.store16(host, offset + 4, second, Ordering::Relaxed);
         };
@@ -256,6 +255,14 @@ impl Area {
                 .translate(memory, offset, WIDTH)
                 .map_err(Broken::RingFault),
         }
+    }
+
+    /// As [`window`](Self::window), for access in words; nothing where others access the memory byte by byte and that
+    /// makes a difference.
+    #[inline]
+    fn words<M: Memory>(&self, memory: &M, offset: u32, len: u32) -> Option<NonNull<u8>> {
+        let window = self.window(offset, len);
+        window.filter(|_| !(cfg!(miri) && memory.is_bytewise()))
     }
 
     /// The host's pointer to `len` bytes at `offset`, if the mapping that was used last has all of them.
