@@ -6,9 +6,12 @@ mod programs;
 use std::fs;
 use std::path::Path;
 
+/// The name of a target, and what it does with an input.
+type Target = (&'static str, fn(&[u8]));
+
 #[test]
 fn no_input_in_the_corpora_breaks_a_promise() {
-    let targets: [(&str, fn(&[u8])); 2] = [
+    let targets: [Target; 2] = [
         ("tool_json", programs::tool_json),
         ("tool_words", programs::tool_words),
     ];

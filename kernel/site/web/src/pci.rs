@@ -82,7 +82,6 @@ impl From<ToolError> for Refusal {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     const SET: Request<'_> = Request {

@@ -25,9 +25,12 @@ mod volumes;
 use std::fs;
 use std::path::Path;
 
+/// The name of a target, and what it does with an input.
+type Target = (&'static str, fn(&[u8]));
+
 #[test]
 fn no_input_in_the_corpora_breaks_a_promise() {
-    let targets: [(&str, fn(&[u8])); 4] = [
+    let targets: [Target; 4] = [
         ("fat_volume", fat_volume::fat_volume),
         ("http_framing", http_framing::http_framing),
         ("http_target", http_target::http_target),
