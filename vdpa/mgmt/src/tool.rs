@@ -13,6 +13,7 @@ mod attribute;
 mod command;
 mod error;
 mod fields;
+mod json;
 mod names;
 mod options;
 mod output;

@@ -91,7 +91,8 @@ impl Refusal {
     /// The answer's body.
     #[must_use]
     pub fn json(&self) -> String {
-        let sentence = serde_json::Value::from(self.sentence.as_str());
+        // The same writer as for all other JSON: each kind of them is code of its own.
+        let sentence = serde_json::to_string(&self.sentence).expect("a string takes any text");
         format!("{{\"error\":{sentence}}}\n")
     }
 }

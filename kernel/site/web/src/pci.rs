@@ -12,14 +12,21 @@ use alloc::string::{String, ToString};
 
 use pci::SrIovError;
 use pci::tool::{self, Command, ToolError};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::management::{Admin, Refusal, Request, permit, segments};
 
 /// Where all of this is.
 pub const ROOT: &str = "/api/pci";
 
-/// The key of the number of virtual functions.
-const COUNT: &str = "sriov_numvfs";
+/// What can be set, as it is written: a number that is read as such could be a float, too.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings<'a> {
+    #[serde(borrow)]
+    sriov_numvfs: &'a RawValue,
+}
 
 /// What the request asks for, if whoever sent it may have it.
 ///
@@ -57,12 +64,9 @@ fn count(request: &Request<'_>) -> Result<u16, Refusal> {
             "send JSON with Content-Type: application/json",
         ));
     }
-    let value: Option<serde_json::Value> = serde_json::from_slice(request.body).ok();
-    let count = value.as_ref().and_then(|value| match value.as_object() {
-        Some(object) if object.len() == 1 => object.get(COUNT)?.as_u64(),
-        _ => None,
-    });
-    let count = count.and_then(|count| u16::try_from(count).ok());
+    let body = str::from_utf8(request.body).ok();
+    let settings: Option<Settings<'_>> = body.and_then(|body| serde_json::from_str(body).ok());
+    let count = settings.and_then(|settings| settings.sriov_numvfs.get().parse().ok());
     let example = || Refusal::new(400, String::from("send {\"sriov_numvfs\": 4}"));
     count.ok_or_else(example)
 }

@@ -4,18 +4,15 @@
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
-
-use serde_json::Value;
 
 use crate::{Attributes, Handle, MacAddress};
 
 use super::attribute::{self, Key};
 use super::error::UsageError;
 use super::options::{Numbers, Options};
-use super::usage;
+use super::{json, usage};
 
 /// A command, and how its result is to be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +101,7 @@ impl Command {
     /// # Errors
     /// [`UsageError`].
     pub fn add_from_json(json: &str) -> Result<Self, UsageError> {
-        let words = words_of_json(json)?;
+        let words = json::words(json)?;
         add(&borrowed(&words))
     }
 
@@ -113,7 +110,7 @@ impl Command {
     /// # Errors
     /// [`UsageError`].
     pub fn set_from_json(device: &str, json: &str) -> Result<Self, UsageError> {
-        let words = words_of_json(json)?;
+        let words = json::words(json)?;
         set(&[&["name", device], &borrowed(&words)[..]].concat())
     }
 
@@ -122,7 +119,7 @@ impl Command {
     /// # Errors
     /// [`UsageError`].
     pub fn move_from_json(device: &str, json: &str) -> Result<Self, UsageError> {
-        let words = words_of_json(json)?;
+        let words = json::words(json)?;
         move_device(&[&["name", device], &borrowed(&words)[..]].concat())
     }
 
@@ -326,22 +323,6 @@ fn pairs<'w>(
         pairs.push((key, value));
     }
     Ok(pairs)
-}
-
-/// The members of an object as words and values.
-fn words_of_json(json: &str) -> Result<Vec<String>, UsageError> {
-    let object: BTreeMap<String, Value> =
-        serde_json::from_str(json).map_err(|_| UsageError::Json)?;
-    let mut words = Vec::new();
-    for (key, value) in object {
-        words.push(key);
-        words.push(match value {
-            Value::String(text) => text,
-            Value::Number(number) => number.to_string(),
-            _ => return Err(UsageError::Json),
-        });
-    }
-    Ok(words)
 }
 
 fn borrowed(words: &[String]) -> Vec<&str> {

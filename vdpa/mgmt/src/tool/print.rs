@@ -8,7 +8,7 @@ use crate::DeviceReport;
 use super::fields::Fields;
 use super::options::{Form, Numbers, Options};
 use super::output::Output;
-use super::{shape, text};
+use super::{json, shape, text};
 
 impl Output {
     /// What is printed; it ends with the end of a line unless it is empty.
@@ -17,10 +17,9 @@ impl Output {
         let document = || shape::document(self, options.numbers);
         let json = match options.form {
             Form::Text => return text::text(self, options.numbers),
-            Form::Json => serde_json::to_string(&document()),
-            Form::PrettyJson => serde_json::to_string_pretty(&document()),
+            Form::Json => json::json(&document()),
+            Form::PrettyJson => json::pretty(&document()),
         };
-        let json = json.expect("the keys are names, and a string takes any text");
         format!("{json}\n")
     }
 }
