@@ -20,6 +20,7 @@ use virtio_bus::{Completion, VirtQueue, VirtioClaim, VirtioDevice, VirtioId};
 
 use super::copy::LANES;
 use super::disk::{Disk, Shared};
+use super::error::Unsuitable;
 use super::limits::{Limits, SECTOR_LEN, read_capacity};
 use super::pool::Pool;
 use super::request::{BlkRequest, RequestSlots};
@@ -159,7 +160,7 @@ impl Driver<VirtioDevice> for BlkDriver {
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
         Box::pin(async move {
             // An override brings devices here that no row describes.
-            id.ok_or(ProbeError::Unsuitable("not a block device"))?;
+            id.ok_or_else(|| ProbeError::unsuitable(Unsuitable::Type))?;
             let bound = self.attach(VirtioClaim::new(device)).await?;
             Ok(Box::new(bound) as Box<dyn Bound>)
         })

@@ -1,4 +1,21 @@
-//! Why a disk did not do what was asked.
+//! Why a disk is not driven, and why it did not do what was asked.
+
+/// Why the driver cannot drive a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsuitable {
+    /// It is of another type.
+    #[error("not a block device")]
+    Type,
+    /// Its block size is impossible.
+    #[error("the disk's block size is not a power of two from 512 to 65536")]
+    BlockSize,
+    /// Its queue has no room for a request's header, status and data.
+    #[error("the disk's queue is too short for a request")]
+    ShortQueue,
+    /// Its segments are too few or too short for a block.
+    #[error("the disk takes less than a block in one request")]
+    ShortRequest,
+}
 
 /// A request to a disk failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

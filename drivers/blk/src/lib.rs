@@ -21,5 +21,5 @@ mod worker;
 
 pub use disk::Disk;
 pub use driver::BlkDriver;
-pub use error::BlkError;
+pub use error::{BlkError, Unsuitable};
 pub use limits::SECTOR_LEN;

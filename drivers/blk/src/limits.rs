@@ -9,7 +9,7 @@ use vdpa::ops::OpError;
 use virtio::blk::F;
 use virtio_bus::VirtioDevice;
 
-use super::error::BlkError;
+use super::error::{BlkError, Unsuitable};
 use super::request::{CONTROL_LEN, DATA_SEGMENTS_MAX};
 
 /// The unit of positions and capacities (VIRTIO 1.2, 5.2.4), whatever the block size.
@@ -54,13 +54,13 @@ impl Limits {
             seg_max: blk::SEG_MAX.read_if(features, read)?,
             blk_size: blk::BLK_SIZE.read_if(features, read)?,
         };
-        Self::new(features, fields, queue_size).map_err(ProbeError::Unsuitable)
+        Self::new(features, fields, queue_size).map_err(ProbeError::unsuitable)
     }
 
-    fn new(features: Features, fields: Fields, queue_size: u16) -> Result<Self, &'static str> {
+    fn new(features: Features, fields: Fields, queue_size: u16) -> Result<Self, Unsuitable> {
         let block_len = fields.blk_size.unwrap_or(SECTOR_LEN);
         if !block_len.is_power_of_two() || !(SECTOR_LEN..=BLOCK_LEN_MAX).contains(&block_len) {
-            return Err("the disk's block size is not a power of two from 512 to 65536");
+            return Err(Unsuitable::BlockSize);
         }
         // QEMU's `vhost-user-blk` server offers the field and leaves it at zero.
         let segment_max = match fields.size_max {
@@ -69,7 +69,7 @@ impl Limits {
         };
         // The header and the status take two (VIRTIO 1.2, 2.7.5.3.1: with an indirect table, too).
         if queue_size < 3 {
-            return Err("the disk's queue is too short for a request");
+            return Err(Unsuitable::ShortQueue);
         }
         // A disk that leaves `seg_max` at zero still takes one segment.
         let segments_max = fields
@@ -86,7 +86,7 @@ impl Limits {
             .min(chain_max);
         let transfer_max = transfer_max & !(block_len - 1);
         if transfer_max == 0 {
-            return Err("the disk takes less than a block in one request");
+            return Err(Unsuitable::ShortRequest);
         }
         Ok(Self {
             read_only: features.contains(F::RO),
@@ -128,7 +128,7 @@ mod tests {
         blk_size: None,
     };
 
-    fn limits(fields: Fields, queue_size: u16) -> Result<Limits, &'static str> {
+    fn limits(fields: Fields, queue_size: u16) -> Result<Limits, Unsuitable> {
         Limits::new(Features::EMPTY, fields, queue_size)
     }
 
@@ -181,20 +181,20 @@ mod tests {
                 blk_size: Some(blk_size),
                 ..NOTHING
             };
-            assert!(limits(fields, 256).is_err(), "block size {blk_size}");
+            assert_eq!(
+                limits(fields, 256),
+                Err(Unsuitable::BlockSize),
+                "{blk_size}"
+            );
         }
-        assert!(
-            limits(
-                Fields {
-                    size_max: Some(511),
-                    seg_max: Some(1),
-                    ..NOTHING
-                },
-                256
-            )
-            .is_err()
-        );
-        assert!(limits(NOTHING, 2).is_err(), "no descriptor left for data");
+        let fields = Fields {
+            size_max: Some(511),
+            seg_max: Some(1),
+            ..NOTHING
+        };
+        assert_eq!(limits(fields, 256), Err(Unsuitable::ShortRequest));
+        // No descriptor is left for data.
+        assert_eq!(limits(NOTHING, 2), Err(Unsuitable::ShortQueue));
     }
 
     #[test]

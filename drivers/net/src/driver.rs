@@ -53,6 +53,14 @@ impl Default for NetOptions {
     }
 }
 
+/// Why the driver cannot drive a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsuitable {
+    /// It is of another type.
+    #[error("not a network device")]
+    Type,
+}
+
 /// The driver of virtio network devices.
 #[derive(Debug)]
 pub struct NetDriver {
@@ -234,7 +242,7 @@ impl Driver<VirtioDevice> for NetDriver {
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
         Box::pin(async move {
             // An override brings devices here that no row describes.
-            id.ok_or(ProbeError::Unsuitable("not a network device"))?;
+            id.ok_or_else(|| ProbeError::unsuitable(Unsuitable::Type))?;
             let device = Arc::new(VirtioClaim::new(device));
             let bound = self.attach(&device).await?;
             Ok(Box::new(bound) as Box<dyn Bound>)

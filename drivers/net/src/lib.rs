@@ -30,7 +30,7 @@ mod wait;
 
 pub use control::{Control, ControlError, Switch};
 pub use device::NetDevice;
-pub use driver::{NetDriver, NetOptions};
+pub use driver::{NetDriver, NetOptions, Unsuitable};
 pub use receive::RxToken;
 pub use transmit::TxToken;
 pub use vdpa::MacAddress;

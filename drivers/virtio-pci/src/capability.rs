@@ -102,13 +102,13 @@ pub enum Defect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
     /// The capability list cannot be followed.
-    #[error(transparent)]
+    #[error("the capability list is malformed")]
     List(#[from] CapabilityError),
     /// There is no capability for a structure that must be there; a legacy function has none at all.
-    #[error("no modern virtio capability for {0:?}")]
+    #[error("no modern virtio capabilities; a legacy-only function is not supported")]
     Missing(Structure),
     /// No capability for the structure is acceptable; this is what is wrong with the first.
-    #[error("{1} ({0:?})")]
+    #[error("{1}")]
     Unusable(Structure, Defect),
 }
 

@@ -18,6 +18,7 @@ use super::deadline::wait;
 use super::demands::Demands;
 use super::function::VirtioFunction;
 use super::queue_state::QueueFacts;
+use super::unsuitable::Unsuitable;
 
 /// More queues than this are left alone: nobody has use for them, and each costs memory.
 const QUEUES_MAX: u16 = 1024;
@@ -67,14 +68,10 @@ fn look(
     let offered = common.device_features();
     let features = usable_features(virtio, offered);
     if !features.contains(virtio::F::VERSION_1) {
-        return Err(ProbeError::Unsuitable(
-            "the function does not offer VERSION_1",
-        ));
+        return Err(ProbeError::unsuitable(Unsuitable::NoVersion1));
     }
     if !features.contains(demands.features) {
-        return Err(ProbeError::Unsuitable(
-            "the function does not offer ACCESS_PLATFORM",
-        ));
+        return Err(ProbeError::unsuitable(Unsuitable::NoAccessPlatform));
     }
     let least = virtio::F::VERSION_1 | virtio::F::ACCESS_PLATFORM;
     common.set_driver_features(features.intersection(least.into()), offered);
@@ -148,7 +145,7 @@ fn queue_facts(
         queue.page = page;
     }
     if queues.is_empty() {
-        return Err(ProbeError::Unsuitable("the function has no queue"));
+        return Err(ProbeError::unsuitable(Unsuitable::NoQueue));
     }
     Ok(queues)
 }

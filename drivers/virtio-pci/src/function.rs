@@ -25,7 +25,7 @@ pub enum OpenError {
     #[error(transparent)]
     Layout(#[from] LayoutError),
     /// The kernel does not map them.
-    #[error(transparent)]
+    #[error("the function's registers cannot be mapped: {0}")]
     Map(#[from] ResourceError),
 }
 

@@ -31,6 +31,7 @@ mod queue_state;
 mod queues;
 mod states;
 mod suspend;
+mod unsuitable;
 pub mod vp_vdpa;
 mod window;
 
@@ -38,3 +39,4 @@ pub use capability::{ANY_BAR, Defect, LayoutError, Structure};
 pub use common::{CommonConfig, NO_VECTOR, QueueRegisters};
 pub use function::{IsrStatus, OpenError, VirtioFunction};
 pub use parent::Parent;
+pub use unsuitable::Unsuitable;

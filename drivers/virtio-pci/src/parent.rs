@@ -15,14 +15,14 @@ use vdpa::platform::Callback;
 use vdpa::{Features, Platform};
 use virtio::DeviceStatus;
 
-use super::capability::{Defect, LayoutError};
 use super::config_fields;
 use super::demands::{Demands, Shown};
 use super::discovery::{discover, reset};
-use super::function::{OpenError, VirtioFunction};
+use super::function::VirtioFunction;
 use super::interrupts::Interrupts;
 use super::queue_state::{QueueFacts, QueueState};
 use super::states::StateRegisters;
+use super::unsuitable::Unsuitable;
 
 /// A virtio function with the operations of a vDPA device.
 pub struct Parent {
@@ -70,21 +70,13 @@ impl Parent {
         platform: &Arc<dyn Platform>,
         demands: Demands,
     ) -> Result<Self, ProbeError> {
-        let address = function.address();
-        let claim = function.claim().map_err(|error| {
-            log::warn!("pci {address}: {error}");
-            ProbeError::Unsuitable("the function cannot be claimed")
-        })?;
+        let claim = function.claim();
+        let claim = claim.map_err(|error| ProbeError::unsuitable(Unsuitable::Claim(error)))?;
         // SAFETY: the registers are written as the operations of the vDPA device say.
         let opened = unsafe { VirtioFunction::open(&claim, demands.bars) };
-        let virtio = opened.map_err(|error| {
-            log::debug!("pci {address}: {error}");
-            unsuitable(error)
-        })?;
-        let msix = claim.msix().map_err(|error| {
-            log::warn!("pci {address}: {error}");
-            ProbeError::Unsuitable("the function's MSI-X table cannot be used")
-        })?;
+        let virtio = opened.map_err(|error| ProbeError::unsuitable(Unsuitable::Open(error)))?;
+        let msix = claim.msix();
+        let msix = msix.map_err(|error| ProbeError::unsuitable(Unsuitable::Msix(error)))?;
         let found = discover(&virtio, &**platform, &demands, msix.as_ref()).await?;
         let vectors = msix.as_ref().map_or(0, Msix::size);
         drop(msix);
@@ -205,23 +197,4 @@ impl fmt::Debug for Parent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Parent({:?}, {} queues)", self.claim, self.queues.len())
     }
-}
-
-fn unsuitable(error: OpenError) -> ProbeError {
-    ProbeError::Unsuitable(match error {
-        OpenError::Map(_) => "the function's registers cannot be mapped",
-        OpenError::Layout(LayoutError::List(_)) => "the capability list is malformed",
-        OpenError::Layout(LayoutError::Missing(_)) => {
-            "no modern virtio capabilities; a legacy-only function is not supported"
-        }
-        OpenError::Layout(LayoutError::Unusable(_, defect)) => match defect {
-            Defect::ShortCapability => "a virtio capability is too short",
-            Defect::NoBar => "a virtio structure is in a BAR that does not exist",
-            Defect::ForeignBar => "a virtio structure is in a BAR where the card has none",
-            Defect::IoBar => "a virtio structure is in a BAR of I/O ports",
-            Defect::ShortStructure => "a virtio structure is too short",
-            Defect::Misaligned => "a virtio structure is misaligned",
-            Defect::OutsideBar => "a virtio structure ends outside its BAR",
-        },
-    })
 }

@@ -21,6 +21,7 @@ use crate::binding::Binder;
 use crate::capability::ANY_BAR;
 use crate::demands::Demands;
 use crate::parent::Parent;
+use crate::unsuitable::Unsuitable;
 
 const NAME: &str = "vp_vdpa";
 const VIRTIO_VENDOR: u16 = 0x1af4;
@@ -89,12 +90,10 @@ fn device_type(identity: &Identity, id: Option<&PciId>) -> Result<u32, ProbeErro
     let device_type = match id.map(|id| id.driver_data) {
         Some(TYPE_IN_DEVICE_ID) => identity.device - MODERN_BASE,
         Some(TYPE_IN_SUBSYSTEM_ID) => identity.subdevice,
-        _ => return Err(ProbeError::Unsuitable("not a virtio function")),
+        _ => return Err(ProbeError::unsuitable(Unsuitable::NotVirtio)),
     };
     match device_type {
-        0 => Err(ProbeError::Unsuitable(
-            "a virtio function without a device type",
-        )),
+        0 => Err(ProbeError::unsuitable(Unsuitable::NoType)),
         known => Ok(u32::from(known)),
     }
 }

@@ -15,9 +15,9 @@ use vdpa::ops::{Abilities, OpError};
 use vdpa::platform::BoxFuture;
 use vdpa::{Platform, VdpaOps};
 use vdpa_sim::{Flavour, Link, SimNet};
-use virtio_pci::Parent;
 use virtio_pci::ifcvf::{self, Ifcvf, QEMU_IDS};
 use virtio_pci::vp_vdpa;
+use virtio_pci::{Parent, Unsuitable};
 
 use crate::bench::Bench;
 use crate::outcome::Outcome;
@@ -219,7 +219,7 @@ impl Function {
         let driver = driver.with_ids(QEMU_IDS);
         let mut rows = driver.ids().iter();
         let row = rows.find(|row| row.matches(self.function.identity()));
-        let row = row.ok_or(ProbeError::Unsuitable("not an IFC VF"))?;
+        let row = row.ok_or_else(|| ProbeError::unsuitable(Unsuitable::NotVirtio))?;
         ifcvf::probe(&self.function, &self.platform, row).await
     }
 }

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
+use core::error::Error;
 use core::fmt::Debug;
 use core::future::ready;
 
@@ -137,15 +138,22 @@ pub trait Bound: Send + Sync {
 impl Bound for () {}
 
 /// Why a driver did not claim a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// The device lacks something; the text says what.
+    /// The device lacks something. What it is, a type of the driver's crate says.
     #[error("unsuitable device: {0}")]
-    Unsuitable(&'static str),
+    Unsuitable(#[source] Box<dyn Error + Send + Sync>),
     /// The device failed.
     #[error(transparent)]
     Device(#[from] OpError),
     /// Memory, interrupt vectors or ids ran out.
     #[error("out of resources")]
     OutOfResources,
+}
+
+impl ProbeError {
+    /// The device lacks something, as `cause` says.
+    pub fn unsuitable(cause: impl Error + Send + Sync + 'static) -> Self {
+        Self::Unsuitable(Box::new(cause))
+    }
 }

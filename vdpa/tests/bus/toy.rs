@@ -169,6 +169,11 @@ impl ToyDriver {
     }
 }
 
+/// Why a probe fails.
+#[derive(Debug, thiserror::Error)]
+#[error("the test says so")]
+struct Told;
+
 impl Driver<Toy> for ToyDriver {
     fn name(&self) -> &str {
         &self.name
@@ -194,7 +199,7 @@ impl Driver<Toy> for ToyDriver {
                     left.checked_sub(1)
                 });
             if fails.is_ok() {
-                return Err(ProbeError::Unsuitable("the test says so"));
+                return Err(ProbeError::unsuitable(Told));
             }
             let hold = Hold {
                 driver: self.name.clone(),

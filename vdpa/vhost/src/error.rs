@@ -1,8 +1,19 @@
-//! Why a vhost request failed.
+//! Why a device gets no vhost node, and why a vhost request failed.
 
 use vdpa::device::AttachError;
 use vdpa::dirty::LogError;
 use vdpa::ops::OpError;
+
+/// Why clients cannot be given a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsuitable {
+    /// Its virtio device type is 0.
+    #[error("its virtio device type is 0")]
+    NoType,
+    /// It has several address spaces or groups of queues.
+    #[error("the platform translates for one address space only")]
+    SpaceCount,
+}
 
 /// Why a request, a message or an open failed. Each stands for one error number of Linux.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

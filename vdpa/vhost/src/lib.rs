@@ -53,7 +53,7 @@ use vdpa::platform::BoxFuture;
 use vdpa::power::PowerError;
 
 pub use self::backend_features::BackendFeatures;
-pub use self::error::VhostError;
+pub use self::error::{Unsuitable, VhostError};
 pub use self::handle::VhostHandle;
 pub use self::message::IotlbMessage;
 pub use self::registry::{OpenOptions, VhostRegistry};
@@ -116,13 +116,11 @@ impl Driver<VdpaDevice> for VhostVdpa {
 
 fn check(device: &VdpaDevice) -> Result<(), ProbeError> {
     if device.device_type() == 0 {
-        return Err(ProbeError::Unsuitable("its virtio device type is 0"));
+        return Err(ProbeError::unsuitable(Unsuitable::NoType));
     }
     let one_space = device.space_count() == 1 && device.group_count() == 1;
     if device.isolation() != Isolation::OnChip && !one_space {
-        return Err(ProbeError::Unsuitable(
-            "the platform translates for one address space only",
-        ));
+        return Err(ProbeError::unsuitable(Unsuitable::SpaceCount));
     }
     Ok(())
 }

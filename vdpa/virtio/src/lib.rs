@@ -81,7 +81,7 @@ pub enum CreateError {
     #[error(transparent)]
     OutOfIds(#[from] OutOfIds),
     /// The bus does not take it.
-    #[error(transparent)]
+    #[error("the virtio bus does not take it: {0}")]
     Bus(#[from] AddError),
     /// The device failed.
     #[error(transparent)]

@@ -145,11 +145,11 @@ impl Driver<VdpaDevice> for VirtioVdpa {
 impl From<CreateError> for ProbeError {
     fn from(error: CreateError) -> Self {
         match error {
-            CreateError::NoType => Self::Unsuitable("its virtio device type is 0"),
-            CreateError::UnknownType => Self::Unsuitable("its virtio device type is unknown"),
             CreateError::OutOfIds(_) => Self::OutOfResources,
-            CreateError::Bus(_) => Self::Unsuitable("the virtio bus does not take it"),
             CreateError::Device(error) => Self::Device(error),
+            CreateError::NoType | CreateError::UnknownType | CreateError::Bus(_) => {
+                Self::unsuitable(error)
+            }
         }
     }
 }

@@ -5,6 +5,8 @@ use core::ops::RangeInclusive;
 use pci::{Identity, PciId};
 use vdpa::bus::ProbeError;
 
+use crate::unsuitable::Unsuitable;
+
 const VIRTIO: u16 = 0x1af4;
 const INTEL: u16 = 0x8086;
 /// Modern device ids count the virtio device type from here (VIRTIO 1.2, 4.1.2.1).
@@ -97,6 +99,6 @@ pub(super) fn device_type(identity: &Identity) -> Result<u32, ProbeError> {
     };
     match virtio::Id::from(u8::try_from(device_type).unwrap_or(0)) {
         virtio::Id::Net | virtio::Id::Block => Ok(u32::from(device_type)),
-        _ => Err(ProbeError::Unsuitable("neither a network card nor a disk")),
+        _ => Err(ProbeError::unsuitable(Unsuitable::Type)),
     }
 }

@@ -1,9 +1,12 @@
 //! Which functions become devices, and that a failed probe leaves no trace.
 
+use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use vdpa::Platform;
 use vdpa::bus::BusDevice;
+use virtio_pci::{Defect, LayoutError, OpenError, Structure, Unsuitable, vp_vdpa};
 
 use crate::fakes::function::BarType;
 use crate::fakes::registers::Resetting;
@@ -119,6 +122,62 @@ fn every_step_of_a_failed_probe_is_undone() {
         ..Plan::default()
     })
     .assert_refused();
+}
+
+/// The driver's own cause of a refusal, and what the console says of it.
+#[track_caller]
+fn cause(plan: Plan) -> (Unsuitable, String) {
+    let bench = Bench::new(plan);
+    let platform = Arc::clone(&bench.machine.platform) as Arc<dyn Platform>;
+    let function = bench.machine.device(NAME);
+    let error = bench.run(vp_vdpa::probe(&function, &platform, 1));
+    let error = error.unwrap_err();
+    let cause = error.source().unwrap().downcast_ref();
+    (*cause.unwrap(), error.to_string())
+}
+
+#[test]
+fn who_is_refused_a_function_is_told_the_cause() {
+    let capabilities = vec![];
+    let layout = LayoutError::Missing(Structure::Common);
+    assert_eq!(
+        cause(Plan { capabilities, ..Plan::default() }),
+        (
+            Unsuitable::Open(OpenError::Layout(layout)),
+            "unsuitable device: no modern virtio capabilities; a legacy-only function is not supported".into(),
+        )
+    );
+    let bar4 = BarType::Io;
+    let layout = LayoutError::Unusable(Structure::Device, Defect::IoBar);
+    assert_eq!(
+        cause(Plan {
+            bar4,
+            ..Plan::default()
+        }),
+        (
+            Unsuitable::Open(OpenError::Layout(layout)),
+            "unsuitable device: a virtio structure is in a BAR of I/O ports".into(),
+        )
+    );
+    let features = 0;
+    assert_eq!(
+        cause(Plan {
+            features,
+            ..Plan::default()
+        }),
+        (
+            Unsuitable::NoVersion1,
+            "unsuitable device: the function does not offer VERSION_1".into(),
+        )
+    );
+    let vectors = 300;
+    assert_eq!(
+        cause(Plan { vectors, ..Plan::default() }),
+        (
+            Unsuitable::Msix(pci::MsixError::Outside),
+            "unsuitable device: the function's MSI-X table cannot be used: the MSI-X table does not fit its BAR".into(),
+        )
+    );
 }
 
 #[test]
