@@ -38,7 +38,7 @@ use crate::wait::AsyncMutex;
 use crate::{Features, Node, Platform};
 
 pub use self::attachment::{AttachError, Attachment};
-pub use self::registry::{Creator, RegisterError, Removal, Removed};
+pub use self::registry::{Creator, RegisterError, Removal, Removed, Vanished};
 pub use self::type_name::type_name;
 
 use self::attachment::OwnerSlot;

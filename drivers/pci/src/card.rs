@@ -9,7 +9,6 @@ use core::time::Duration;
 
 use pci_types::PciAddress;
 use vdpa::bus::BusDevice;
-use vdpa::device::Removal;
 use vdpa::{Node, Platform};
 
 use super::access::ConfigSpace;
@@ -34,6 +33,15 @@ pub(super) const LOST: Status = Status::PRESENCE_CHANGED
     .union(Status::POWER_FAULT);
 /// What asks to look into a slot that is not in use.
 pub(super) const ASKED: Status = Status::PRESENCE_CHANGED.union(Status::BUTTON);
+
+/// How a card leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Removal {
+    /// It is asked to, and still there.
+    Orderly,
+    /// It is not there any more.
+    Surprise,
+}
 
 /// Why a card is not used.
 #[derive(Clone, Copy, Debug, thiserror::Error)]

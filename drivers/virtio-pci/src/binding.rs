@@ -121,7 +121,9 @@ impl Bound for BoundFunction {
             let removal = if present {
                 Removal::Orderly
             } else {
-                Removal::Surprise
+                // SAFETY: nothing answers in the function's place, so it has been pulled out or has no power or
+                // link, and a function that is off the bus sends no requests.
+                unsafe { Removal::surprise() }
             };
             let removed = self.bus.unregister(&self.device, removal).await;
             log::info!(

@@ -47,8 +47,28 @@ pub type Creator = Box<dyn Any + Send + Sync>;
 pub enum Removal {
     /// It is asked to: the hardware is there and can be reset.
     Orderly,
-    /// It has disappeared: no register may be touched.
-    Surprise,
+    /// It has disappeared: no register may be touched, and its memory is free without a reset.
+    Surprise(Vanished),
+}
+
+/// Somebody answers for it that the hardware of a device reaches no memory any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vanished(());
+
+impl Removal {
+    /// The hardware has disappeared.
+    ///
+    /// ```compile_fail,E0133
+    /// let attack = vdpa::device::Removal::surprise();
+    /// ```
+    ///
+    /// # Safety
+    /// The device that leaves in this way reaches no memory from now on: its hardware has lost its place, its link
+    /// or its power.
+    #[must_use]
+    pub const unsafe fn surprise() -> Self {
+        Self::Surprise(Vanished(()))
+    }
 }
 
 /// How a device has left.
@@ -157,7 +177,7 @@ impl VdpaBus {
     pub async fn unregister(&self, device: &Arc<VdpaDevice>, removal: Removal) -> Removed {
         device.depart(match removal {
             Removal::Orderly => presence::LEAVING,
-            Removal::Surprise => presence::GONE,
+            Removal::Surprise(_) => presence::GONE,
         });
         self.remove_device(device).await;
         match device.counters.leaked_queues.load(Ordering::Relaxed) {

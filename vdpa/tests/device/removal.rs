@@ -7,7 +7,7 @@ use virtio::DeviceStatus;
 
 use vdpa::Features;
 use vdpa::Platform;
-use vdpa::device::{Removal, Removed, VdpaClaim, VdpaId};
+use vdpa::device::{Removed, VdpaClaim, VdpaId};
 use vdpa::ops::OpError;
 use vdpa::testing::Resets;
 
@@ -67,7 +67,7 @@ fn a_device_that_has_disappeared_is_not_touched() {
         let device = w.register().await;
         w.parent.take_log();
         assert_eq!(
-            w.bus.unregister(&device, Removal::Surprise).await,
+            w.bus.unregister(&device, crate::world::surprise()).await,
             Removed::Clean
         );
         let log = w.parent.take_log();
@@ -177,7 +177,7 @@ fn two_removals_at_once_stop_the_workers_once() {
         w.parent.set_resets(Resets::Never);
         let (bus, other) = (Arc::clone(&w.bus), Arc::clone(&device));
         let removal = async move {
-            bus.unregister(&other, Removal::Surprise).await;
+            bus.unregister(&other, crate::world::surprise()).await;
         };
         w.platform.spawn("removal", Box::pin(removal));
         w.unregister(&device).await;

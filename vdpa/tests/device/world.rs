@@ -193,3 +193,9 @@ impl Bound for Consumption {
         })
     }
 }
+
+/// The device disappears.
+pub fn surprise() -> Removal {
+    // SAFETY: the device is a simulation, whose workers the bus ends before it goes.
+    unsafe { Removal::surprise() }
+}

@@ -323,7 +323,7 @@ fn a_device_that_is_lost_keeps_its_log_until_a_reset_helps() {
 #[test]
 fn the_memory_of_a_log_is_free_when_its_device_has_gone() {
     for model in Model::ALL {
-        for removal in [Removal::Orderly, Removal::Surprise] {
+        for removal in [Removal::Orderly, crate::world::surprise()] {
             let logging = Logging::new(model);
             logging.run();
             logging.start().unwrap();

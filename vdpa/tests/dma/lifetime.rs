@@ -97,7 +97,9 @@ fn memory_of_hardware_that_has_disappeared_is_free() {
         drop(memory);
         world.start();
         drop(attachment);
-        let removed = world.bus.unregister(&world.device, Removal::Surprise);
+        let removed = world
+            .bus
+            .unregister(&world.device, crate::world::surprise());
         world.platform.block_on(removed);
         assert_eq!(world.unit.owner(), None);
         let World {

@@ -159,7 +159,7 @@ fn a_client_behind_an_iommu_reaches_only_what_it_has_mapped() {
 #[test]
 fn a_removed_device_can_be_given_back_and_not_attached_to() {
     for model in Model::ALL {
-        for removal in [Removal::Orderly, Removal::Surprise] {
+        for removal in [Removal::Orderly, crate::world::surprise()] {
             let world = World::new(model);
             let attachment = world.attach().unwrap();
             let memory = world.memory(1);

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use vdpa::device::{AttachError, Attachment, DeviceKind, VdpaBus, VdpaClaim, VdpaDeviceConfig};
+use vdpa::device::{
+    AttachError, Attachment, DeviceKind, Removal, VdpaBus, VdpaClaim, VdpaDeviceConfig,
+};
 use vdpa::dma::{IsolationUnit, Owner, Trust};
 use vdpa::iotlb::{IovaRange, Permission};
 use vdpa::keeper::hold;
@@ -255,4 +257,10 @@ pub fn backing(memory: &SharedMemory, page: u64) -> Backing {
         memory: DeviceMemory::open(memory).unwrap(),
         offset: page * PAGE,
     }
+}
+
+/// The device disappears.
+pub fn surprise() -> Removal {
+    // SAFETY: the device is a simulation, whose workers the bus ends before it goes.
+    unsafe { Removal::surprise() }
 }

@@ -103,7 +103,7 @@ fn assert_all_end(
 
 #[test]
 fn removal_with_requests_in_flight_ends_them_and_frees_everything() {
-    for removal in [Removal::Orderly, Removal::Surprise] {
+    for removal in [Removal::Orderly, crate::common::surprise()] {
         let blk = Setup::default().start();
         let mut medium = Medium::new(256);
         let mut bytes = vec![0; 65_536];

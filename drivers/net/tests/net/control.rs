@@ -269,7 +269,7 @@ fn a_command_that_nobody_waits_for_stays_with_the_device() {
 
 #[test]
 fn removal_ends_commands_and_frees_everything_though_the_application_keeps_its_handle() {
-    for removal in [Removal::Orderly, Removal::Surprise] {
+    for removal in [Removal::Orderly, crate::common::surprise()] {
         let (mut net, control) = start(all());
         let mut first: Pending<'_> = Box::pin(control.set_mac(OTHER_MAC));
         let mut second: Pending<'_> = Box::pin(control.set_promiscuous(Switch::On));

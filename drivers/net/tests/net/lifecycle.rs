@@ -153,7 +153,7 @@ fn assert_ended(net: &mut Net) {
 
 #[test]
 fn removal_ends_the_traffic_and_frees_everything_though_the_stack_keeps_the_interface() {
-    for removal in [Removal::Orderly, Removal::Surprise] {
+    for removal in [Removal::Orderly, crate::common::surprise()] {
         let mut net = Setup::with(F::MRG_RXBUF).start();
         assert_eq!(net.receive(), None);
         assert!(net.link_is_up());

@@ -171,7 +171,8 @@ impl<'a> Trial<'a> {
             return;
         }
         let removal = if input.flag() {
-            Removal::Surprise
+            // SAFETY: the device is a simulation, whose workers the bus ends before it goes.
+            unsafe { Removal::surprise() }
         } else {
             Removal::Orderly
         };

@@ -88,7 +88,9 @@ fn a_device_that_has_been_pulled_out_is_gone_for_its_client() {
     handle.message(update(&world.memory(4096), FIRST)).unwrap();
     world.run(start(&handle)).unwrap();
     world.log();
-    world.run(world.bus.unregister(&world.device, Removal::Surprise));
+    // SAFETY: the device is a simulation, whose workers the bus ends before it goes.
+    let surprise = unsafe { Removal::surprise() };
+    world.run(world.bus.unregister(&world.device, surprise));
     let touched: Vec<_> = world
         .log()
         .into_iter()

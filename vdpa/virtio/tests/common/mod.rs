@@ -184,3 +184,9 @@ impl Wake for Alarm {
 pub(crate) fn with_alarm<R>(alarm: &Arc<Alarm>, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
     poll(&mut Context::from_waker(&Waker::from(Arc::clone(alarm))))
 }
+
+/// The device disappears.
+pub(crate) fn surprise() -> Removal {
+    // SAFETY: the device is a simulation, whose workers the bus ends before it goes.
+    unsafe { Removal::surprise() }
+}

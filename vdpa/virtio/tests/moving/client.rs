@@ -140,7 +140,7 @@ fn clients_do_not_disturb_each_other() {
         let (device, task, cut_off) = tasks.pop().unwrap();
         let (_, other, writers) = tasks.pop().unwrap();
         cut_off.progress(&w).await;
-        w.vdpa.unregister(&device, Removal::Surprise).await;
+        w.vdpa.unregister(&device, crate::world::surprise()).await;
         writers.progress(&w).await;
         assert_eq!(cut_off.running(), 0, "they have been told");
         assert!(task.bus.devices().is_empty());
@@ -151,7 +151,7 @@ fn clients_do_not_disturb_each_other() {
 
 #[test]
 fn a_device_that_is_taken_away_under_load_ends_the_requests_and_frees_everything() {
-    for removal in [Removal::Orderly, Removal::Surprise] {
+    for removal in [Removal::Orderly, crate::world::surprise()] {
         let w = World::new();
         let medium = ram_disk();
         w.platform.block_on(async {

@@ -256,7 +256,7 @@ fn a_device_that_is_taken_away_during_a_move_ends_its_requests() {
         let writers = Writers::start(&w, &disk);
         writers.progress(&w).await;
         let moving = w.move_device(&from, &to);
-        let removal = w.vdpa.unregister(&from, Removal::Surprise);
+        let removal = w.vdpa.unregister(&from, crate::world::surprise());
         let (result, _) = embassy_futures::join::join(moving, removal).await;
         match result {
             Ok(()) => writers.progress(&w).await,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vdpa::device::{DeviceKind, VdpaBus, VdpaDevice, VdpaDeviceConfig};
+use vdpa::device::{DeviceKind, Removal, VdpaBus, VdpaDevice, VdpaDeviceConfig};
 use vdpa::dma::IsolationUnit;
 use vdpa::iotlb::IovaRange;
 use vdpa::testing::FakePlatform;
@@ -179,4 +179,10 @@ pub(crate) fn counted(device: &VdpaDevice, queue: u16, what: &str) -> u64 {
     let counters = device.queue_statistics(queue).unwrap();
     let counter = counters.iter().find(|(name, _)| *name == what);
     counter.map(|(_, count)| *count).unwrap()
+}
+
+/// The device disappears.
+pub fn surprise() -> Removal {
+    // SAFETY: the device is a simulation, whose workers the bus ends before it goes.
+    unsafe { Removal::surprise() }
 }
