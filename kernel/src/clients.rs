@@ -18,7 +18,7 @@ use virtio_bus::VirtioBus;
 use virtio_net::{NetDevice, NetDriver, NetOptions};
 
 use crate::data_paths::{DataPath, DataPaths, OPT_IN, WithoutIommu};
-use crate::devices::add_driver;
+use crate::drivers::add_driver;
 use crate::memory::heap;
 use crate::task;
 

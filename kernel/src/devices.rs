@@ -7,7 +7,6 @@ use embassy_time::{Duration, with_timeout};
 use pci::{
     ConfigAccess, Ecam, EcamRegion, PciBus, PciRoot, PortConfig, PortDriver, Windows, X86Ports,
 };
-use vdpa::bus::{Bus, BusDevice, Driver};
 use vdpa::device::VdpaBus;
 use vdpa::platform::{InterruptLine, PhysAddr, Signal};
 use vdpa::{Node, Platform, power};
@@ -33,6 +32,7 @@ use crate::command_line::CommandLine;
 #[cfg(not(feature = "vhost"))]
 use crate::data_paths::DataPath;
 use crate::data_paths::{DataPaths, QemuParent};
+use crate::drivers::add_driver;
 #[cfg(feature = "mgmt")]
 use crate::mover::VirtioMover;
 
@@ -246,12 +246,6 @@ fn description(device: &VirtioDevice) -> Description {
 fn address(text: &str) -> Option<u64> {
     let address = u64::from_str_radix(text.strip_prefix("0x")?, 16).ok()?;
     (address != 0 && address.is_multiple_of(1 << 20)).then_some(address)
-}
-
-pub(crate) async fn add_driver<D: BusDevice>(bus: &Arc<Bus<D>>, driver: Arc<dyn Driver<D>>) {
-    if let Err(error) = bus.add_driver(driver).await {
-        log::error!("a driver is not available: {error}");
-    }
 }
 
 /// Whether the machine has the two ports of PCI's configuration mechanism: the index port holds

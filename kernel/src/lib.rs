@@ -101,6 +101,8 @@ mod data_paths;
 mod devices;
 #[cfg(any(target_os = "none", test))]
 mod dhcp;
+#[cfg(target_os = "none")]
+mod drivers;
 #[cfg(any(target_os = "none", test))]
 mod ethernet;
 #[cfg(target_os = "none")]

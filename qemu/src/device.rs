@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::format::Format;
+use crate::format::{Access, Format};
 
 /// A property of a device that QEMU reads as `on` or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -180,15 +180,6 @@ impl Net {
         let device = format!("{name},netdev=net{index}{no_rom}{multiqueue}{virtio}");
         ["-netdev".into(), backend, "-device".into(), device]
     }
-}
-
-/// Whether a guest may write to a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Reads and writes.
-    ReadWrite,
-    /// Reads; the device refuses writes.
-    ReadOnly,
 }
 
 /// A virtio disk with an image behind it.

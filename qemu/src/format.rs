@@ -15,8 +15,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use thiserror::Error;
 
-use crate::device::Access;
-
 /// The unit of a disk's length.
 const SECTOR: u64 = 512;
 
@@ -37,6 +35,15 @@ impl fmt::Display for Format {
             Self::Qcow2 => "qcow2",
         })
     }
+}
+
+/// Whether a guest may write to a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reads and writes.
+    ReadWrite,
+    /// Reads; the device refuses writes.
+    ReadOnly,
 }
 
 /// An image that can be attached.

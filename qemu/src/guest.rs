@@ -155,7 +155,8 @@ impl Guest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::{Access, NetBackend, Switch, VirtioOptions};
+    use crate::device::{NetBackend, Switch, VirtioOptions};
+    use crate::format::Access;
 
     fn words(guest: &Guest) -> Vec<String> {
         guest

@@ -7,8 +7,7 @@
 
 use std::fs;
 
-use qemu::device::Access;
-use qemu::format::{Format, Image};
+use qemu::format::{Access, Format, Image};
 use tempfile::tempdir;
 
 /// An image of 64 KiB with these bytes at these places.

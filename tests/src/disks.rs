@@ -8,7 +8,8 @@ use guest_tests::disk::{
     GUEST_SEED, HOST_SEED, READ_ONLY, SCRATCH, SECTOR_BYTES, SECTORS, WRITABLE, WRITTEN, fill,
     first_difference,
 };
-use qemu::device::{Access, Disk, VirtioOptions};
+use qemu::device::{Disk, VirtioOptions};
+use qemu::format::Access;
 use tempfile::TempDir;
 
 /// Sectors that are filled and compared at once.

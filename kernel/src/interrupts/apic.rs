@@ -12,7 +12,7 @@ use vdpa::platform::InterruptMessage;
 use volatile::VolatilePtr;
 use x86_64::registers::model_specific::Msr;
 
-use super::vectors::SPURIOUS;
+use super::vector_numbers::SPURIOUS;
 use crate::cpu;
 use crate::memory::{self, Access};
 

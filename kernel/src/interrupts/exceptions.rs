@@ -5,7 +5,7 @@ use core::fmt;
 use x86_64::registers::control::Cr2;
 use x86_64::structures::idt::PageFaultErrorCode;
 
-use super::idt::TrapFrame;
+use super::trap_frame::TrapFrame;
 use crate::memory::regions::PAGE_SIZE;
 use crate::memory::stacks;
 use crate::panic::die;
@@ -94,37 +94,5 @@ fn name(vector: u8) -> &'static str {
         29 => "VMM communication exception",
         30 => "security exception",
         _ => "reserved exception",
-    }
-}
-
-impl fmt::Display for TrapFrame {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let registers = [
-            ("rax", self.rax),
-            ("rbx", self.rbx),
-            ("rcx", self.rcx),
-            ("rdx", self.rdx),
-            ("rsi", self.rsi),
-            ("rdi", self.rdi),
-            ("rbp", self.rbp),
-            ("rsp", self.rsp),
-            ("r8 ", self.r8),
-            ("r9 ", self.r9),
-            ("r10", self.r10),
-            ("r11", self.r11),
-            ("r12", self.r12),
-            ("r13", self.r13),
-            ("r14", self.r14),
-            ("r15", self.r15),
-        ];
-        for (index, (name, value)) in registers.iter().enumerate() {
-            let end = if index % 4 == 3 { "\n" } else { "  " };
-            write!(f, "{name} {value:016x}{end}")?;
-        }
-        write!(
-            f,
-            "flags {:x}  cs {:x}  ss {:x}",
-            self.rflags, self.cs, self.ss
-        )
     }
 }

@@ -10,45 +10,16 @@ use x86_64::VirtAddr;
 use x86_64::structures::idt::{Entry, HandlerFunc, InterruptDescriptorTable};
 
 use super::gdt::ExceptionStack;
+use super::trap_frame::TrapFrame;
+use super::vector_numbers::FIRST_INTERRUPT;
 use super::{exceptions, vectors};
 
-/// The first vector that is not an exception.
-pub(super) const FIRST_INTERRUPT: u8 = 32;
 const STUB_SIZE: u64 = 8;
 /// The exceptions for which the processor pushes an error code (Intel SDM vol. 3, table 6-1; AMD
 /// APM vol. 2, 8.2 for 29 and 30).
 const WITH_ERROR_CODE: u32 = 1 << 8 | 0b11111 << 10 | 1 << 17 | 1 << 21 | 1 << 29 | 1 << 30;
 
 static IDT: Once<InterruptDescriptorTable> = Once::new();
-
-/// What an exception or interrupt interrupted, as the stubs and the processor push it.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub(super) struct TrapFrame {
-    pub(super) r15: u64,
-    pub(super) r14: u64,
-    pub(super) r13: u64,
-    pub(super) r12: u64,
-    pub(super) r11: u64,
-    pub(super) r10: u64,
-    pub(super) r9: u64,
-    pub(super) r8: u64,
-    pub(super) rbp: u64,
-    pub(super) rdi: u64,
-    pub(super) rsi: u64,
-    pub(super) rdx: u64,
-    pub(super) rcx: u64,
-    pub(super) rbx: u64,
-    pub(super) rax: u64,
-    /// 8 bits of it are pushed, sign-extended.
-    pub(super) vector: u64,
-    pub(super) error_code: u64,
-    pub(super) rip: u64,
-    pub(super) cs: u64,
-    pub(super) rflags: u64,
-    pub(super) rsp: u64,
-    pub(super) ss: u64,
-}
 
 /// Fills and loads the table.
 pub(super) fn init() {

@@ -10,6 +10,8 @@ mod idt;
 pub(crate) mod io_apic;
 pub(crate) mod line;
 mod pic;
+mod trap_frame;
+pub(crate) mod vector_numbers;
 pub(crate) mod vectors;
 
 /// Loads the descriptor tables, from when on an exception ends in a message. Interrupts stay off.

@@ -1,24 +1,13 @@
-//! Interrupt vectors: who is called when which one arrives, and which ones are free for drivers.
-
-use core::ops::RangeInclusive;
+//! Interrupt vectors: who is called when which one arrives, and which ones drivers have.
 
 use vdpa::platform::{Callback, InterruptMessage, InterruptVector, NoVector};
 
 use super::apic;
-use super::idt::FIRST_INTERRUPT;
+use super::vector_numbers::{FOR_DEVICES, SPURIOUS, TIMER};
 use crate::sync::IrqMutex;
 use crate::time::timer;
 
-/// The vectors that drivers can have. Below them lie those that firmware may have left in the
-/// legacy controller, above them the kernel's own.
-const FOR_DEVICES: RangeInclusive<u8> = 0x30..=0xef;
-/// The kernel's timer.
-pub(crate) const TIMER: u8 = 0xf0;
-/// What the local APIC raises for an interrupt that went away again. It wants no end-of-interrupt.
-pub(super) const SPURIOUS: u8 = 0xff;
-
 const DEVICE_VECTORS: usize = (*FOR_DEVICES.end() - *FOR_DEVICES.start()) as usize + 1;
-const _: () = assert!(*FOR_DEVICES.start() >= FIRST_INTERRUPT);
 
 static HANDLERS: [IrqMutex<Option<Callback>>; DEVICE_VECTORS] =
     [const { IrqMutex::new(None) }; DEVICE_VECTORS];

@@ -9,7 +9,7 @@ use super::reference::Reference;
 use crate::acpi::PmTimer;
 use crate::cpu;
 use crate::interrupts::apic::{self, TimerMode};
-use crate::interrupts::vectors;
+use crate::interrupts::vector_numbers;
 
 /// The legacy interval timer's rate in Hz.
 const PIT_HERTZ: u64 = 1_193_182;
@@ -86,7 +86,7 @@ fn measure_apic(tsc_hertz: u64) -> Option<u64> {
 /// Starts the local APIC's timer. Interrupts are off, and its 32 bits last much longer than a
 /// measurement.
 fn count_down() {
-    apic::set_timer(TimerMode::OneShot, vectors::TIMER);
+    apic::set_timer(TimerMode::OneShot, vector_numbers::TIMER);
     apic::start_timer(u32::MAX);
 }
 

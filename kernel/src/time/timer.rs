@@ -13,7 +13,7 @@ use super::clock;
 use super::rate::Rate;
 use crate::cpu;
 use crate::interrupts::apic::{self, TimerMode};
-use crate::interrupts::vectors;
+use crate::interrupts::vector_numbers;
 
 const IA32_TSC_DEADLINE: u32 = 0x6e0;
 
@@ -43,7 +43,7 @@ pub(crate) fn init(apic_hertz: u64) {
     } else {
         TimerMode::OneShot
     };
-    apic::set_timer(mode, vectors::TIMER);
+    apic::set_timer(mode, vector_numbers::TIMER);
     if deadline {
         TIMER.alarm.call_once(|| Alarm::TscDeadline);
     } else if let Some(rate) = Rate::from_hertz(apic_hertz) {

@@ -25,8 +25,24 @@ pub struct Function {
     pub vfs: u32,
 }
 
+impl Host {
+    /// Every PCI function, in the order of their addresses.
+    pub fn functions(&self) -> Vec<Function> {
+        let names = self.names(&format!("{PCI}/devices"));
+        let addresses = names.iter().filter_map(|name| name.parse().ok());
+        addresses
+            .filter_map(|address| self.function(address))
+            .collect()
+    }
+
+    /// The function at `address`, if there is one.
+    pub fn function(&self, address: Address) -> Option<Function> {
+        Function::read(self, address)
+    }
+}
+
 impl Function {
-    pub(super) fn read(host: &Host, address: Address) -> Option<Self> {
+    fn read(host: &Host, address: Address) -> Option<Self> {
         let folder = folder(address);
         let number = |name: &str| {
             let text = host.text(&format!("{folder}/{name}"))?;

@@ -11,9 +11,6 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::Access;
 
-use super::address::Address;
-use super::function::Function;
-
 /// Where sysfs has the PCI bus.
 pub(super) const PCI: &str = "sys/bus/pci";
 
@@ -59,20 +56,6 @@ impl Host {
             root: root.into(),
             kernel: Box::new(kernel),
         }
-    }
-
-    /// Every PCI function, in the order of their addresses.
-    pub fn functions(&self) -> Vec<Function> {
-        let names = self.names(&format!("{PCI}/devices"));
-        let addresses = names.iter().filter_map(|name| name.parse().ok());
-        addresses
-            .filter_map(|address| self.function(address))
-            .collect()
-    }
-
-    /// The function at `address`, if there is one.
-    pub fn function(&self, address: Address) -> Option<Function> {
-        Function::read(self, address)
     }
 
     /// The file `below` the host's root.

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use qemu::build::Profile;
-use qemu::device::Access;
+use qemu::format::Access;
 use qemu::image::DiskImage;
 use qemu::interrupt::Interrupt;
 use serde_json::Value;

@@ -19,7 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use qemu::build::Profile;
-use qemu::device::Access;
+use qemu::format::Access;
 use qemu::guest::Guest;
 use qemu::image::DiskImage;
 use qemu::interrupt::Interrupt;

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use qemu::device::Access;
+use qemu::format::Access;
 use tests::noise;
 
 use crate::{ANSWER, Files};

@@ -9,6 +9,7 @@ mod difference;
 mod lease;
 mod log;
 mod owner_slot;
+mod platform_addr;
 mod route;
 mod space;
 

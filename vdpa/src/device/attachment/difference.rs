@@ -8,7 +8,7 @@ use crate::iotlb::{Iotlb, IovaRange, Mapping};
 use crate::ops::{Backing, OpError};
 use crate::platform::DomainChange;
 
-use super::route::platform_addr;
+use super::platform_addr::platform_addr;
 
 /// The changes that lead from `before` to `after`. What is mapped in both as it was is not touched: a device that runs
 /// goes on using it.

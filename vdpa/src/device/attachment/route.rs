@@ -2,8 +2,6 @@
 
 use alloc::sync::Arc;
 
-use virtq::DmaAddr;
-
 use crate::dma::{Addressing, IovaSpace, IsolationUnit, Owner, Trust};
 use crate::iotlb::{Iotlb, IovaRange, Permission};
 use crate::ops::{Backing, DmaModel, OpError};
@@ -12,6 +10,7 @@ use crate::{Platform, VdpaOps};
 
 use super::AttachError;
 use super::difference::difference;
+use super::platform_addr::platform_addr;
 
 /// Who translates.
 pub(super) enum Route {
@@ -209,11 +208,4 @@ fn unless_gone(result: Result<(), OpError>) -> Result<(), OpError> {
         Err(OpError::Gone) => Ok(()),
         result => result,
     }
-}
-
-/// Where the platform's devices find the memory, which lies inside its allocation. What an arena hands out is at
-/// addresses of anybody's choosing, with which no hardware must be told to translate.
-pub(super) fn platform_addr(backing: &Backing) -> Result<DmaAddr, OpError> {
-    let start = backing.memory.platform_addr().ok_or(OpError::Invalid)?;
-    Ok(DmaAddr(start.0.wrapping_add(backing.offset)))
 }
