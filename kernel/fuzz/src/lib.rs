@@ -8,21 +8,22 @@
 
 extern crate alloc;
 
-#[path = "../../src/acpi/mod.rs"]
-mod acpi;
-#[path = "../../src/address_space.rs"]
-mod address_space;
-#[path = "../../src/command_line.rs"]
-mod command_line;
-#[path = "../../src/dhcp/mod.rs"]
-mod dhcp;
-#[path = "../../src/ethernet.rs"]
-mod ethernet;
-#[path = "../../src/ip_config.rs"]
-mod ip_config;
+// A module that `path` names has its own modules beside it, and one inside a module that stands for the folder has
+// them below it, as in the kernel.
+#[path = "../../src"]
+mod kernel {
+    pub(crate) mod acpi;
+    pub(crate) mod address_space;
+    pub(crate) mod command_line;
+    pub(crate) mod dhcp;
+    pub(crate) mod ethernet;
+    pub(crate) mod ip_config;
+    #[path = "memory/regions.rs"]
+    pub(crate) mod regions;
+}
 mod programs;
-#[path = "../../src/memory/regions.rs"]
-mod regions;
+
+use kernel::{acpi, address_space, command_line, dhcp, ethernet, ip_config, regions};
 
 mod memory {
     pub(crate) use crate::regions;

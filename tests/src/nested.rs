@@ -13,7 +13,7 @@ pub use run::{end_of_inner, inner_console};
 
 /// The script that the Linux runs. It gets two files: `/functions` with an address in each line, and `/inner` with
 /// the command that starts the inner machine.
-const SCRIPT: &str = include_str!("host.sh");
+const SCRIPT: &str = include_str!("nested/host.sh");
 
 /// What it puts before each line of the inner machine's console.
 const INNER: &str = "inner: ";
