@@ -13,7 +13,6 @@
 //! ```toml
 //! [dependencies]
 //! kernel = { path = "../kernel" }
-//! log = "0.4"
 //!
 //! [build-dependencies]
 //! boot = { path = "../boot" }
@@ -34,14 +33,19 @@
 //! #![no_std]
 //! #![no_main]
 //!
+//! use kernel::log::info;
+//!
 //! kernel::entry!(main);
 //!
 //! async fn main(system: kernel::System) {
-//!     log::info!("started with {:?}", system.command_line());
+//!     info!("started with {:?}", system.command_line());
 //! }
 //! ```
 //!
 //! Built for `x86_64-unknown-none`, it boots with QEMU's `-kernel`.
+//!
+//! What it needs of other crates to use the kernel, the kernel hands on, in the versions that it has itself:
+//! [`embassy_net`] for the network, [`embassy_time`] for times, and [`log`].
 //!
 //! # The command line
 //!
@@ -141,6 +145,10 @@ mod system;
 mod task;
 #[cfg(any(target_os = "none", test))]
 mod time;
+
+#[cfg(target_os = "none")]
+#[doc(no_inline)]
+pub use {embassy_net, embassy_time, log};
 
 #[cfg(target_os = "none")]
 pub use self::{

@@ -6,9 +6,9 @@
 
 use alloc::vec::Vec;
 
-use embassy_net::tcp::TcpSocket;
-use embassy_time::{Duration, Instant, TimeoutError, with_deadline, with_timeout};
-use log::{debug, warn};
+use kernel::embassy_net::tcp::TcpSocket;
+use kernel::embassy_time::{Duration, Instant, TimeoutError, with_deadline, with_timeout};
+use kernel::log::{debug, warn};
 use web::http::head::{Head, Persistence};
 use web::http::reader::{self, Body, Reader};
 use web::http::refusal::Refusal;

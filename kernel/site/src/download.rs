@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use embassy_futures::join::join;
-use embassy_net::tcp::TcpSocket;
 use hadris_fs::Extent;
-use log::warn;
+use kernel::embassy_net::tcp::TcpSocket;
+use kernel::log::warn;
 use virtio_blk::BlkError;
 use virtq::DmaBuffer;
 use web::pieces::{Piece, first_piece};

@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use hadris_storage::Partition;
 use kernel::System;
-use log::warn;
+use kernel::log::warn;
 use virtio_blk::Disk;
 use web::disk::{Choice, ChoiceError, Search, open};
 use web::pieces::SECTOR;

@@ -3,7 +3,7 @@
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use embassy_time::Instant;
+use kernel::embassy_time::Instant;
 use web::status::{Files, Memory, Network, Status, VdpaDevice};
 
 use crate::site::Site;

@@ -28,7 +28,7 @@ use alloc::format;
 use core::num::NonZero;
 
 use kernel::System;
-use log::{info, warn};
+use kernel::log::{info, warn};
 use thiserror::Error;
 
 use crate::files::Files;

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 
-use log::warn;
+use kernel::log::warn;
 use virtio_blk::BlkError;
 use web::condition::{Conditions, Verdict, Version};
 use web::content_type;

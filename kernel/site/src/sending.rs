@@ -2,7 +2,7 @@
 
 use alloc::format;
 
-use embassy_net::tcp::TcpSocket;
+use kernel::embassy_net::tcp::TcpSocket;
 use web::http::head::Persistence;
 use web::http::response::{self, Extent};
 use web::http::version::Version;

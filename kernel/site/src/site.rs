@@ -3,9 +3,9 @@
 use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
 
-use embassy_net::Stack;
 use kernel::System;
-use log::info;
+use kernel::embassy_net::Stack;
+use kernel::log::info;
 use web::http::reader;
 use web::shares::{Pool, Shares};
 use web::status::Http;

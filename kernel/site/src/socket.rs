@@ -1,7 +1,7 @@
 //! Writes to a socket, and gives up on a client that does not read.
 
-use embassy_net::tcp::{self, TcpSocket};
-use embassy_time::{Duration, with_timeout};
+use kernel::embassy_net::tcp::{self, TcpSocket};
+use kernel::embassy_time::{Duration, with_timeout};
 
 /// A client that takes its answer more slowly holds a connection that others want.
 const SLOWEST_BYTES_PER_SECOND: usize = 1024;

@@ -41,7 +41,7 @@ async fn main(system: System) -> ExitCode {
     match measure_all(system).await {
         Ok(code) => code,
         Err(error) => {
-            log::error!("the devices cannot be set up: {error}");
+            kernel::log::error!("the devices cannot be set up: {error}");
             ExitCode::FAILURE
         }
     }
@@ -127,5 +127,5 @@ async fn rounds(
 }
 
 fn report(record: Record<'_>) {
-    log::info!("{record}");
+    kernel::log::info!("{record}");
 }

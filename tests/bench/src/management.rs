@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 
 use guest_bench::row::Class;
 use kernel::System;
-use log::LevelFilter;
+use kernel::log::LevelFilter;
 use vdpa::device::Removed;
 use vdpa_mgmt::{Attributes, Handle, Management};
 
@@ -53,10 +53,10 @@ impl Work for Pairs {
         stopwatch: &mut Stopwatch<'_>,
     ) -> Result<u64, Failure> {
         // Each device is announced in several lines, and the serial port is far slower than all the rest.
-        let level = log::max_level();
-        log::set_max_level(LevelFilter::Off);
+        let level = kernel::log::max_level();
+        kernel::log::set_max_level(LevelFilter::Off);
         let result = stopwatch.time(self.add_and_delete(operations)).await;
-        log::set_max_level(level);
+        kernel::log::set_max_level(level);
         result.map(|()| operations)
     }
 }

@@ -20,7 +20,7 @@ pub fn commit(name: &str) -> ExitCode {
             black_box(overflow_stack(0));
         }
         "panic" => panic!("this panic is wanted"),
-        _ => log::error!("no forbidden thing is called {name}"),
+        _ => kernel::log::error!("no forbidden thing is called {name}"),
     }
     ExitCode::FAILURE
 }

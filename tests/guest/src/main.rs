@@ -87,7 +87,7 @@ async fn cards(system: &System, what: &str) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Failed(reason) | Failure::Ignored(reason)) => {
-            log::error!("cards={what}: {reason}");
+            kernel::log::error!("cards={what}: {reason}");
             ExitCode::FAILURE
         }
     }
@@ -113,5 +113,5 @@ async fn run(test: &Test, bench: &Bench, totals: &mut Totals) {
 }
 
 fn report(record: Record<'_>) {
-    log::info!("{record}");
+    kernel::log::info!("{record}");
 }

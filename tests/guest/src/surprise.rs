@@ -51,7 +51,7 @@ pub async fn run(system: &System) -> Outcome {
         let late = disk.read(0, disk.buffer(SECTOR_BYTES)?).await.map(|_| ());
         ensure_eq!(late, Err(BlkError::Gone));
         // What is left of the old ones must not stand in the way of the new ones.
-        log::info!("cards are gone, round {round}");
+        kernel::log::info!("cards are gone, round {round}");
         let new = patiently(system, disks.next()).await?;
         for sector in 0..32 {
             let buffer = new.read(sector, new.buffer(SECTOR_BYTES)?).await?;

@@ -4,12 +4,13 @@
 #![no_main]
 
 use kernel::System;
+use kernel::log::info;
 
 kernel::entry!(main);
 
 async fn main(system: System) {
-    log::info!("Hello from a unikernel.");
+    info!("Hello from a unikernel.");
     for (key, value) in system.command_line().entries() {
-        log::info!("argument {key} = {value}");
+        info!("argument {key} = {value}");
     }
 }
