@@ -4,10 +4,11 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 
 /// The keys that mean something to the kernel.
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 9] = [
     "blk",
     "ifcvf",
     "ip",
+    "ip6",
     "log",
     "net",
     "pci.ecam",

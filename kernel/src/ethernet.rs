@@ -10,6 +10,7 @@ use crate::dhcp;
 
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
+const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 const BROADCAST: [u8; 6] = [0xff; 6];
 const PROTOCOL_TCP: u8 = 6;
 const TCP_SYN: u8 = 1 << 1;
@@ -28,6 +29,14 @@ pub(crate) enum Notable {
     Syn(u16),
     /// An ARP packet.
     Arp,
+    /// A message of neighbor discovery (RFC 4861), to be answered by the stack or not.
+    Neighbor { for_stack: bool },
+}
+
+/// Whether a frame is one of IPv6.
+#[inline]
+pub(crate) fn is_ipv6(frame: &[u8]) -> bool {
+    frame.get(ETHERTYPE) == Some(&ETHERTYPE_IPV6)
 }
 
 /// What there is to be looked at in a frame. Established connections are passed with a few comparisons.
@@ -39,6 +48,30 @@ pub(crate) fn notable(frame: &[u8]) -> Option<Notable> {
             syn(frame, tcp)
         }
         [0x08, 0x06] => Some(Notable::Arp),
+        [0x86, 0xdd] => notable_ipv6(frame),
+        _ => None,
+    }
+}
+
+/// The same in IPv6. The stack reads one header before that of the protocol, that of options for each hop.
+fn notable_ipv6(frame: &[u8]) -> Option<Notable> {
+    const HOP_BY_HOP: u8 = 0;
+    const ICMPV6: u8 = 58;
+    let mut at = IP + 40;
+    let mut protocol = *frame.get(IP + 6)?;
+    if protocol == HOP_BY_HOP {
+        protocol = *frame.get(at)?;
+        at += (usize::from(*frame.get(at + 1)?) + 1) * 8;
+    }
+    match protocol {
+        PROTOCOL_TCP => syn(frame, at),
+        // Solicitations and advertisements of routers, of neighbors, and redirects.
+        ICMPV6 => match *frame.get(at)? {
+            kind @ 133..=137 => Some(Notable::Neighbor {
+                for_stack: matches!(kind, 135 | 136),
+            }),
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -215,6 +248,49 @@ mod tests {
         let syn = Some(Notable::Syn(80));
         assert_eq!(notable(&tcp(TCP_SYN, 0)), syn);
         assert_eq!(notable(&tcp(TCP_SYN, 8)), syn, "behind IP options too");
+    }
+
+    fn ipv6(protocol: u8, options: bool, payload: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::from([0; 12]);
+        frame.extend(ETHERTYPE_IPV6);
+        let first = if options { 0 } else { protocol };
+        frame.extend([0x60, 0, 0, 0, 0, 0, first, 64]);
+        frame.extend([0; 32]);
+        if options {
+            frame.extend([protocol, 1]);
+            frame.extend([0; 14]);
+        }
+        frame.extend(payload);
+        frame
+    }
+
+    #[test]
+    fn a_syn_over_ipv6_is_one_behind_options_too() {
+        let segment = &tcp(TCP_SYN, 0)[IP + 20..];
+        for options in [false, true] {
+            let frame = ipv6(PROTOCOL_TCP, options, segment);
+            assert!(is_ipv6(&frame));
+            assert_eq!(notable(&frame), Some(Notable::Syn(80)));
+            for length in 0..frame.len() - 6 {
+                assert_eq!(notable(&frame[..length]), None, "{length} bytes");
+            }
+        }
+        assert!(!is_ipv6(&tcp(TCP_SYN, 0)));
+    }
+
+    #[test]
+    fn neighbors_are_noted_and_the_stack_gets_what_it_answers() {
+        for (kind, for_stack) in [
+            (133, false),
+            (134, false),
+            (135, true),
+            (136, true),
+            (137, false),
+        ] {
+            let noted = notable(&ipv6(58, false, &[kind]));
+            assert_eq!(noted, Some(Notable::Neighbor { for_stack }), "{kind}");
+        }
+        assert_eq!(notable(&ipv6(58, false, &[128])), None, "an echo request");
     }
 
     #[test]

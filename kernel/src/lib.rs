@@ -53,6 +53,7 @@
 //! |---|---|
 //! | `log` | `off`, `error`, `warn`, `info` (without the key), `debug`, `trace` |
 //! | `ip` | `dhcp` (without the key), or `ADDRESS/LENGTH[,gw=ADDRESS][,dns=ADDRESS]`; anything else is an error |
+//! | `ip6` | `auto` (without the key), `off`, or `ADDRESS/LENGTH[,gw=ADDRESS][,dns=ADDRESS]`; anything else is an error |
 //! | `net` | who drives network devices: `virtio` (without the key), or `vhost`, a client task with its own memory |
 //! | `blk` | who drives block devices, likewise |
 //! | `vhost.noiommu` | `unsafe` lets clients have devices whose memory accesses nothing isolates |
@@ -116,6 +117,8 @@ mod exit_code;
 #[cfg(target_os = "none")]
 mod interrupts;
 #[cfg(any(target_os = "none", test))]
+mod ip6_config;
+#[cfg(any(target_os = "none", test))]
 mod ip_config;
 #[cfg(any(target_os = "none", test))]
 mod line_editor;
@@ -125,6 +128,8 @@ mod logger;
 mod memory;
 #[cfg(all(target_os = "none", feature = "mgmt"))]
 mod mover;
+#[cfg(any(target_os = "none", test))]
+mod ndp;
 #[cfg(target_os = "none")]
 mod network;
 #[cfg(any(target_os = "none", test))]
@@ -155,6 +160,7 @@ pub use self::{
     command_line::CommandLine,
     exit_code::{ExitCode, Termination},
     ip_config::BadIpConfig,
+    ip6_config::BadIp6Config,
     memory::heap::MemoryFigures,
     network::{AcceptError, NetworkError, SOCKETS, accept},
     shell::ConsoleCommand,

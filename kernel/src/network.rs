@@ -1,8 +1,9 @@
-//! The IP stack: `embassy-net` on the first network interface.
+//! The IP stack: `embassy-net` on the first network interface, with IPv4 and IPv6.
 
 mod backlog;
 mod interface;
 mod ipv4;
+mod ipv6;
 mod wire;
 
 use alloc::boxed::Box;
@@ -15,6 +16,7 @@ use self::interface::Interface;
 use self::wire::Wire;
 use crate::cpu;
 use crate::ip_config::{BadIpConfig, IpConfig};
+use crate::ip6_config::{BadIp6Config, Ip6Config};
 use crate::system::System;
 
 /// The most sockets that the stack can have at once, two of them for the kernel's own use.
@@ -29,6 +31,9 @@ pub enum NetworkError {
     /// The key `ip` of the command line makes no sense.
     #[error("ip: {0}")]
     BadConfig(BadIpConfig),
+    /// The key `ip6` of the command line makes no sense.
+    #[error("ip6: {0}")]
+    BadIp6Config(BadIp6Config),
 }
 
 /// Takes the first interface and runs a stack on it, which gets its address in its own time.
@@ -38,6 +43,11 @@ pub(crate) fn start(system: &System) -> Result<Stack<'static>, NetworkError> {
         .get("ip")
         .map_or(Ok(IpConfig::Dhcp), str::parse);
     let config = config.map_err(NetworkError::BadConfig)?;
+    let config6 = system
+        .command_line()
+        .get("ip6")
+        .map_or(Ok(Ip6Config::Auto), str::parse);
+    let config6 = config6.map_err(NetworkError::BadIp6Config)?;
     let device = system.nets().take().ok_or(NetworkError::NoInterface)?;
     let wire = Arc::<Wire>::default();
     let interface = Interface::new(device, system.nets(), &wire);
@@ -47,6 +57,7 @@ pub(crate) fn start(system: &System) -> Result<Stack<'static>, NetworkError> {
     let (stack, mut runner) =
         embassy_net::new(interface, Config::default(), resources, cpu::random());
     system.spawn("network", async move { runner.run().await });
+    system.spawn("ipv6", ipv6::configure(stack, config6, Arc::clone(&wire)));
     system.spawn("ipv4", ipv4::configure(stack, config, wire));
     Ok(stack)
 }

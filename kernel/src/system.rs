@@ -159,7 +159,7 @@ impl System {
 
     /// Takes the first network interface and runs an IP stack on it, configured by the key `ip` of
     /// the command line: `dhcp`, which is what happens without the key, or
-    /// `ADDRESS/LENGTH[,gw=ADDRESS][,dns=ADDRESS]`.
+    /// `ADDRESS/LENGTH[,gw=ADDRESS][,dns=ADDRESS]`; and by the key `ip6`: `auto`, `off`, or the same with IPv6 addresses.
     ///
     /// The stack may not have its address yet; [`Stack::wait_config_up`] waits for it. A server listens
     /// before that: connections that are attempted in the meantime reach it as soon as there is an address.

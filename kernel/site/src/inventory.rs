@@ -36,7 +36,13 @@ fn memory(site: &Site) -> Memory {
 }
 
 fn network(site: &Site) -> Option<Network> {
-    let config = site.stack.config_v4()?;
+    if let Some(config) = site.stack.config_v4() {
+        return Some(Network {
+            address: config.address.to_string(),
+            gateway: config.gateway.map(|gateway| gateway.to_string()),
+        });
+    }
+    let config = site.stack.config_v6()?;
     Some(Network {
         address: config.address.to_string(),
         gateway: config.gateway.map(|gateway| gateway.to_string()),

@@ -84,9 +84,11 @@ fn port(system: &System) -> Result<u16, SiteError> {
 
 /// The last line of a start: what is served, and where.
 async fn announce(site: &Site, port: u16) {
-    let address = match site.stack.config_v4() {
-        Some(config) => format!("http://{}:{port}/", config.address.address()),
-        None => format!("port {port}"),
+    let stack = &site.stack;
+    let address = match (stack.config_v4(), stack.config_v6()) {
+        (Some(config), _) => format!("http://{}:{port}/", config.address.address()),
+        (None, Some(config)) => format!("http://[{}]:{port}/", config.address.address()),
+        (None, None) => format!("port {port}"),
     };
     match site.files().await {
         Ok(files) => info!("site: serving {} at {address}", files.describe().await),

@@ -50,6 +50,8 @@ pub(super) struct Below {
     wire: Arc<Wire>,
     mac: [u8; 6],
     assigned: Option<Assigned>,
+    /// The stack may use IPv6.
+    ipv6_is_open: bool,
     kept: Kept,
     /// The last frame was for a DHCP client.
     is_answer: bool,
@@ -66,6 +68,7 @@ impl Interface {
             wire: Arc::clone(wire),
             mac: [0; 6],
             assigned: None,
+            ipv6_is_open: false,
             kept: Kept::new(),
             is_answer: false,
         };
@@ -102,6 +105,7 @@ impl Interface {
     /// Does what the tasks want, once in each turn.
     fn start_turn(&mut self, cx: &mut Context<'_>) {
         let Self { device, below, .. } = self;
+        below.ipv6_is_open = below.wire.ipv6_is_open();
         let assigned = below.wire.assigned();
         if assigned != below.assigned {
             if let Some(assigned) = assigned {
@@ -141,15 +145,13 @@ impl Driver for Interface {
             return None;
         };
         self.left = left;
-        let stand_in = self.below.stand_in();
         if self.below.assigned.is_some() && !self.below.kept.is_empty() {
             let token = self.device.transmit(cx)?;
             let frame = self.below.kept.pop_front()?;
-            let transmit = InterfaceTxToken { token, stand_in };
-            return Some((InterfaceRxToken::Kept(frame), transmit));
+            return Some((InterfaceRxToken::Kept(frame), self.below.transmit(token)));
         }
         let (receive, token) = self.device.receive(cx)?;
-        let transmit = InterfaceTxToken { token, stand_in };
+        let transmit = self.below.transmit(token);
         Some((
             InterfaceRxToken::Arrived(receive, &mut self.below),
             transmit,
@@ -158,8 +160,7 @@ impl Driver for Interface {
 
     fn transmit(&mut self, cx: &mut Context) -> Option<Self::TxToken<'_>> {
         let token = self.device.transmit(cx)?;
-        let stand_in = self.below.stand_in();
-        Some(InterfaceTxToken { token, stand_in })
+        Some(self.below.transmit(token))
     }
 
     /// The end of a turn.
@@ -187,13 +188,20 @@ impl Driver for Interface {
 }
 
 impl Below {
-    fn stand_in(&self) -> Option<StandIn> {
-        self.assigned?.stand_in
+    fn transmit<'a>(&self, token: DeviceTxToken<'a>) -> InterfaceTxToken<'a> {
+        InterfaceTxToken {
+            token,
+            stand_in: self.assigned.and_then(|assigned| assigned.stand_in),
+            ipv6_is_open: self.ipv6_is_open,
+        }
     }
 
     /// Whether the stack gets the frame, which may be changed.
     #[inline]
     fn lets_pass(&mut self, frame: &mut [u8]) -> bool {
+        if ethernet::is_ipv6(frame) {
+            return self.lets_ipv6_pass(frame);
+        }
         match (self.assigned, ethernet::notable(frame)) {
             (Some(_), None) => true,
             (Some(assigned), Some(Notable::Arp)) => {
@@ -201,11 +209,25 @@ impl Below {
                 true
             }
             (Some(_), Some(Notable::Syn(port))) => backlog::admits(port),
+            // Not in IPv4.
+            (Some(_), Some(Notable::Neighbor { .. })) => true,
             (None, noted) => {
                 self.see_early(noted, frame);
                 true
             }
         }
+    }
+
+    fn lets_ipv6_pass(&self, frame: &[u8]) -> bool {
+        let passes = match ethernet::notable(frame) {
+            Some(Notable::Neighbor { for_stack }) => {
+                self.wire.hear_neighbor(frame);
+                for_stack
+            }
+            Some(Notable::Syn(port)) => return self.ipv6_is_open && backlog::admits(port),
+            Some(Notable::Arp) | None => true,
+        };
+        self.ipv6_is_open && passes
     }
 
     /// A frame that arrived before there was an address.
@@ -280,15 +302,33 @@ impl RxToken for InterfaceRxToken<'_> {
 pub(super) struct InterfaceTxToken<'a> {
     token: DeviceTxToken<'a>,
     stand_in: Option<StandIn>,
+    ipv6_is_open: bool,
 }
+
+/// More than the stack sends by itself over IPv6: reports of its multicast groups.
+const REPORT_MAX: usize = 256;
 
 impl TxToken for InterfaceTxToken<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        self.token.consume(len, |frame| {
-            let result = f(frame);
+        let exchange = |frame: &mut [u8]| {
             if let Some(StandIn { inside, outside }) = self.stand_in {
                 ethernet::exchange_in_arp(frame, inside, outside);
             }
+        };
+        if !self.ipv6_is_open && len <= REPORT_MAX {
+            let mut scratch = [0; REPORT_MAX];
+            let frame = &mut scratch[..len];
+            let result = f(frame);
+            if !ethernet::is_ipv6(frame) {
+                exchange(frame);
+                self.token
+                    .consume(len, |place| place.copy_from_slice(frame));
+            }
+            return result;
+        }
+        self.token.consume(len, |frame| {
+            let result = f(frame);
+            exchange(frame);
             result
         })
     }

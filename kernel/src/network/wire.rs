@@ -13,6 +13,8 @@ use crate::on_link::StandIn;
 
 /// The most frames that wait to be sent.
 const OUTBOX_MAX: usize = 8;
+/// The most messages of neighbors that wait to be read. Who sends more of them at once is not heard.
+const NEIGHBOR_MESSAGES_MAX: usize = 16;
 
 /// An address of the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub(super) struct Wire {
     pub(super) for_interface: Event,
     /// There is news for the task that configures IPv4.
     pub(super) for_task: Event,
+    /// There is news for the task that configures IPv6.
+    pub(super) for_ipv6: Event,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +50,17 @@ struct State {
     /// Who else uses the address.
     conflict: Option<[u8; 6]>,
     outbox: VecDeque<Vec<u8>>,
+    ipv6_is_open: bool,
+    neighbor_messages: VecDeque<Vec<u8>>,
+}
+
+/// What the interface is.
+#[derive(Clone, Debug)]
+pub(super) struct Look {
+    pub(super) name: String,
+    pub(super) mac: [u8; 6],
+    pub(super) link_is_up: bool,
+    pub(super) exchanges: usize,
 }
 
 /// What the task looks at.
@@ -70,6 +85,7 @@ impl Wire {
             ..State::default()
         };
         self.for_task.raise();
+        self.for_ipv6.raise();
     }
 
     /// The state of the link, which may be as before.
@@ -79,6 +95,7 @@ impl Wire {
         if shared.link_is_up != is_up {
             shared.link_is_up = is_up;
             self.for_task.raise();
+            self.for_ipv6.raise();
         }
     }
 
@@ -97,6 +114,39 @@ impl Wire {
             link_is_up: state.link_is_up,
             exchanges: state.exchanges,
         }
+    }
+
+    pub(super) fn look(&self) -> Look {
+        let state = self.state.lock();
+        Look {
+            name: state.name.clone(),
+            mac: state.mac,
+            link_is_up: state.link_is_up,
+            exchanges: state.exchanges,
+        }
+    }
+
+    /// A message of neighbor discovery has come.
+    pub(super) fn hear_neighbor(&self, frame: &[u8]) {
+        let messages = &mut self.state.lock().neighbor_messages;
+        if messages.len() < NEIGHBOR_MESSAGES_MAX {
+            messages.push_back(frame.into());
+            self.for_ipv6.raise();
+        }
+    }
+
+    pub(super) fn next_neighbor_message(&self) -> Option<Vec<u8>> {
+        self.state.lock().neighbor_messages.pop_front()
+    }
+
+    /// Whether the stack may use IPv6 from now on.
+    pub(super) fn open_ipv6(&self, is_open: bool) {
+        self.state.lock().ipv6_is_open = is_open;
+        self.for_interface.raise();
+    }
+
+    pub(super) fn ipv6_is_open(&self) -> bool {
+        self.state.lock().ipv6_is_open
     }
 
     /// The stack has this address from now on, or none.

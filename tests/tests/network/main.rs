@@ -8,6 +8,7 @@
 
 mod dhcp;
 mod flood;
+mod ipv6;
 mod link;
 mod reach;
 mod server;
