@@ -187,9 +187,7 @@ impl Autoconf {
                 self.hear_router(now, &advertisement);
             }
             Some(Message::Solicitation { source, target }) if source.is_unspecified() => {
-                if self.object(target) {
-                    self.asked = Some(target);
-                }
+                self.asked = self.object(target).then_some(target).or(self.asked);
             }
             Some(Message::Advertisement { target }) => {
                 self.object(target);
