@@ -58,7 +58,8 @@ static GDT_POINTER: GdtPointer = GdtPointer {
 /// What a processor without 64-bit code gets to say, on the first serial port.
 static NO_LONG_MODE: [u8; 56] = *b"the processor has no long mode: a 64-bit one is needed\r\n";
 
-/// The I/O port of QEMU's `isa-debug-exit`, and the value with which QEMU ends as after a panic: code 101.
+/// The I/O port of QEMU's `isa-debug-exit`, and the value with which QEMU ends as after a panic:
+/// code 101.
 const DEBUG_EXIT: u16 = 0xf4;
 const PANICKED: u8 = 0x10 + 101;
 
@@ -73,7 +74,8 @@ unsafe extern "C" fn pvh_start() -> ! {
         "cld",
         "mov esp, offset {stack} + {stack_size}",
         "mov edi, ebx",
-        // CPUID is there if the flag 21 can be changed (Intel SDM vol. 1, 20.1), and names long mode (vol. 2).
+        // CPUID is there if the flag 21 can be changed (Intel SDM vol. 1, 20.1), and names long
+        // mode (vol. 2).
         "pushfd",
         "pop eax",
         "mov ecx, eax",
@@ -146,8 +148,8 @@ unsafe extern "C" fn pvh_start() -> ! {
     )
 }
 
-/// The end on a processor without long mode, in 32-bit code: the message, each byte when the transmitter has room or
-/// after a while, then QEMU's way out.
+/// The end on a processor without long mode, in 32-bit code: the message, each byte when the
+/// transmitter has room or after a while, then QEMU's way out.
 #[unsafe(naked)]
 unsafe extern "C" fn without_long_mode() -> ! {
     naked_asm!(

@@ -19,7 +19,8 @@ const SCRIPT: &str = include_str!("../link.ld");
 /// It prints directives for Cargo on the standard output. Built for another target than
 /// bare metal, say by `cargo check` on the host, the package is left alone.
 pub fn link() {
-    // Nothing in the calling package matters; when this crate changes, Cargo builds and runs it anew.
+    // Nothing in the calling package matters; when this crate changes, Cargo builds and runs it
+    // anew.
     println!("cargo:rerun-if-changed=build.rs");
     if env::var_os("CARGO_CFG_TARGET_OS").is_none_or(|os| os != "none") {
         return;
@@ -34,8 +35,8 @@ pub fn link() {
     // The linker would gather writable sections that the script does not name for a region that
     // becomes read-only after relocation at run time. There is none here.
     println!("cargo:rustc-link-arg-bins=-znorelro");
-    // Where size counts, functions with the same instructions are one: in Rust a function's address tells nobody
-    // which one it is.
+    // Where size counts, functions with the same instructions are one: in Rust a function's address
+    // tells nobody which one it is.
     if env::var("OPT_LEVEL").is_ok_and(|level| matches!(&*level, "s" | "z")) {
         println!("cargo:rustc-link-arg-bins=--icf=all");
     }

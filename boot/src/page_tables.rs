@@ -1,5 +1,5 @@
-//! The page tables that the processor enters long mode with. The entry code fills them: as constants they would be a
-//! fortieth of the program.
+//! The page tables that the processor enters long mode with. The entry code fills them: as
+//! constants they would be a fortieth of the program.
 //!
 //! They map the first 4 GiB at their physical addresses, everything writable and executable, with
 //! 2 MiB pages: pages of 1 GiB fault on some hosts that emulate a processor without them. The

@@ -1,5 +1,5 @@
-//! What the firmware says in its ACPI tables: where PCI configuration space is, a clock, where the serial
-//! port interrupts, how to power off.
+//! What the firmware says in its ACPI tables: where PCI configuration space is, a clock, where the
+//! serial port interrupts, how to power off.
 //!
 //! The tables are read once, at the start. Every length and sum is checked before it is used: a
 //! table that is wrong is as good as missing. ACPI 6.5, 5.2.

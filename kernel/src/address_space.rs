@@ -45,7 +45,8 @@ pub(crate) fn window_above(memory: &[Range<u64>], address_mask: u64) -> Option<R
     (start < end).then_some(start..end)
 }
 
-/// The first address that cannot be reached: the processor has no bits for it, or the page tables have no place.
+/// The first address that cannot be reached: the processor has no bits for it, or the page tables
+/// have no place.
 pub(crate) fn reach(address_mask: u64) -> u64 {
     address_mask.saturating_add(1).min(VIRTUAL_END)
 }

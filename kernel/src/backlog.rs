@@ -1,12 +1,13 @@
 //! Half-open connections, which are bounded in time and in number.
 //!
-//! A socket of `smoltcp` listens for one connection. A SYN takes it, and whoever never answers the SYN-ACK keeps it
-//! for ever: some dozen SYNs make a server deaf. So a connection has to be opened within [`HALF_OPEN_MAX`]; and when a
-//! SYN finds nobody listening, the oldest half-open connection has to go for the next one. The SYN itself is dropped
-//! without a word, because its sender repeats it. Connections that are open are never touched by this.
+//! A socket of `smoltcp` listens for one connection. A SYN takes it, and a peer that never answers
+//! the SYN-ACK keeps it for ever: some dozen SYNs make a server deaf. So a connection has to be
+//! opened within [`HALF_OPEN_MAX`]; and when a SYN finds nobody listening, the oldest half-open
+//! connection has to go for the next one. The SYN itself is dropped without a word, because its
+//! sender repeats it. Connections that are open are never touched by this.
 //!
-//! SYN cookies would keep no state at all, but the sequence numbers are the stack's, which takes none from outside:
-//! every segment of a connection would have to be rewritten.
+//! SYN cookies would keep no state at all, but the sequence numbers are the stack's, which takes
+//! none from outside: every segment of a connection would have to be rewritten.
 //!
 //! Sources: RFC 4987, 3.1 to 3.4.
 
@@ -22,8 +23,8 @@ pub(crate) const HALF_OPEN_MAX: Duration = Duration::from_secs(10);
 pub(crate) struct Backlog {
     sockets: Vec<Socket>,
     next: u64,
-    /// SYNs that were let pass in the last turn of the stack and in this one, and are in no socket yet: their tasks
-    /// have not run.
+    /// SYNs that were let pass in the last turn of the stack and in this one, and are in no socket
+    /// yet: their tasks have not run.
     passed: [usize; 2],
 }
 
@@ -128,8 +129,9 @@ impl Backlog {
         false
     }
 
-    /// A turn of the stack is over. The tasks that it woke run before the end of the next one, so what was let pass in
-    /// the turn before and has reached no socket was no SYN that opens anything.
+    /// A turn of the stack is over. The tasks that it woke run before the end of the next one, so
+    /// what was let pass in the turn before and has reached no socket was no SYN that opens
+    /// anything.
     pub(crate) fn end_turn(&mut self) {
         self.passed = [self.passed[1], 0];
     }

@@ -1,8 +1,8 @@
-//! Client tasks: each drives one vDPA device through vhost, with memory of its own and with the same drivers as
-//! the kernel.
+//! Client tasks: each drives one vDPA device through vhost, with memory of its own and with the
+//! same drivers as the kernel.
 //!
-//! What their drivers make of the devices goes where the kernel's drivers put theirs, so that an application
-//! sees no difference.
+//! What their drivers make of the devices goes where the kernel's drivers put theirs, so that an
+//! application sees no difference.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -33,7 +33,7 @@ pub(crate) struct Clients {
     registry: Arc<VhostRegistry>,
     bus: Arc<VirtioBus>,
     platform: Arc<dyn Platform>,
-    /// The types of the devices that clients are started for; others are left to whoever opens them.
+    /// The types of the devices that clients are started for; others wait to be opened.
     types: Vec<u32>,
     without_iommu: WithoutIommu,
 }
@@ -64,8 +64,8 @@ impl Clients {
         })
     }
 
-    /// The driver that lends devices to clients. It takes those that clients are started for, and others only
-    /// where an override names it.
+    /// The driver that lends devices to clients. It takes those that clients are started for, and
+    /// others only where an override names it.
     pub(crate) fn driver(&self) -> VhostVdpa {
         let ids: Vec<_> = self.types.iter().copied().map(VdpaId::Type).collect();
         VhostVdpa::new(Arc::clone(&self.registry), ids)
@@ -76,8 +76,8 @@ impl Clients {
         &self.registry
     }
 
-    /// Starts clients for the devices that are there; when it returns, their drivers are at work. From then on a
-    /// task starts one for each device that comes.
+    /// Starts clients for the devices that are there; when it returns, their drivers are at work.
+    /// From then on a task starts one for each device that comes.
     pub(crate) async fn start(self: &Arc<Self>) {
         for _ in 0..self.registry.names().len() {
             self.start_next().await;

@@ -1,5 +1,6 @@
-//! The serial console on the first serial port: the log, a last message before the end, and lines that somebody
-//! types. A machine without the port may have a monitor's debug port, which takes the output alone.
+//! The serial console on the first serial port: the log, a last message before the end, and lines
+//! that somebody types. A machine without the port may have a monitor's debug port, which takes the
+//! output alone.
 //!
 //! Output is synchronous and complete when the call returns, so that nothing is lost however the
 //! kernel ends. A line that is being typed steps aside for it.
@@ -25,8 +26,8 @@ use crate::sync::IrqMutex;
 
 /// The usual I/O port of the first serial port of a PC.
 const COM1: u16 = 0x3f8;
-/// Where Bochs, QEMU (`isa-debugcon`) and Cloud Hypervisor take the bytes of a debug console. For the first two it
-/// reads as its number; the last one leaves what is read as it was.
+/// Where Bochs, QEMU (`isa-debugcon`) and Cloud Hypervisor take the bytes of a debug console. For
+/// the first two it reads as its number; the last one leaves what is read as it was.
 const DEBUG_PORT: u16 = 0xe9;
 /// What is read where no device is.
 const NO_DEVICE: u8 = 0xff;
@@ -56,7 +57,8 @@ struct Port {
     debug: Option<IoPort<u8>>,
 }
 
-/// Sets the serial port up, or finds the debug port. A machine without either goes on without a console.
+/// Sets the serial port up, or finds the debug port. A machine without either goes on without a
+/// console.
 pub(crate) fn init() {
     // SAFETY: the port is that of the serial port by convention of the PC, and this is its only
     // user.
@@ -104,8 +106,8 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Listens to the serial port, whose interrupt arrives at `line`. There must be no other listener.
-    /// `None`, if that cannot be had; the reason is in the log.
+    /// Listens to the serial port, whose interrupt arrives at `line`. There must be no other
+    /// listener. `None`, if that cannot be had; the reason is in the log.
     pub(crate) fn listen(line: Option<InterruptLine>) -> Option<Self> {
         let Some(line) = line else {
             log::debug!("console: no input, the firmware does not say where the port interrupts");
@@ -134,7 +136,8 @@ impl Lines {
     }
 }
 
-/// The interrupt handler. The port is silent until the receiver has been emptied, whatever its line is like.
+/// The interrupt handler. The port is silent until the receiver has been emptied, whatever its line
+/// is like.
 fn received() {
     CONSOLE.with(|console| {
         if let Some(uart) = &mut console.port.serial {
@@ -180,8 +183,8 @@ pub(crate) fn drain() {
 }
 
 impl Console {
-    /// Takes some bytes out of the receiver, but none after the end of a line: they stay where they are
-    /// while the line is being dealt with.
+    /// Takes some bytes out of the receiver, but none after the end of a line: they stay where they
+    /// are while the line is being dealt with.
     fn receive(&mut self) -> Received {
         let Self { port, editor } = self;
         for _ in 0..BYTES_AT_ONCE {

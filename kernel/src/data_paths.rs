@@ -18,7 +18,7 @@ pub(crate) enum WithoutIommu {
     /// The client does not get it.
     #[default]
     Refused,
-    /// The client gets it, and whoever wrote the command line answers for that.
+    /// The client gets it, and the author of the command line answers for that.
     Unsafe,
 }
 

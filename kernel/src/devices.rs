@@ -126,8 +126,8 @@ impl Devices {
         }
     }
 
-    /// Finds the devices and lets the drivers have them, those of the kernel and those of clients. `memory` is every
-    /// range that the memory map names.
+    /// Finds the devices and lets the drivers have them, those of the kernel and those of clients.
+    /// `memory` is every range that the memory map names.
     pub(crate) async fn find(&self, acpi: &Acpi, line: &CommandLine, memory: &[Range<u64>]) {
         self.find_functions(acpi, line, memory).await;
         self.find_virtio_mmio(acpi, line).await;
@@ -135,8 +135,8 @@ impl Devices {
         self.clients.start().await;
     }
 
-    /// Puts virtio devices in memory on the vDPA bus: those that firmware describes, which knows more, then those of the
-    /// command line.
+    /// Puts virtio devices in memory on the vDPA bus: those that firmware describes, which knows
+    /// more, then those of the command line.
     async fn find_virtio_mmio(&self, acpi: &Acpi, line: &CommandLine) {
         let mut places = VirtioMmio::new(&self.platform, &self.vdpa, &self.root);
         for device in &acpi.virtio_devices {
@@ -148,7 +148,7 @@ impl Devices {
         for (_, text) in described {
             match text.parse() {
                 Ok(description) => {
-                    // SAFETY: so does whoever starts the machine.
+                    // SAFETY: so does the one who starts the machine.
                     unsafe { places.attach(&description) }.await;
                 }
                 Err(error) => log::warn!("{VIRTIO_MMIO}={text}: {error}"),
@@ -187,7 +187,8 @@ impl Devices {
                 segment: region.segment,
                 buses: region.first_bus..=region.last_bus,
             };
-            // SAFETY: firmware, or whoever starts the machine, says where configuration space lies.
+            // SAFETY: firmware, or the one who starts the machine, says where configuration space
+            // lies.
             let access = unsafe { Ecam::new(Arc::clone(&self.platform), region) };
             self.enumerate(Arc::new(access), windows.clone(), acpi)
                 .await;
@@ -214,8 +215,8 @@ impl Devices {
     }
 }
 
-/// What management calls the parent of a device that came by itself: a PCI function's node is named by its bus
-/// and its address.
+/// What management calls the parent of a device that came by itself: a PCI function's node is named
+/// by its bus and its address.
 #[cfg(feature = "mgmt")]
 fn handle(parent: &Node) -> Handle {
     match parent.name().strip_prefix("pci") {

@@ -1,11 +1,11 @@
 //! A client of the Dynamic Host Configuration Protocol (RFC 2131), without a network: what it gets
 //! are messages and the time, what it gives are messages and leases.
 //!
-//! It is here because the clients that there are cannot do what real networks ask for. The socket of
-//! `smoltcp` 0.13 forgets its transaction when it asks again, so that a server that is slower than
-//! that never reaches it; it takes no router where two are named, reads no routes (option 121), and has
-//! no way to confirm a lease after the link was away, so that `embassy-net` drops the address. `edge-dhcp`
-//! reads no overloaded and no long options.
+//! It is here because the clients that there are cannot do what real networks ask for. The socket
+//! of `smoltcp` 0.13 forgets its transaction when it asks again, so that a server that is slower
+//! than that never reaches it; it takes no router where two are named, reads no routes (option
+//! 121), and has no way to confirm a lease after the link was away, so that `embassy-net` drops the
+//! address. `edge-dhcp` reads no overloaded and no long options.
 
 mod client;
 mod lease;

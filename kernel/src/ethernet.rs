@@ -1,5 +1,5 @@
-//! The Ethernet frames that matter below the stack: where connections begin, who has which address, and answers of DHCP
-//! servers for a host without one.
+//! The Ethernet frames that matter below the stack: where connections begin, who has which address,
+//! and answers of DHCP servers for a host without one.
 
 use core::net::Ipv4Addr;
 use core::ops::Range;
@@ -39,7 +39,8 @@ pub(crate) fn is_ipv6(frame: &[u8]) -> bool {
     frame.get(ETHERTYPE) == Some(&ETHERTYPE_IPV6)
 }
 
-/// What there is to be looked at in a frame. Established connections are passed with a few comparisons.
+/// What there is to be looked at in a frame. Established connections are passed with a few
+/// comparisons.
 #[inline]
 pub(crate) fn notable(frame: &[u8]) -> Option<Notable> {
     match frame.get(ETHERTYPE)? {
@@ -53,7 +54,8 @@ pub(crate) fn notable(frame: &[u8]) -> Option<Notable> {
     }
 }
 
-/// The same in IPv6. The stack reads one header before that of the protocol, that of options for each hop.
+/// The same in IPv6. The stack reads one header before that of the protocol, that of options for
+/// each hop.
 fn notable_ipv6(frame: &[u8]) -> Option<Notable> {
     const HOP_BY_HOP: u8 = 0;
     const ICMPV6: u8 = 58;
@@ -86,8 +88,9 @@ fn syn(frame: &[u8], tcp: usize) -> Option<Notable> {
     Some(Notable::Syn(port))
 }
 
-/// Makes an answer for a DHCP client a broadcast. Servers may send it to the address that they offer (RFC 2131, 4.1),
-/// but a stack without an address takes nothing else. Whether it is such an answer.
+/// Makes an answer for a DHCP client a broadcast. Servers may send it to the address that they
+/// offer (RFC 2131, 4.1), but a stack without an address takes nothing else. Whether it is such an
+/// answer.
 pub(crate) fn broadcast_dhcp_answer(frame: &mut [u8]) -> bool {
     const PROTOCOL_UDP: u8 = 17;
     let Some((ethernet, ip)) = frame.split_at_mut_checked(IP) else {
@@ -209,8 +212,8 @@ pub(crate) fn exchange_in_arp(frame: &mut [u8], from: Ipv4Addr, to: Ipv4Addr) {
     }
 }
 
-/// An ARP announcement: a request for one's own address, which tells everybody who has it, and whoever has it too
-/// answers (RFC 5227, 2.3).
+/// An ARP announcement: a request for one's own address, which tells the link who has it, and a
+/// host that has it, too answers (RFC 5227, 2.3).
 pub(crate) fn announcement(mac: [u8; 6], ip: Ipv4Addr) -> [u8; ETHERNET_LEN + ARP_LEN] {
     // The target's hardware address is not known, and not asked for.
     let (sender, target) = (ArpHost { mac, ip }, ArpHost { mac: [0; 6], ip });

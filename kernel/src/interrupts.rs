@@ -1,7 +1,7 @@
 //! Interrupts and exceptions: descriptor tables, the local APIC, and vectors for drivers.
 //!
-//! The legacy controller is masked, and devices send messages (MSI). The lines of the serial port and of virtio devices
-//! in memory are turned into messages by an I/O APIC.
+//! The legacy controller is masked, and devices send messages (MSI). The lines of the serial port
+//! and of virtio devices in memory are turned into messages by an I/O APIC.
 
 pub(crate) mod apic;
 mod exceptions;

@@ -1,5 +1,5 @@
-//! The key `ip6` of the command line: automatic, off, or an address with what belongs to it; and which addresses make
-//! sense.
+//! The key `ip6` of the command line: automatic, off, or an address with what belongs to it; and
+//! which addresses make sense.
 
 use core::net::Ipv6Addr;
 use core::str::FromStr;
@@ -68,8 +68,8 @@ pub(crate) fn is_host(address: Ipv6Addr) -> bool {
         && address.to_ipv4_mapped().is_none()
 }
 
-/// Whether the address stands for the routers of its network (RFC 4291, 2.6.1). A link of two has no such address
-/// (RFC 6164).
+/// Whether the address stands for the routers of its network (RFC 4291, 2.6.1). A link of two has
+/// no such address (RFC 6164).
 fn is_anycast(address: Ipv6Addr, prefix: u8) -> bool {
     let host = u128::MAX.checked_shr(prefix.into()).unwrap_or(0);
     prefix < ADDRESS_BITS - 1 && address.to_bits() & host == 0

@@ -1,5 +1,5 @@
-//! The key `ip` of the command line: by DHCP, or an address with what belongs to it; and which addresses
-//! make sense.
+//! The key `ip` of the command line: by DHCP, or an address with what belongs to it; and which
+//! addresses make sense.
 
 use core::net::Ipv4Addr;
 use core::str::FromStr;

@@ -44,8 +44,8 @@
 //!
 //! Built for `x86_64-unknown-none`, it boots with QEMU's `-kernel`.
 //!
-//! What it needs of other crates to use the kernel, the kernel hands on, in the versions that it has itself:
-//! [`embassy_net`] for the network, [`embassy_time`] for times, and [`log`].
+//! What it needs of other crates to use the kernel, the kernel hands on, in the versions that it
+//! has itself: [`embassy_net`] for the network, [`embassy_time`] for times, and [`log`].
 //!
 //! # The command line
 //!

@@ -1,7 +1,7 @@
 //! The line that somebody types on the console: what is in it, and what the terminal shows of it.
 //!
-//! A terminal or a program may be at the other end: a line ends with a carriage return, a line feed or both,
-//! and what is no text is passed over, escape sequences as a whole.
+//! A terminal or a program may be at the other end: a line ends with a carriage return, a line feed
+//! or both, and what is no text is passed over, escape sequences as a whole.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;

@@ -1,8 +1,10 @@
-//! A gateway that is outside of the own prefix, as clouds give one with an address of 32 bits of prefix.
+//! A gateway that is outside of the own prefix, as clouds give one with an address of 32 bits of
+//! prefix.
 //!
-//! `smoltcp` 0.13 takes no ARP answer from outside of its prefixes, and `embassy-net` gives it one prefix only.
-//! So the stack gets a stand-in inside for its gateway, and in ARP frames, the only place where its address
-//! is ever on the wire, the stand-in is exchanged for the gateway on the way out, and the other way round.
+//! `smoltcp` 0.13 takes no ARP answer from outside of its prefixes, and `embassy-net` gives it one
+//! prefix only. So the stack gets a stand-in inside for its gateway, and in ARP frames, the only
+//! place where its address is ever on the wire, the stand-in is exchanged for the gateway on the
+//! way out, and the other way round.
 
 use core::net::Ipv4Addr;
 
@@ -32,7 +34,8 @@ pub(crate) fn reach(
         let host = u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
         (prefix, (own.to_bits() & !host).max(1))
     } else {
-        // The only neighbour of a network of two. What is sent to it goes to the gateway, like everything else.
+        // The only neighbour of a network of two. What is sent to it goes to the gateway, like
+        // everything else.
         (TWO_HOSTS, own.to_bits() ^ 1)
     };
     let inside = Ipv4Addr::from_bits(inside);

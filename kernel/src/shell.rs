@@ -20,8 +20,8 @@ pub struct ConsoleCommand {
 }
 
 impl ConsoleCommand {
-    /// A command that is called `name`. `run` gets the words after it, and what it returns is printed. `summary` is
-    /// for the list of commands.
+    /// A command that is called `name`. `run` gets the words after it, and what it returns is
+    /// printed. `summary` is for the list of commands.
     pub fn new<F>(
         name: &'static str,
         summary: &'static str,

@@ -21,7 +21,7 @@ impl<T> IrqMutex<T> {
         interrupts::without_interrupts(|| work(&mut self.0.lock()))
     }
 
-    /// Opens the lock, whoever holds it.
+    /// Opens the lock, even if it is held.
     ///
     /// # Safety
     /// The holder, if there is one, does not run again.

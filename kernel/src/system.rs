@@ -132,8 +132,8 @@ impl System {
         task::halts()
     }
 
-    /// From now on the processor counts the instructions that it waits for, instead of halting. For measurements: it
-    /// keeps a processor of the host busy.
+    /// From now on the processor counts the instructions that it waits for, instead of halting. For
+    /// measurements: it keeps a processor of the host busy.
     pub fn count_idle(&self) {
         task::count_idle();
     }
@@ -149,7 +149,7 @@ impl System {
         task::spawn_local(self.spawner, name, task);
     }
 
-    /// Offers commands to whoever types on the console, and `help`, which lists them. Called once. A machine
+    /// Offers commands on the console, and `help`, which lists them. Called once. A machine
     /// without a serial port, or whose firmware does not say where it interrupts, has no input.
     pub fn offer_commands(&self, commands: Vec<ConsoleCommand>) {
         if let Some(lines) = Lines::listen(self.serial) {
@@ -159,17 +159,20 @@ impl System {
 
     /// Takes the first network interface and runs an IP stack on it, configured by the key `ip` of
     /// the command line: `dhcp`, which is what happens without the key, or
-    /// `ADDRESS/LENGTH[,gw=ADDRESS][,dns=ADDRESS]`; and by the key `ip6`: `auto`, `off`, or the same with IPv6 addresses.
+    /// `ADDRESS/LENGTH[,gw=ADDRESS][,dns=ADDRESS]`; and by the key `ip6`: `auto`, `off`, or the
+    /// same with IPv6 addresses.
     ///
-    /// The stack may not have its address yet; [`Stack::wait_config_up`] waits for it. A server listens
-    /// before that: connections that are attempted in the meantime reach it as soon as there is an address.
+    /// The stack may not have its address yet; [`Stack::wait_config_up`] waits for it. A server
+    /// listens before that: connections that are attempted in the meantime reach it as soon as
+    /// there is an address.
     ///
-    /// The address may change, and come and go, with what a DHCP server says; the console tells it. The stack's own
-    /// configuration has somebody else for a gateway outside of the network. Name servers are asked by an application
-    /// that turns on the feature `dns` of `embassy-net`.
+    /// The address may change, and come and go, with what a DHCP server says; the console tells it.
+    /// The stack's own configuration has somebody else for a gateway outside of the network. Name
+    /// servers are asked by an application that turns on the feature `dns` of `embassy-net`.
     ///
-    /// The stack has [`SOCKETS`](crate::SOCKETS) sockets, of which two are for the kernel's own use; `embassy-net`
-    /// panics when the application wants more. A server accepts with [`accept`](crate::accept).
+    /// The stack has [`SOCKETS`](crate::SOCKETS) sockets, of which two are for the kernel's own
+    /// use; `embassy-net` panics when the application wants more. A server accepts with
+    /// [`accept`](crate::accept).
     ///
     /// # Errors
     /// [`NetworkError`].

@@ -66,8 +66,8 @@ pub(crate) fn halts() -> u64 {
     HALTS.load(Ordering::Relaxed)
 }
 
-/// From now on the processor does not halt when it has nothing to do, but counts the instructions that it spends
-/// waiting.
+/// From now on the processor does not halt when it has nothing to do, but counts the instructions
+/// that it spends waiting.
 pub(crate) fn count_idle() {
     COUNTS_IDLE.store(true, Ordering::Relaxed);
 }
@@ -105,8 +105,8 @@ where
     }
 }
 
-/// Waits until there is something to poll, and returns how many instructions that took; the handlers of interrupts
-/// are not among them.
+/// Waits until there is something to poll, and returns how many instructions that took; the
+/// handlers of interrupts are not among them.
 fn spin() -> u64 {
     /// Those of one round.
     const INSTRUCTIONS: u64 = 4;

@@ -1,9 +1,10 @@
 //! `cargo run -- bench`: boots the bench kernel, collects what it counts, and makes a table of it.
 //!
-//! The kernel is booted twice. The first time it runs as fast as it can, which gives the times. The second
-//! time QEMU's clock is the number of executed instructions, which gives their number exactly: the processor counts
-//! those that it spends waiting for a device, and they are subtracted. What a Linux guest needs for the same stands beside it; that is a record, and is
-//! not measured here.
+//! The kernel is booted twice. The first time it runs as fast as it can, which gives the times. The
+//! second time QEMU's clock is the number of executed instructions, which gives their number
+//! exactly: the processor counts those that it spends waiting for a device, and they are
+//! subtracted. What a Linux guest needs for the same stands beside it; that is a record, and is not
+//! measured here.
 
 mod figure;
 mod machine;

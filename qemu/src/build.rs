@@ -19,7 +19,8 @@ pub const TARGET: &str = "x86_64-unknown-none";
 /// How much the compiler optimizes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Profile {
-    /// Optimized for size, but for what each frame and each request passes: what the default unikernel is built as.
+    /// Optimized for size, but for what each frame and each request passes: what the default
+    /// unikernel is built as.
     #[default]
     Compact,
     /// Optimized for speed.

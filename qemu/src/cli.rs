@@ -45,7 +45,8 @@ pub struct Cli {
     #[arg(long, value_name = "DIR", conflicts_with = "disk")]
     pub serve: Option<PathBuf>,
 
-    /// Disk image (raw or qcow2, told by its content) or block device to attach instead of a copy of a directory
+    /// Disk image (raw or qcow2, told by its content) or block device to attach instead of a copy
+    /// of a directory
     #[arg(long, value_name = "IMAGE")]
     pub disk: Option<PathBuf>,
 
@@ -73,8 +74,8 @@ pub struct Cli {
     #[arg(long, value_name = "MODEL", value_parser = model)]
     pub cpu: Option<String>,
 
-    /// Network: user, none or tap=INTERFACE; and, with a comma between, who drives the card in the guest:
-    /// virtio (its own driver) or vhost (a client task with the same driver)
+    /// Network: user, none or tap=INTERFACE; and, with a comma between, who drives the card in the
+    /// guest: virtio (its own driver) or vhost (a client task with the same driver)
     #[arg(long, value_name = "NETWORK", default_value_t)]
     pub net: NetChoice,
 
@@ -91,8 +92,9 @@ pub struct Cli {
         value_parser = clap::value_parser!(u16).range(1..=MOST_QUEUES))]
     pub queues: u16,
 
-    /// PCI function of this host for the guest, such as 0000:3b:00.2; more than one with the option again. A network
-    /// function takes the place of the user network, a block function that of the disk
+    /// PCI function of this host for the guest, such as 0000:3b:00.2; more than one with the option
+    /// again. A network function takes the place of the user network, a block function that of the
+    /// disk
     #[arg(long, value_name = "ADDRESS")]
     pub passthrough: Vec<Address>,
 
@@ -132,8 +134,8 @@ pub struct Cli {
     #[arg(long, value_name = "WORDS", default_value = "", value_parser = words)]
     pub append: String,
 
-    /// Print the QEMU command line instead of running it; nothing is built, installed or bound, and what is missing
-    /// for --passthrough does no harm: the exit code is 0
+    /// Print the QEMU command line instead of running it; nothing is built, installed or bound, and
+    /// what is missing for --passthrough does no harm: the exit code is 0
     #[arg(long)]
     pub dry_run: bool,
 
@@ -231,8 +233,8 @@ impl Cli {
         }
     }
 
-    /// Where the disk comes from; `None` when a disk of the host is among the functions that are `given`, and
-    /// no other has been asked for.
+    /// Where the disk comes from; `None` when a disk of the host is among the functions that are
+    /// `given`, and no other has been asked for.
     pub fn source(&self, given: &[Kind]) -> Option<Source> {
         match (&self.disk, &self.serve) {
             (Some(image), _) => Some(Source::Image(image.clone())),
@@ -247,8 +249,8 @@ impl Cli {
         Image::open(path, self.access())
     }
 
-    /// What the card of QEMU's is connected to. A network function among those `given` takes the place of the
-    /// user network.
+    /// What the card of QEMU's is connected to. A network function among those `given` takes the
+    /// place of the user network.
     pub fn network(&self, given: &[Kind]) -> &Network {
         match &self.net.network {
             Network::User if given.contains(&Kind::Net) => &Network::None,
@@ -264,7 +266,8 @@ impl Cli {
         }
     }
 
-    /// The machine with `kernel` in it, `image` as its disk, and functions of the kinds that are `given`.
+    /// The machine with `kernel` in it, `image` as its disk, and functions of the kinds that are
+    /// `given`.
     pub fn guest(
         &self,
         kernel: PathBuf,
@@ -298,14 +301,14 @@ impl Cli {
         }
     }
 
-    /// Whether a client task drives a device. The machine has no IOMMU, so that nothing limits what the
-    /// device can reach for it.
+    /// Whether a client task drives a device. The machine has no IOMMU, so that nothing limits what
+    /// the device can reach for it.
     pub fn has_vhost(&self) -> bool {
         self.blk == DataPath::Vhost || self.net.path == DataPath::Vhost
     }
 
-    /// What the options mean to the kernel, and then what the user appends: of a key that is there twice the
-    /// last value counts.
+    /// What the options mean to the kernel, and then what the user appends: of a key that is there
+    /// twice the last value counts.
     fn kernel_command_line(&self, given: &[Kind]) -> String {
         let has_address = self
             .append

@@ -41,7 +41,8 @@ impl Transport {
         }
     }
 
-    /// What QEMU must be told beside: without it, registers in memory are those from before VIRTIO 1.0.
+    /// What QEMU must be told beside: without it, registers in memory are those from before VIRTIO
+    /// 1.0.
     pub fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::Pci => &[],
@@ -70,8 +71,8 @@ pub struct VirtioOptions {
 }
 
 impl VirtioOptions {
-    /// What the guest's `ifcvf` wants of a device of QEMU's: a modern device alone, whose addresses are the
-    /// platform's.
+    /// What the guest's `ifcvf` wants of a device of QEMU's: a modern device alone, whose addresses
+    /// are the platform's.
     pub fn for_ifcvf() -> Self {
         Self {
             disable_legacy: Some(Switch::On),

@@ -1,10 +1,11 @@
 //! What kind of disk image a file is, by its content.
 //!
-//! QEMU is always told the format: one it guessed would be the guest's choice, who writes the first sector of a raw
-//! image. And an image of one format is never attached as another, because the guest would write into the other
-//! one's structures. Names and extensions say nothing here.
+//! QEMU is always told the format: one it guessed would be the guest's choice, who writes the first
+//! sector of a raw image. And an image of one format is never attached as another, because the
+//! guest would write into the other one's structures. Names and extensions say nothing here.
 //!
-//! Sources: QEMU, `docs/interop/qcow2.txt`, `block/{vmdk,vdi,vhdx,vpc,qed,luks,parallels}.c`; ECMA-119, 8.
+//! Sources: QEMU, `docs/interop/qcow2.txt`, `block/{vmdk,vdi,vhdx,vpc,qed,luks,parallels}.c`;
+//! ECMA-119, 8.
 
 use std::fmt;
 use std::fs::File;
@@ -124,8 +125,8 @@ pub enum Reason {
 }
 
 impl Image {
-    /// Looks at what is at `path`, to attach it with this `access`. The image of a CD is attached for reading
-    /// alone.
+    /// Looks at what is at `path`, to attach it with this `access`. The image of a CD is attached
+    /// for reading alone.
     ///
     /// # Errors
     ///

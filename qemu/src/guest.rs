@@ -92,7 +92,8 @@ impl Guest {
             self.cpu.as_deref().unwrap_or(self.accel.default_cpu()),
             "-smp",
             // With room for a second processor QEMU's translator keeps memory barriers. Without, it
-            // drops them (seen in 7.2), and a device thread and the guest miss each other's notices.
+            // drops them (seen in 7.2), and a device thread and the guest miss each other's
+            // notices.
             "cpus=1,maxcpus=2",
             "-m",
             &self.memory.to_string(),

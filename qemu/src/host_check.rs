@@ -1,5 +1,5 @@
-//! What a machine needs of this host, looked for before QEMU is started: QEMU would end with a message of its own, or
-//! make what is missing.
+//! What a machine needs of this host, looked for before QEMU is started: QEMU would end with a
+//! message of its own, or make what is missing.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -158,7 +158,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use tempfile::TempDir;
 
-    /// A host with two taps, a bridge, no KVM and a gigabyte of memory, and a QEMU that knows two models.
+    /// A host with two taps, a bridge, no KVM and a gigabyte of memory, and a QEMU that knows two
+    /// models.
     fn host() -> (TempDir, Guest) {
         let root = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {

@@ -2,7 +2,8 @@
 //!
 //! QEMU says of most other files only that it cannot load them, or boots nothing for ever.
 //!
-//! Sources: the ELF specification; Xen, `xen/include/public/elfnote.h` (`XEN_ELFNOTE_PHYS32_ENTRY`).
+//! Sources: the ELF specification; Xen, `xen/include/public/elfnote.h`
+//! (`XEN_ELFNOTE_PHYS32_ENTRY`).
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};

@@ -76,8 +76,8 @@ fn run(cli: &Cli) -> Result<u8> {
     }
 }
 
-/// Prints what would be done: QEMU's command line on standard output, with a name where the disk image would be
-/// made, and all else on standard error.
+/// Prints what would be done: QEMU's command line on standard output, with a name where the disk
+/// image would be made, and all else on standard error.
 fn plan(cli: &Cli, survey: &Survey) -> Result<()> {
     let given = survey.kinds();
     cli.check_beside(given)?;
@@ -146,8 +146,8 @@ fn boot(cli: &Cli, survey: &Survey, interrupt: &Interrupt) -> Result<u8> {
     let guest = cli.guest(kernel, image, port, given);
     host_check::check(&guest, Path::new("/"))?;
     announce(cli, &guest, port, given);
-    // Whatever ends this function gives the functions back. A panic does not, so nothing is printed from here on
-    // by what panics when the terminal has gone.
+    // Whatever ends this function gives the functions back. A panic does not, so nothing is printed
+    // from here on by what panics when the terminal has gone.
     let _binding = survey.bind(interrupt)?;
     let bound = survey.again();
     if let Err(error) = bound.verdict() {

@@ -7,7 +7,8 @@ use thiserror::Error;
 
 use crate::path::DataPath;
 
-/// A network, and the way its card goes inside the guest: two words with a comma between, or one of them.
+/// A network, and the way its card goes inside the guest: two words with a comma between, or one of
+/// them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetChoice {
     /// What the card is connected to.

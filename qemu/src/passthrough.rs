@@ -1,9 +1,10 @@
-//! Gives PCI functions of this host to the guest: looks at what that takes, says what is missing, and binds them
-//! for the time of a run if it is asked to.
+//! Gives PCI functions of this host to the guest: looks at what that takes, says what is missing,
+//! and binds them for the time of a run if it is asked to.
 //!
-//! A [`Survey`](survey::Survey) reads a [`Host`](host::Host) and changes nothing; a [`Binding`](binding::Binding) changes
-//! which driver has a function, and undoes that. QEMU's part is one `-device vfio-pci` per function, which
-//! [`Guest`](crate::guest::Guest) adds. Source: the kernel's `Documentation/driver-api/vfio.rst`.
+//! A [`Survey`](survey::Survey) reads a [`Host`](host::Host) and changes nothing; a
+//! [`Binding`](binding::Binding) changes which driver has a function, and undoes that. QEMU's part
+//! is one `-device vfio-pci` per function, which [`Guest`](crate::guest::Guest) adds. Source: the
+//! kernel's `Documentation/driver-api/vfio.rst`.
 
 pub mod address;
 pub mod binding;
@@ -20,7 +21,7 @@ use address::Address;
 /// Who binds functions to `vfio-pci`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binder {
-    /// Whoever looks after the host, before this program runs.
+    /// The administrator of the host, before this program runs.
     Somebody,
     /// This program, for the time of the run.
     Program,

@@ -4,8 +4,8 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-/// The top of the workspace. Cargo names it to what it runs; otherwise it is where this program was built,
-/// which is not asked first because a checkout can be moved.
+/// The top of the workspace. Cargo names it to what it runs; otherwise it is where this program was
+/// built, which is not asked first because a checkout can be moved.
 pub fn root() -> &'static Path {
     static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
         let running = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);

@@ -1,5 +1,5 @@
-//! `bench` as a user meets it: the table, the JSON, and what happens when figures are missing. A script stands in
-//! for QEMU.
+//! `bench` as a user meets it: the table, the JSON, and what happens when figures are missing. A
+//! script stands in for QEMU.
 
 #![expect(
     clippy::unwrap_used,

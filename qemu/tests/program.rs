@@ -1,5 +1,5 @@
-//! The program as a user meets it: what it prints, what it exits with, what it leaves behind. A script
-//! stands in for QEMU.
+//! The program as a user meets it: what it prints, what it exits with, what it leaves behind. A
+//! script stands in for QEMU.
 
 #![expect(
     clippy::unwrap_used,

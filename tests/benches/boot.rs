@@ -1,5 +1,6 @@
-//! Prints the figures of a boot: from the start of QEMU to the first answer over HTTP, the size of the
-//! kernel, and the least memory in which it serves. `cargo bench -p tests --bench boot [-- RUNS]`.
+//! Prints the figures of a boot: from the start of QEMU to the first answer over HTTP, the size of
+//! the kernel, and the least memory in which it serves.
+//! `cargo bench -p tests --bench boot [-- RUNS]`.
 //!
 //! It measures and judges nothing: how fast a machine is depends on who else uses it.
 

@@ -1,4 +1,5 @@
-//! The model of Intel's card as a program beside QEMU, which has it as a device of its machine (`vfio-user-pci`).
+//! The model of Intel's card as a program beside QEMU, which has it as a device of its machine
+//! (`vfio-user-pci`).
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -125,8 +126,8 @@ impl Card {
         guest.extra.extend(words);
     }
 
-    /// Leads the cable of this card into a user network of `guest`, in which a port of the host is the machine's
-    /// port 80.
+    /// Leads the cable of this card into a user network of `guest`, in which a port of the host is
+    /// the machine's port 80.
     pub fn plug_in(&self, guest: &mut Guest, port: u16) {
         let end = |name| self.folder.path().join(name).display().to_string();
         let (own, peer) = (end(MACHINES_END), end(CARDS_END));

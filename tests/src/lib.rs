@@ -1,5 +1,6 @@
 //! What the test programs of this package share: which machines are booted, what a guest's report
-//! is worth, the disks it gets, a way to tell QEMU what to do, a machine in a machine, and a web client.
+//! is worth, the disks it gets, a way to tell QEMU what to do, a machine in a machine, and a web
+//! client.
 
 #![deny(unsafe_code)]
 

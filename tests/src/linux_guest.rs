@@ -1,8 +1,8 @@
-//! A Debian Linux as a guest: the kernel and busybox from Debian's packages, and an initramfs made here
-//! that runs one script.
+//! A Debian Linux as a guest: the kernel and busybox from Debian's packages, and an initramfs made
+//! here that runs one script.
 //!
-//! It is a driver that nobody here wrote, for what this project offers as a device, and the host of a machine
-//! in a machine.
+//! It is a driver that nobody here wrote, for what this project offers as a device, and the host of
+//! a machine in a machine.
 
 pub(crate) mod debian;
 mod emulator;

@@ -1,16 +1,19 @@
 //! The machines that the guest tests run on.
 //!
-//! Not the full product: it would repeat what differs in nothing. Interrupts and configuration space depend on the
-//! board, ring code on the ring's features, and neither knows of the other. So the rule is
-//! - every combination of ring format, event index and indirect descriptors once, because the ring code takes other
-//!   ways with each; each value, and each pair of values, on either board;
-//! - on either board every number of MSI-X vectors, from one for each queue down to none, because the parent drivers
-//!   take other ways: `vp_vdpa` on one, `ifcvf` on the other, and without any on both;
-//! - disks whose queues are far shorter than what the tests have in flight, or as long as QEMU makes them, or several,
-//!   in either ring format, and on either board;
+//! Not the full product: it would repeat what differs in nothing. Interrupts and configuration
+//! space depend on the board, ring code on the ring's features, and neither knows of the other. So
+//! the rule is
+//! - every combination of ring format, event index and indirect descriptors once, because the ring
+//!   code takes other ways with each; each value, and each pair of values, on either board;
+//! - on either board every number of MSI-X vectors, from one for each queue down to none, because
+//!   the parent drivers take other ways: `vp_vdpa` on one, `ifcvf` on the other, and without any on
+//!   both;
+//! - disks whose queues are far shorter than what the tests have in flight, or as long as QEMU
+//!   makes them, or several, in either ring format, and on either board;
 //! - either parent driver with a page for each doorbell;
-//! - the kernel with debug assertions once on either board, so that each ring format, everything on, everything off and
-//!   either parent driver are among them: it takes ten times as long, on the same ways through the code;
+//! - the kernel with debug assertions once on either board, so that each ring format, everything
+//!   on, everything off and either parent driver are among them: it takes ten times as long, on the
+//!   same ways through the code;
 //! - the microvm board once with its devices in memory, and once with PCI.
 
 use std::fmt;

@@ -1,9 +1,9 @@
-//! A machine in a machine: QEMU with an IOMMU runs a Linux, and that passes its virtio functions to a guest
-//! in a QEMU of its own, by `vfio-pci`.
+//! A machine in a machine: QEMU with an IOMMU runs a Linux, and that passes its virtio functions to
+//! a guest in a QEMU of its own, by `vfio-pci`.
 //!
-//! For the inner guest this is pass-through as it is on hardware: real configuration space, MSI-X and DMA behind
-//! translation tables of the host's kernel. Everything is translated code, so it needs neither rights nor
-//! hardware, and says nothing about speed.
+//! For the inner guest this is pass-through as it is on hardware: real configuration space, MSI-X
+//! and DMA behind translation tables of the host's kernel. Everything is translated code, so it
+//! needs neither rights nor hardware, and says nothing about speed.
 
 mod host;
 mod run;
@@ -11,8 +11,8 @@ mod run;
 pub use host::{Host, Identity, Nested};
 pub use run::{end_of_inner, inner_console};
 
-/// The script that the Linux runs. It gets two files: `/functions` with an address in each line, and `/inner` with
-/// the command that starts the inner machine.
+/// The script that the Linux runs. It gets two files: `/functions` with an address in each line,
+/// and `/inner` with the command that starts the inner machine.
 const SCRIPT: &str = include_str!("nested/host.sh");
 
 /// What it puts before each line of the inner machine's console.

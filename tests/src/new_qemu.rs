@@ -1,5 +1,6 @@
-//! A QEMU that is new enough for devices in other processes (`vfio-user-pci`, from 10.1 on): the machine's own,
-//! one that the user names, or Debian's from its packages, which run from a folder and change nothing else.
+//! A QEMU that is new enough for devices in other processes (`vfio-user-pci`, from 10.1 on): the
+//! machine's own, one that the user names, or Debian's from its packages, which run from a folder
+//! and change nothing else.
 //!
 //! Source: QEMU, docs/system/devices/vfio-user.rst.
 
@@ -115,7 +116,8 @@ fn fetch(place: &Path) -> Result<(), Missing> {
     }
 }
 
-/// Downloads the package and all that it needs, as if nothing were installed. apt keeps its own lists out of it.
+/// Downloads the package and all that it needs, as if nothing were installed. apt keeps its own
+/// lists out of it.
 fn download(folder: &Path) -> Result<Vec<PathBuf>, Missing> {
     let [lists, archives] = ["lists", "archives"].map(|name| folder.join(name));
     for directory in [&lists, &archives] {
@@ -160,8 +162,8 @@ fn download(folder: &Path) -> Result<Vec<PathBuf>, Missing> {
     Ok(files.into_iter().filter(packed).collect())
 }
 
-/// Runs the QEMU in the folder `place` with the libraries that came with it. Not in a file system of its own:
-/// it finds sockets, kernels and disks of the host.
+/// Runs the QEMU in the folder `place` with the libraries that came with it. Not in a file system
+/// of its own: it finds sockets, kernels and disks of the host.
 fn script(place: &Path) -> String {
     let place = fs::canonicalize(place.parent().unwrap_or(place))
         .map(|parent| parent.join(place.file_name().unwrap_or_default()))

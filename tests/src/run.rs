@@ -25,8 +25,8 @@ pub struct Run {
 ///
 /// # Errors
 ///
-/// [`RunError`], if QEMU cannot be started or its console not be read. That the guest does not end in time,
-/// or ends badly, is no error but its [`End`].
+/// [`RunError`], if QEMU cannot be started or its console not be read. That the guest does not end
+/// in time, or ends badly, is no error but its [`End`].
 pub fn boot(guest: &Guest, patience: Duration) -> Result<Run, RunError> {
     let mut running = guest.spawn()?;
     let deadline = Instant::now() + patience;

@@ -1,8 +1,8 @@
 //! Judges a run of the guest test kernel by its console and its exit.
 //!
-//! A test has passed only if its own record says so *and* the run came to its end: the last record is
-//! there, its totals are right, and the exit code agrees. Whatever is missing, doubled or unexpected
-//! is a failure.
+//! A test has passed only if its own record says so *and* the run came to its end: the last record
+//! is there, its totals are right, and the exit code agrees. Whatever is missing, doubled or
+//! unexpected is a failure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;

@@ -167,7 +167,8 @@ impl Client {
         self.agent.head(self.url(path)).call()
     }
 
-    /// Sends a request with these headers and this body, and returns the status and the body of the answer.
+    /// Sends a request with these headers and this body, and returns the status and the body of the
+    /// answer.
     ///
     /// # Errors
     ///

@@ -1,6 +1,8 @@
-//! Cards that come and go while the default unikernel serves: what a client of the host and the host itself see.
+//! Cards that come and go while the default unikernel serves: what a client of the host and the
+//! host itself see.
 //!
-//! The cards sit behind root ports with PCI Express hot-plug, which QEMU's boards do not use unless told so.
+//! The cards sit behind root ports with PCI Express hot-plug, which QEMU's boards do not use unless
+//! told so.
 
 #![expect(
     clippy::unwrap_used,

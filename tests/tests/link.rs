@@ -1,4 +1,5 @@
-//! What happens to a device while the machine runs reaches the unikernel through the configuration interrupt.
+//! What happens to a device while the machine runs reaches the unikernel through the configuration
+//! interrupt.
 
 use std::time::{Duration, Instant};
 

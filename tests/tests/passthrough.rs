@@ -28,7 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// The file that the site serves: more than the rings hold at once.
 const FILE_BYTES: usize = (4 << 20) + 7;
 
-/// How the names of the tests begin that work with the functions. The others have been run where time is cheaper.
+/// How the names of the tests begin that work with the functions. The others have been run where
+/// time is cheaper.
 const WITH_FUNCTIONS: [&str; 11] = [
     "blk",
     "conformance::qemu",
@@ -202,7 +203,8 @@ fn parent_driver(identity: Identity) -> &'static str {
     }
 }
 
-/// Whether each of so many functions was alone in its group, with translation, when it was passed on.
+/// Whether each of so many functions was alone in its group, with translation, when it was passed
+/// on.
 fn check_isolation(console: &[String], functions: u32) -> Result<()> {
     for bus in 1..=functions {
         let place = format!("host: 0000:{bus:02x}:00.0 ");
@@ -216,7 +218,8 @@ fn check_isolation(console: &[String], functions: u32) -> Result<()> {
     Ok(())
 }
 
-/// Whether the guest has found card and disk for what they are, and works with them through the bus.
+/// Whether the guest has found card and disk for what they are, and works with them through the
+/// bus.
 fn check_functions(console: &[String], identity: Identity) -> Result<()> {
     let driver = format!(": {}, ", parent_driver(identity));
     let vendor = match identity {

@@ -1,8 +1,10 @@
-//! Whatever the libraries make public has a user: the kernel, a driver, the launcher, or an example.
+//! Whatever the libraries make public has a user: the kernel, a driver, the launcher, or an
+//! example.
 //!
-//! Tests, benchmarks, fuzz targets and the kits for them are none, and neither is a line that only passes a name on.
-//! Read from the source as words, so it errs on the side of a user: a name that means something else elsewhere
-//! counts as one. `pub(crate)` and narrower are the compiler's to check.
+//! Tests, benchmarks, fuzz targets and the kits for them are none, and neither is a line that only
+//! passes a name on. Read from the source as words, so it errs on the side of a user: a name that
+//! means something else elsewhere counts as one. `pub(crate)` and narrower are the compiler's to
+//! check.
 
 #![expect(
     clippy::unwrap_used,
@@ -46,7 +48,8 @@ const FOR_TESTS: [&str; 10] = [
     "faults.rs",
 ];
 
-/// What applications, other kernels and makers of devices are offered beyond what the programs of this tree use.
+/// What applications, other kernels and makers of devices are offered beyond what the programs of
+/// this tree use.
 const OFFERED: [(&str, &[&str]); 8] = [
     // A disk for an application that has its bytes elsewhere, or polls.
     (
@@ -309,7 +312,8 @@ fn is_type(kind: &str) -> bool {
     ["enum", "struct", "trait", "type"].contains(&kind)
 }
 
-/// Whether a function, an associated type or a public field has it: whoever uses those need not know its name.
+/// Whether a function, an associated type or a public field has it: code that uses those need not
+/// name it.
 fn is_spoken_of(words: &[String], name: &str) -> bool {
     let has = |at: usize, ends: [&str; 2]| {
         let rest = words[at + 2..].iter();

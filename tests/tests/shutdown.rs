@@ -1,5 +1,5 @@
-//! What is left of a program's devices when it has ended: nothing runs any more. Judged by QEMU's trace of what the
-//! guest writes into the status of each device (VIRTIO 1.2, 2.1).
+//! What is left of a program's devices when it has ended: nothing runs any more. Judged by QEMU's
+//! trace of what the guest writes into the status of each device (VIRTIO 1.2, 2.1).
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! The unikernel on Intel's card, as QEMU has it from another process: every product, in each interrupt mode,
-//! at work, with the unikernel's own tests, and misbehaving.
+//! The unikernel on Intel's card, as QEMU has it from another process: every product, in each
+//! interrupt mode, at work, with the unikernel's own tests, and misbehaving.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -29,14 +29,15 @@ use tests::{kernels, noise, requirement};
 /// What has not happened by then never does. A busy host of two cores needs a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Whoever waits for a card that has gone is told sooner than that.
+/// A waiter for a card that has gone is told sooner than that.
 const END: Duration = Duration::from_secs(20);
 
 /// The file that the site serves: more than the rings hold at once.
 const FILE_BYTES: usize = (4 << 20) + 7;
 
-/// SeaBIOS looks for something to boot on a block card. It knows nothing of Intel's registers, and does not wait
-/// between the steps of the initialisation, nor ask for the generation of the configuration.
+/// SeaBIOS looks for something to boot on a block card. It knows nothing of Intel's registers, and
+/// does not wait between the steps of the initialisation, nor ask for the generation of the
+/// configuration.
 const OF_THE_FIRMWARE: &[&str] = &[
     "queue 0 enabled before the count was told",
     "sets 0x1 at once",
@@ -122,7 +123,7 @@ fn trial(name: String, run: impl FnOnce(&Path) -> Result<()> + Send + 'static) -
             Ok(()) => Ok(Completion::Completed),
             Err(error) => Err(Failed::from(format!("{error:#}"))),
         },
-        // Whoever names one means it.
+        // One that is named is wanted.
         Err(error @ TooOld::Named(_)) => Err(Failed::from(error.to_string())),
         Err(missing) => Ok(requirement::skip(missing).map(Completion::ignored_with)?),
     })
@@ -251,7 +252,8 @@ fn is_explained(emulator: &Path, misbehaviour: &str, message: &str) -> Result<()
     Ok(())
 }
 
-/// A card that goes while its disk is read: who asks for a file is told, and the rest of the machine works.
+/// A card that goes while its disk is read: who asks for a file is told, and the rest of the
+/// machine works.
 fn vanishes_while_it_serves(emulator: &Path) -> Result<()> {
     let (image, bytes) = image(FILE_BYTES)?;
     let mut blk = disk("modern-blk", image.path(), &[])?;
@@ -311,7 +313,8 @@ fn site(emulator: &Path, image: &Path) -> Result<(Guest, u16)> {
     Ok((Guest { emulator, ..guest }, port))
 }
 
-/// Whether a card ended well, and saw nothing of its drivers that it must not but what was expected.
+/// Whether a card ended well, and saw nothing of its drivers that it must not but what was
+/// expected.
 fn judge(report: &Report, expected: &[&str]) -> Result<()> {
     let is_expected = |violation: &String| expected.iter().any(|words| violation.contains(words));
     ensure!(

@@ -1,8 +1,8 @@
 //! Real drivers on our device side: QEMU passes the rings of its guest to this process, where
 //! `virtq::device` works on them.
 //!
-//! The drivers are the unikernel's own, which meets QEMU's own device side elsewhere, and those of a
-//! Debian Linux, where its packages can be had.
+//! The drivers are the unikernel's own, which meets QEMU's own device side elsewhere, and those of
+//! a Debian Linux, where its packages can be had.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};

@@ -1,13 +1,13 @@
 //! A bus: where devices meet drivers. For matching only.
 //!
-//! One implementation serves every kind of device: `Bus<PciDevice>`, [`VdpaBus`](crate::device::VdpaBus),
-//! the virtio bus. It decides who drives a device, one driver at a time, in
-//! whatever order devices and drivers arrive, and takes them apart again. What a device can do is no
-//! business of the bus.
+//! One implementation serves every kind of device: `Bus<PciDevice>`,
+//! [`VdpaBus`](crate::device::VdpaBus), the virtio bus. It decides who drives a device, one driver
+//! at a time, in whatever order devices and drivers arrive, and takes them apart again. What a
+//! device can do is no business of the bus.
 //!
-//! If several drivers match, the first of these decides: the device's override, an exact row of an id
-//! table, a row with wildcards, the name; then whoever was registered first. If its probe fails,
-//! the next one gets its chance.
+//! If several drivers match, the first of these decides: the device's override, an exact row of an
+//! id table, a row with wildcards, the name; then the one that was registered first. If its probe
+//! fails, the next one gets its chance.
 
 mod binding;
 mod claim;
@@ -103,7 +103,8 @@ impl<D: BusDevice> Bus<D> {
         self.ids.allocate()
     }
 
-    /// Puts a device on the bus and offers it to the drivers that match. That none claims it is no error.
+    /// Puts a device on the bus and offers it to the drivers that match. That none claims it is no
+    /// error.
     ///
     /// # Errors
     /// [`AddError`]: the device is not on the bus.
@@ -131,11 +132,12 @@ impl<D: BusDevice> Bus<D> {
         Ok(())
     }
 
-    /// Takes a device off the bus. This is the one sequence for every cause: what depends on it goes first
-    /// ([`BusDevice::before_remove`]), no driver can claim it any
-    /// more and its operations fail ([`BusDevice::leaving`]), its driver lets go, it comes to rest
-    /// ([`BusDevice::quiesce`]), what works for it ends ([`BusDevice::left`]), and it leaves bus and tree.
-    /// Whoever still refers to it keeps it alive. A device that is not on the bus is left alone.
+    /// Takes a device off the bus. This is the one sequence for every cause: what depends on it
+    /// goes first ([`BusDevice::before_remove`]), no driver can claim it any more and its
+    /// operations fail ([`BusDevice::leaving`]), its driver lets go, it comes to rest
+    /// ([`BusDevice::quiesce`]), what works for it ends ([`BusDevice::left`]), and it leaves bus
+    /// and tree. References that are left keep it alive. A device that is not on the bus is left
+    /// alone.
     pub async fn remove_device(&self, device: &Arc<D>) {
         let Some(slot) = self.slot(device) else {
             return;
@@ -201,8 +203,8 @@ impl<D: BusDevice> Bus<D> {
         }
     }
 
-    /// Says that only the driver of this name may claim the device, whether it matches or not; `None`
-    /// takes that back. A device that another driver holds is taken from it.
+    /// Says that only the driver of this name may claim the device, whether it matches or not;
+    /// `None` takes that back. A device that another driver holds is taken from it.
     pub async fn set_override(self: &Arc<Self>, device: &Arc<D>, driver: Option<&str>) {
         let Some(slot) = self.slot(device) else {
             return;

@@ -1,4 +1,5 @@
-//! The checksum of the Internet protocols (RFC 1071), for who finishes one or looks whether it is right.
+//! The checksum of the Internet protocols (RFC 1071), for who finishes one or looks whether it is
+//! right.
 
 /// A sum of 16-bit words in network order, not yet folded. RFC 1071, 2 (B): the sum may be made in
 /// the processor's order, eight bytes at a time, and turned around at the end.
@@ -33,7 +34,8 @@ impl Sum {
         Self(self.0 + u64::from(word.to_be()))
     }
 
-    /// The one's complement sum, in the processor's order: all ones, if what was added holds its own checksum.
+    /// The one's complement sum, in the processor's order: all ones, if what was added holds its
+    /// own checksum.
     #[inline]
     #[must_use]
     pub fn fold(self) -> u16 {

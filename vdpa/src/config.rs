@@ -1,8 +1,8 @@
-//! The fields of configuration spaces, for who reads them, makes them up, or compares them: where each is, how wide,
-//! and which feature brings it.
+//! The fields of configuration spaces, for who reads them, makes them up, or compares them: where
+//! each is, how wide, and which feature brings it.
 //!
-//! Source: VIRTIO 1.2, 2.5, 5.1.4 and 5.2.4. The types of `virtio-spec` are views of mapped registers, of which a device that
-//! is reached by operations has none.
+//! Source: VIRTIO 1.2, 2.5, 5.1.4 and 5.2.4. The types of `virtio-spec` are views of mapped
+//! registers, of which a device that is reached by operations has none.
 
 pub mod blk;
 pub mod net;

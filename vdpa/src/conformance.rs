@@ -1,12 +1,15 @@
-//! A suite of checks that every parent driver passes: the contract of [`VdpaOps`], seen from above the bus.
+//! A suite of checks that every parent driver passes: the contract of [`VdpaOps`], seen from above
+//! the bus.
 //!
-//! Whoever writes a parent implements [`Subject`] and calls [`run`]; it needs no more than a platform, so it
-//! runs on a host with a simulated device and on hardware alike. Each check has a device of its own, on a
-//! bus of its own, and drives its queues by itself, without any driver of this project.
+//! The author of a parent implements [`Subject`] and calls [`run`]; it needs no more than a
+//! platform, so it runs on a host with a simulated device and on hardware alike. Each check has a
+//! device of its own, on a bus of its own, and drives its queues by itself, without any driver of
+//! this project.
 //!
-//! A check that the device cannot be put to is skipped with the reason; the abilities that the subject claims
-//! are not skipped. What the bus checks before a parent is asked ([`VdpaDevice`](crate::device::VdpaDevice))
-//! is checked here only as far as the parent decides about it.
+//! A check that the device cannot be put to is skipped with the reason; the abilities that the
+//! subject claims are not skipped. What the bus checks before a parent is asked
+//! ([`VdpaDevice`](crate::device::VdpaDevice)) is checked here only as far as the parent decides
+//! about it.
 
 mod bench;
 mod blk;
@@ -58,8 +61,8 @@ pub trait Subject: Sync {
     /// The kernel's services.
     fn platform(&self) -> Arc<dyn Platform>;
 
-    /// Makes a device that nobody has used. Called once for each check, after the previous device has been
-    /// freed.
+    /// Makes a device that nobody has used. Called once for each check, after the previous device
+    /// has been freed.
     ///
     /// # Errors
     /// Whatever went wrong; the check fails.
@@ -75,13 +78,14 @@ pub trait Subject: Sync {
         IsolationUnit::new(root, None, None)
     }
 
-    /// Whether a network device says that a frame lies in one buffer even where buffers are never merged (VIRTIO 1.2,
-    /// 5.1.6.4.1). A driver does not rely on it.
+    /// Whether a network device says that a frame lies in one buffer even where buffers are never
+    /// merged (VIRTIO 1.2, 5.1.6.4.1). A driver does not rely on it.
     fn sets_num_buffers(&self) -> bool {
         true
     }
 
-    /// Makes the latest device change its configuration space and say so. False if there is no way to.
+    /// Makes the latest device change its configuration space and say so. False if there is no way
+    /// to.
     fn change_config(&self) -> bool {
         false
     }

@@ -60,8 +60,8 @@ pub enum DeviceKind {
         /// The physical function.
         pf: Arc<Node>,
     },
-    /// A part of a function that is lent by itself: an assignable device interface, or subfunction. Its requests are
-    /// told from those of the others by their PASID.
+    /// A part of a function that is lent by itself: an assignable device interface, or subfunction.
+    /// Its requests are told from those of the others by their PASID.
     Adi {
         /// The function.
         owner: Arc<Node>,
@@ -107,7 +107,8 @@ pub enum VdpaId {
     Any,
 }
 
-/// A device on the vDPA bus, to look at. What changes it is done through the [`VdpaClaim`] of its driver.
+/// A device on the vDPA bus, to look at. What changes it is done through the [`VdpaClaim`] of its
+/// driver.
 ///
 /// After it has left the bus every operation answers [`OpError::Gone`].
 pub struct VdpaDevice {
@@ -270,7 +271,8 @@ impl VdpaDevice {
         }
     }
 
-    /// Whether the device did not come out of its last reset. Asking again soon would only take time.
+    /// Whether the device did not come out of its last reset. Asking again soon would only take
+    /// time.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.session.lock().is_lost()

@@ -1,10 +1,11 @@
-//! Which pages a device has written, for whoever copies its memory elsewhere while it runs.
+//! Which pages a device has written, for a copy of its memory while it runs.
 //!
-//! The bitmap is a [`DirtyLog`], the right to have one is an [`Attachment`](crate::device::Attachment)'s. This is the set
-//! that a reader makes of it, not a log: nobody writes it but its owner.
+//! The bitmap is a [`DirtyLog`], the right to have one is an
+//! [`Attachment`](crate::device::Attachment)'s. This is the set that a reader makes of it, not a
+//! log: nobody writes it but its owner.
 //!
-//! A device sets the bit of a page after it has written there. Whoever takes the bits and *then* copies
-//! the pages misses nothing: what is written later is found the next time.
+//! A device sets the bit of a page after it has written there. A reader that takes the bits and
+//! *then* copies the pages misses nothing: what is written later is found the next time.
 //!
 //! Source: `VHOST_SET_LOG_BASE` of Linux's `vhost.h`, whose bitmap this is.
 
@@ -40,7 +41,8 @@ pub enum LogError {
     #[error("the bitmap is not mapped in one piece")]
     NotMapped,
     /// The device: [`OpError::NotOwner`], [`OpError::Gone`], [`OpError::Unsupported`],
-    /// [`OpError::WrongState`] before `FEATURES_OK` and when only a reset can help, or what it has answered.
+    /// [`OpError::WrongState`] before `FEATURES_OK` and when only a reset can help, or what it has
+    /// answered.
     #[error(transparent)]
     Device(#[from] OpError),
 }
@@ -58,7 +60,8 @@ impl DirtyLog {
 
 /// A set of pages, by their numbers: device addresses divided by [`PAGE_SIZE`].
 ///
-/// It holds at most as much as the bitmaps that it was taken from have bits, a word of 64 at a time.
+/// It holds at most as much as the bitmaps that it was taken from have bits, a word of 64 at a
+/// time.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct DirtyPages {
     /// Numbers of words in ascending order, and what they hold; none is zero.
@@ -72,11 +75,12 @@ impl DirtyPages {
         Self { words: Vec::new() }
     }
 
-    /// Takes all bits out of the `len` bytes of bitmap from `offset` of the memory on, and adds their pages.
+    /// Takes all bits out of the `len` bytes of bitmap from `offset` of the memory on, and adds
+    /// their pages.
     ///
-    /// Each byte is taken in one step. A device may go on meanwhile: each of its bits is found now or the next
-    /// time, and none is lost. Of a page that is found now, everything can be read that was written before its
-    /// bit was set.
+    /// Each byte is taken in one step. A device may go on meanwhile: each of its bits is found now
+    /// or the next time, and none is lost. Of a page that is found now, everything can be read that
+    /// was written before its bit was set.
     ///
     /// # Errors
     /// [`AccessError`]: nothing was taken.

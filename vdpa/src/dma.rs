@@ -1,12 +1,12 @@
 //! Who may let a device reach which memory, and at which addresses.
 //!
-//! Whoever wants to use a device takes an [`Attachment`](crate::device::Attachment): the right to change what the device can reach,
-//! which changes hands only while the device is as a reset has left it. What stands between the device and
-//! the memory (a translation of its own, the platform's IOMMU, or nothing) is an [`Isolation`], and
-//! the attachment hides which: the same calls serve all three.
+//! The user of a device takes an [`Attachment`](crate::device::Attachment): the right to change
+//! what the device can reach, which changes hands only while the device is as a reset has left it.
+//! What stands between the device and the memory (a translation of its own, the platform's IOMMU,
+//! or nothing) is an [`Isolation`], and the attachment hides which: the same calls serve all three.
 //!
-//! Kernel drivers do not map; they allocate from a [`DmaSpace`], which can be moved from device to device.
-//! Software devices keep what was mapped for them in an [`AddressSpace`].
+//! Kernel drivers do not map; they allocate from a [`DmaSpace`], which can be moved from device to
+//! device. Software devices keep what was mapped for them in an [`AddressSpace`].
 
 mod address_space;
 mod fault;
@@ -134,7 +134,8 @@ pub unsafe trait MapTarget: Send + Sync {
     /// The changes since [`begin_batch`](Self::begin_batch) are complete.
     ///
     /// # Errors
-    /// As for [`Attachment::end_batch`](crate::device::Attachment::end_batch): all that had not been told has been taken back.
+    /// As for [`Attachment::end_batch`](crate::device::Attachment::end_batch): all that had not
+    /// been told has been taken back.
     fn end_batch(&self) -> Result<(), OpError> {
         Ok(())
     }

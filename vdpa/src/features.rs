@@ -32,9 +32,10 @@ impl Features {
 
     /// What a device offers that shows these words when they are selected one by one.
     ///
-    /// A device shows 0 for words that it does not know (VIRTIO 1.2, 4.1.4.3.1), but not every device decodes the whole
-    /// selector: of QEMU's on virtio-mmio each word but the first is the second. Where the last word repeats
-    /// the second, in which there is at least `VERSION_1`, there is no upper half.
+    /// A device shows 0 for words that it does not know (VIRTIO 1.2, 4.1.4.3.1), but not every
+    /// device decodes the whole selector: of QEMU's on virtio-mmio each word but the first is the
+    /// second. Where the last word repeats the second, in which there is at least `VERSION_1`,
+    /// there is no upper half.
     #[must_use]
     pub fn from_words(words: [u32; 4]) -> Self {
         let [low, high, third, last] = words.map(u128::from);
@@ -55,9 +56,9 @@ impl Features {
         [0, 32, 64, 96].map(|shift| (self.0 >> shift) as u32)
     }
 
-    /// The words that a driver writes, with their selectors, to accept these features of a device that offers `offered`:
-    /// the lower two, and each other one in which the device offers something. A device of before VIRTIO 1.4 is told
-    /// nothing that it does not know.
+    /// The words that a driver writes, with their selectors, to accept these features of a device
+    /// that offers `offered`: the lower two, and each other one in which the device offers
+    /// something. A device of before VIRTIO 1.4 is told nothing that it does not know.
     pub fn words_for(self, offered: Self) -> impl Iterator<Item = (u32, u32)> {
         let known = |select: u32, word: u32| select < 2 || word != 0;
         (0..)

@@ -1,4 +1,5 @@
-//! Small numbers for names such as `vdpa0`: handed out lowest first, returned when their guard drops.
+//! Small numbers for names such as `vdpa0`: handed out lowest first, returned when their guard
+//! drops.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -1,11 +1,11 @@
 //! The IOTLB: what an address space of a device maps where, and with which permission.
 //!
-//! A table from ranges of I/O virtual addresses to [`Target`]s. It is the bookkeeping alone: it knows no
-//! device, takes no lock and reaches no memory. Every address up to `u64::MAX` can be mapped, and a look-up
-//! neither allocates nor takes longer than the depth of a tree.
+//! A table from ranges of I/O virtual addresses to [`Target`]s. It is the bookkeeping alone: it
+//! knows no device, takes no lock and reaches no memory. Every address up to `u64::MAX` can be
+//! mapped, and a look-up neither allocates nor takes longer than the depth of a tree.
 //!
-//! Source: the role of Linux' `vhost_iotlb` (`drivers/vhost/iotlb.c`), with overlaps refused instead of
-//! stacked, and ranges cut instead of dropped whole.
+//! Source: the role of Linux' `vhost_iotlb` (`drivers/vhost/iotlb.c`), with overlaps refused
+//! instead of stacked, and ranges cut instead of dropped whole.
 
 mod overlaps;
 mod pieces;
@@ -171,8 +171,8 @@ impl<T: Target> Iotlb<T> {
         Ok(())
     }
 
-    /// Takes a range away, and returns how many of its bytes were mapped. A mapping that reaches beyond
-    /// the range keeps the rest, with its target moved on.
+    /// Takes a range away, and returns how many of its bytes were mapped. A mapping that reaches
+    /// beyond the range keeps the rest, with its target moved on.
     ///
     /// # Errors
     /// [`Full`], if both ends of a mapping would be kept and there is no room for another one.
@@ -238,15 +238,15 @@ impl<T: Target> Iotlb<T> {
         }
     }
 
-    /// Where an access to a range leads, one mapping after the other. A hole or a missing permission is
-    /// told at its place, and ends the walk.
+    /// Where an access to a range leads, one mapping after the other. A hole or a missing
+    /// permission is told at its place, and ends the walk.
     #[must_use]
     pub fn pieces(&self, range: IovaRange, permission: Permission) -> Pieces<'_, T> {
         Pieces::new(self, range, permission)
     }
 
-    /// The mappings that a range touches, in the order of their addresses; the first and the last may
-    /// reach beyond it.
+    /// The mappings that a range touches, in the order of their addresses; the first and the last
+    /// may reach beyond it.
     #[must_use]
     pub fn overlaps(&self, range: IovaRange) -> Overlaps<'_, T> {
         Overlaps::new(&self.entries, range)

@@ -18,8 +18,9 @@ struct Keeper {
     claim: Mutex<Option<VdpaClaim>>,
 }
 
-/// Takes a device from its driver, if it has one, and keeps it for the caller until it leaves its bus or its
-/// [override](crate::bus::Bus::set_override) is changed. `None`, if the device is not on the bus.
+/// Takes a device from its driver, if it has one, and keeps it for the caller until it leaves its
+/// bus or its [override](crate::bus::Bus::set_override) is changed. `None`, if the device is not on
+/// the bus.
 pub async fn hold(bus: &Arc<VdpaBus>, device: &Arc<VdpaDevice>) -> Option<VdpaClaim> {
     let keeper = Arc::new(Keeper {
         name: format!("keeper of {}", device.node().name()),

@@ -10,7 +10,8 @@ use crate::platform::BoxFuture;
 
 /// Moves what a bus driver has made of a device.
 pub trait Mover: Send + Sync {
-    /// Moves what runs on `from` to `to`. Whoever uses `to` loses it before; afterwards nobody uses `from`.
+    /// Moves what runs on `from` to `to`. A user of `to` loses it before; afterwards `from` has
+    /// none.
     ///
     /// # Errors
     /// [`MoveError`]: what ran goes on on `from`, if that is possible, and `to` is as it was before.
@@ -42,8 +43,8 @@ pub enum MoveError {
     /// Its blocks have another size, or it sets narrower limits than the driver keeps to.
     #[error("the new device is configured differently")]
     OtherConfig,
-    /// Notifications tell where the driver stands (`VIRTIO_F_NOTIFICATION_DATA`), so nobody else can make up
-    /// for one.
+    /// Notifications tell where the driver stands (`VIRTIO_F_NOTIFICATION_DATA`), so nobody else
+    /// can make up for one.
     #[error("only the driver can notify the device")]
     NotificationData,
     /// The driver would have to rewind its queues, and does not.

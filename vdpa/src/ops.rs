@@ -4,12 +4,13 @@
 //! indices are in range, sizes are legal, the status machine is kept, and nothing is called after
 //! removal. It checks what the *device* answers, and only that.
 //!
-//! Operations that may wait for the device are futures with a deadline of the parent's choosing, which the caller
-//! bounds by one of its own. Everything else is a plain call, because it changes only what the parent, or a register,
-//! keeps: a parent that has to ask somebody else delivers it with the next operation that may wait. So features go along
-//! with `FEATURES_OK`, size, place, state and callback of a queue with [`set_queue_ready`](VdpaOps::set_queue_ready)
-//! or [`resume`](VdpaOps::resume), and reads of status and configuration are answered from a copy that the other side keeps up to
-//! date.
+//! Operations that may wait for the device are futures with a deadline of the parent's choosing,
+//! which the caller bounds by one of its own. Everything else is a plain call, because it changes
+//! only what the parent, or a register, keeps: a parent that has to ask somebody else delivers it
+//! with the next operation that may wait. So features go along with `FEATURES_OK`, size, place,
+//! state and callback of a queue with [`set_queue_ready`](VdpaOps::set_queue_ready) or
+//! [`resume`](VdpaOps::resume), and reads of status and configuration are answered from a copy that
+//! the other side keeps up to date.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -144,8 +145,8 @@ impl fmt::Debug for DmaModel<'_> {
 
 /// The translation of a device that takes changes one by one.
 ///
-/// Changes are plain calls, because memory is allocated where nobody can wait; a device that needs time
-/// queues them. [`settle`](VdpaOps::settle) waits until they hold.
+/// Changes are plain calls, because memory is allocated where nobody can wait; a device that needs
+/// time queues them. [`settle`](VdpaOps::settle) waits until they hold.
 pub trait IncrementalMap: Send + Sync {
     /// Lets the device reach `backing` at `range` in an address space. The range lies inside
     /// [`VdpaOps::iova_range`] and inside the memory, and overlaps no other of the address space.
@@ -163,25 +164,26 @@ pub trait IncrementalMap: Send + Sync {
     /// Takes a range away from the device. Mappings that reach beyond it keep the rest.
     ///
     /// # Errors
-    /// [`OpError::OutOfResources`], if a mapping would have to be split and there is no room: nothing has
-    /// changed.
+    /// [`OpError::OutOfResources`], if a mapping would have to be split and there is no room:
+    /// nothing has changed.
     fn unmap(&self, space: u16, range: IovaRange) -> Result<(), OpError>;
 }
 
-/// The translation of a device that takes an address space as a whole. As for [`IncrementalMap`], the
-/// call may return before the change holds.
+/// The translation of a device that takes an address space as a whole. As for [`IncrementalMap`],
+/// the call may return before the change holds.
 pub trait WholeMap: Send + Sync {
     /// Replaces everything that is mapped in an address space.
     ///
     /// # Errors
-    /// [`OpError::OutOfResources`], if the device cannot hold so many mappings: nothing has changed.
+    /// [`OpError::OutOfResources`], if the device cannot hold so many mappings: nothing has
+    /// changed.
     fn set_map(&self, space: u16, table: &Iotlb<Backing>) -> Result<(), OpError>;
 }
 
 /// A log of the pages that a device writes: a bitmap in memory that the device reaches.
 ///
-/// Bit `n % 8` of byte `n / 8` stands for page `n`, which is the one at address `n * 4096` as the device sees
-/// it. Pages for which the bitmap has no bit are not logged.
+/// Bit `n % 8` of byte `n / 8` stands for page `n`, which is the one at address `n * 4096` as the
+/// device sees it. Pages for which the bitmap has no bit are not logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirtyLog {
     /// Where the device finds the bitmap: the start of a page.
@@ -264,7 +266,8 @@ pub unsafe trait VdpaOps: Send + Sync {
         0
     }
 
-    /// The group whose address space the rings of a queue are in, if it may differ from that of the buffers.
+    /// The group whose address space the rings of a queue are in, if it may differ from that of the
+    /// buffers.
     fn descriptor_group(&self, _queue: u16) -> Option<u16> {
         None
     }
@@ -281,7 +284,8 @@ pub unsafe trait VdpaOps: Send + Sync {
         Box::pin(ready(Err(OpError::Unsupported)))
     }
 
-    /// Takes away everything that is mapped in an address space, where the device translates itself.
+    /// Takes away everything that is mapped in an address space, where the device translates
+    /// itself.
     ///
     /// # Errors
     /// [`OpError::Gone`].
@@ -289,8 +293,8 @@ pub unsafe trait VdpaOps: Send + Sync {
         Ok(())
     }
 
-    /// Waits until every earlier change of an address space holds: afterwards the device uses no memory
-    /// that was taken away before.
+    /// Waits until every earlier change of an address space holds: afterwards the device uses no
+    /// memory that was taken away before.
     ///
     /// # Errors
     /// [`OpError::Timeout`], if the device may still use such memory.
@@ -298,9 +302,9 @@ pub unsafe trait VdpaOps: Send + Sync {
         Box::pin(ready(Ok(())))
     }
 
-    /// Stops the device without forgetting anything: it takes no further descriptor, finishes those that
-    /// it has taken or puts them back, and answers everything else. What is kicked meanwhile is looked at on
-    /// [`resume`](Self::resume).
+    /// Stops the device without forgetting anything: it takes no further descriptor, finishes those
+    /// that it has taken or puts them back, and answers everything else. What is kicked meanwhile
+    /// is looked at on [`resume`](Self::resume).
     ///
     /// # Errors
     /// [`OpError::Unsupported`]; [`OpError::Timeout`], if the device does not come to rest.
@@ -316,12 +320,14 @@ pub unsafe trait VdpaOps: Send + Sync {
         Box::pin(ready(Err(OpError::Unsupported)))
     }
 
-    /// Begins to log which pages the device writes, in whichever address space; the bitmap is in the first one.
-    /// A bit is set after the page has been written, in a way that loses none that others set or clear
-    /// meanwhile. What the device writes into buffers is logged; for the rings the caller sets bits.
+    /// Begins to log which pages the device writes, in whichever address space; the bitmap is in
+    /// the first one. A bit is set after the page has been written, in a way that loses none that
+    /// others set or clear meanwhile. What the device writes into buffers is logged; for the rings
+    /// the caller sets bits.
     ///
     /// # Errors
-    /// [`OpError::Unsupported`]; [`OpError::Invalid`], if the device cannot reach the bitmap: nothing is logged.
+    /// [`OpError::Unsupported`]; [`OpError::Invalid`], if the device cannot reach the bitmap:
+    /// nothing is logged.
     ///
     /// # Safety
     /// No buffer that a program has lies in the bitmap.
@@ -329,9 +335,10 @@ pub unsafe trait VdpaOps: Send + Sync {
         Err(OpError::Unsupported)
     }
 
-    /// Ends the log, as does a [`reset`](Self::reset). Afterwards the device writes the bitmap no more, and what
-    /// was under way to it has arrived: its memory may be used for something else. (To read a register back pushes
-    /// the earlier writes of a PCI device to their end: PCI Express 6.0, 2.4.1.)
+    /// Ends the log, as does a [`reset`](Self::reset). Afterwards the device writes the bitmap no
+    /// more, and what was under way to it has arrived: its memory may be used for something else.
+    /// (To read a register back pushes the earlier writes of a PCI device to their end: PCI Express
+    /// 6.0, 2.4.1.)
     ///
     /// # Errors
     /// [`OpError::Unsupported`]; [`OpError::Timeout`], if the device may still write the bitmap.
@@ -360,8 +367,8 @@ pub unsafe trait VdpaOps: Send + Sync {
     /// Writes a status that is not zero. The parent takes its interrupt vectors before `DRIVER_OK`.
     fn set_status(&self, status: DeviceStatus) -> BoxFuture<'_, Result<(), OpError>>;
 
-    /// Resets the device and waits until it has stopped all access to memory. Afterwards no queue is
-    /// ready, no callback is set and no interrupt of the device is under way.
+    /// Resets the device and waits until it has stopped all access to memory. Afterwards no queue
+    /// is ready, no callback is set and no interrupt of the device is under way.
     ///
     /// # Errors
     /// [`OpError::Timeout`], if the device does not come out of reset: it may still use its memory.
@@ -402,14 +409,16 @@ pub unsafe trait VdpaOps: Send + Sync {
     /// As for [`VdpaDevice::set_queue_address`](crate::device::VdpaDevice::set_queue_address).
     unsafe fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError>;
 
-    /// Sets where the queue starts, before it is made ready, or where it goes on, while the device is suspended.
+    /// Sets where the queue starts, before it is made ready, or where it goes on, while the device
+    /// is suspended.
     ///
     /// # Errors
-    /// [`OpError::Unsupported`], if the hardware can only start afresh and `state` is not the start.
+    /// [`OpError::Unsupported`], if the hardware can only start afresh and `state` is not the
+    /// start.
     fn set_queue_state(&self, queue: u16, state: QueueState) -> Result<(), OpError>;
 
-    /// Where the queue stands, once it has been stopped or the device is suspended; before it has been ready,
-    /// where it starts.
+    /// Where the queue stands, once it has been stopped or the device is suspended; before it has
+    /// been ready, where it starts.
     ///
     /// # Errors
     /// [`OpError::Unsupported`], if the hardware does not tell.
@@ -418,8 +427,9 @@ pub unsafe trait VdpaOps: Send + Sync {
     /// What to call when the queue has used buffers; `None` for a queue that is polled.
     fn set_queue_callback(&self, queue: u16, callback: Option<Callback>);
 
-    /// Starts or stops the queue. One that is started again goes on where it stood, if the device has
-    /// [`Abilities::QUEUE_STATE`], and from the start otherwise; its size and its place are as before.
+    /// Starts or stops the queue. One that is started again goes on where it stood, if the device
+    /// has [`Abilities::QUEUE_STATE`], and from the start otherwise; its size and its place are as
+    /// before.
     ///
     /// # Errors
     /// [`OpError::Unsupported`], if the hardware can stop a queue by reset alone.
@@ -437,14 +447,14 @@ pub unsafe trait VdpaOps: Send + Sync {
     /// [`OpError::Broken`], if the device has no usable notification register for it.
     fn doorbell(&self, queue: u16) -> Result<Doorbell, OpError>;
 
-    /// Where the doorbell of a queue lies, if a client may be given it: nothing but doorbells of this queue
-    /// lie in that area, and a 16-bit store of the queue's index rings it.
+    /// Where the doorbell of a queue lies, if a client may be given it: nothing but doorbells of
+    /// this queue lie in that area, and a 16-bit store of the queue's index rings it.
     fn notification_area(&self, _queue: u16) -> Option<NotificationArea> {
         None
     }
 
-    /// The message that the device sends for this queue alone, if there is one. It does not change between
-    /// `DRIVER_OK` and the next reset.
+    /// The message that the device sends for this queue alone, if there is one. It does not change
+    /// between `DRIVER_OK` and the next reset.
     fn queue_interrupt(&self, _queue: u16) -> Option<InterruptMessage> {
         None
     }
@@ -463,7 +473,8 @@ pub unsafe trait VdpaOps: Send + Sync {
     /// The size of the configuration space in bytes.
     fn config_size(&self) -> u32;
 
-    /// Reads from the configuration space, consistently: what is returned was all there at one moment.
+    /// Reads from the configuration space, consistently: what is returned was all there at one
+    /// moment.
     ///
     /// # Errors
     /// [`OpError::Timeout`], if the device changes its configuration faster than it can be read.

@@ -1,4 +1,5 @@
-//! What the drivers need from a kernel: memory for devices, device registers, interrupts, time, tasks.
+//! What the drivers need from a kernel: memory for devices, device registers, interrupts, time,
+//! tasks.
 //!
 //! A kernel implements [`Platform`] once and every driver of the project runs on it; the tests
 //! implement it with fakes. Nothing here knows PCI: a platform without it serves other parents.
@@ -22,8 +23,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What to do when an interrupt arrives. It runs in interrupt context: it may only wake.
 ///
-/// Of an [`event`](Self::event) the handler of the vector knows that it is one: it raises it in straight
-/// code, without a function in between.
+/// Of an [`event`](Self::event) the handler of the vector knows that it is one: it raises it in
+/// straight code, without a function in between.
 #[derive(Clone)]
 pub struct Callback {
     action: Action,
@@ -104,15 +105,17 @@ pub unsafe trait Platform: Debug + Send + Sync {
     /// Memory that devices behind this platform can reach.
     fn dma(&self) -> Arc<dyn DmaAllocator>;
 
-    /// An empty address space of its own for an isolation unit, if an IOMMU stands before it. Asking changes
-    /// nothing: the unit is in the domain from [`IommuDomain::enter`] until the domain is dropped.
+    /// An empty address space of its own for an isolation unit, if an IOMMU stands before it.
+    /// Asking changes nothing: the unit is in the domain from [`IommuDomain::enter`] until the
+    /// domain is dropped.
     ///
     /// What the IOMMU refuses the unit afterwards is [reported to it](IsolationUnit::report_fault).
     fn isolate(&self, _unit: &Arc<IsolationUnit>) -> Option<Arc<dyn IommuDomain>> {
         None
     }
 
-    /// Maps `len` bytes of device registers, uncached. The mapping lives as long as the returned value.
+    /// Maps `len` bytes of device registers, uncached. The mapping lives as long as the returned
+    /// value.
     ///
     /// # Errors
     /// [`MapError`], if the range is not one of device registers.
@@ -127,13 +130,14 @@ pub unsafe trait Platform: Debug + Send + Sync {
     /// [`NoVector`], if none is free.
     fn allocate_vector(&self, handler: Callback) -> Result<Box<dyn InterruptVector>, NoVector>;
 
-    /// How many bytes simulated devices may still take: the budget that all of them draw on. The rest of what is
-    /// free is for those who cannot do without.
+    /// How many bytes simulated devices may still take: the budget that all of them draw on. The
+    /// rest of what is free is for those who cannot do without.
     fn memory_left(&self) -> u64 {
         u64::MAX
     }
 
-    /// Calls `handler` whenever the interrupt line is active, or becomes so, until the returned value is dropped.
+    /// Calls `handler` whenever the interrupt line is active, or becomes so, until the returned
+    /// value is dropped.
     ///
     /// # Errors
     /// [`NoLine`], if there is no such line, or somebody has it.
@@ -155,8 +159,8 @@ pub unsafe trait Platform: Debug + Send + Sync {
     fn spawn(&self, name: &str, task: BoxFuture<'static, ()>);
 }
 
-/// An address space of an isolation unit, kept by an IOMMU. Once entered it is the only memory that the unit
-/// reaches; afterwards the unit is as it was before.
+/// An address space of an isolation unit, kept by an IOMMU. Once entered it is the only memory that
+/// the unit reaches; afterwards the unit is as it was before.
 ///
 /// # Safety
 /// An entered unit reaches what is mapped, where it is mapped, and nothing else.
@@ -164,7 +168,8 @@ pub unsafe trait IommuDomain: Send + Sync {
     /// The addresses that the IOMMU translates.
     fn iova_ranges(&self) -> Vec<IovaRange>;
 
-    /// Those among them that must not be mapped, such as where interrupt messages go, or what firmware uses.
+    /// Those among them that must not be mapped, such as where interrupt messages go, or what
+    /// firmware uses.
     fn reserved(&self) -> Vec<IovaRange> {
         Vec::new()
     }
@@ -175,19 +180,21 @@ pub unsafe trait IommuDomain: Send + Sync {
     /// [`OpError::OutOfResources`], if the IOMMU has no room for it: nothing has changed.
     fn enter(&self) -> Result<(), OpError>;
 
-    /// Makes changes one after the other, with one invalidation at the end: afterwards the unit uses nothing that has been
-    /// taken away.
+    /// Makes changes one after the other, with one invalidation at the end: afterwards the unit
+    /// uses nothing that has been taken away.
     ///
     /// # Errors
-    /// [`OpError::Invalid`], if something does not consist of whole pages, or a mapping would be cut inside one;
-    /// [`OpError::OutOfResources`]; [`OpError::Timeout`], if the IOMMU does not answer: nothing has changed.
+    /// [`OpError::Invalid`], if something does not consist of whole pages, or a mapping would be
+    /// cut inside one; [`OpError::OutOfResources`]; [`OpError::Timeout`], if the IOMMU does not
+    /// answer: nothing has changed.
     fn change(&self, changes: &[DomainChange]) -> Result<(), OpError>;
 }
 
 /// A change of what an isolation unit reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DomainChange {
-    /// It reaches the platform's memory at `addr` under `range`, which overlaps no other and is not reserved.
+    /// It reaches the platform's memory at `addr` under `range`, which overlaps no other and is not
+    /// reserved.
     Map {
         /// The addresses that the unit uses.
         range: IovaRange,
@@ -204,7 +211,7 @@ pub enum DomainChange {
 ///
 /// An access outside the range reads all ones and writes nothing, as a removed device does.
 ///
-/// Whoever writes a register makes the device do what it stands for, and that may be to overwrite
+/// Writing a register makes the device do what it stands for, and that may be to overwrite
 /// memory; so safe code writes none:
 ///
 /// ```compile_fail,E0133
@@ -255,8 +262,9 @@ pub unsafe trait Mmio: Debug + Send + Sync {
     unsafe fn doorbell(&self, offset: u64, index: u16, format: NotifyFormat) -> Option<Doorbell>;
 }
 
-/// An interrupt vector that this value owns. Once the value has been dropped the vector is free, and its handler
-/// does not run any more: dropping waits for one that runs on another processor. A handler drops no vector.
+/// An interrupt vector that this value owns. Once the value has been dropped the vector is free,
+/// and its handler does not run any more: dropping waits for one that runs on another processor. A
+/// handler drops no vector.
 ///
 /// # Safety
 /// The message raises the vector and does nothing else, as long as the value lives and after it.
@@ -289,8 +297,8 @@ pub enum Signal {
     Low,
 }
 
-/// An interrupt line that this value owns. Once the value has been dropped the handler does not run any more. A handler
-/// drops no line.
+/// An interrupt line that this value owns. Once the value has been dropped the handler does not run
+/// any more. A handler drops no line.
 pub trait ConnectedLine: Debug + Send + Sync {}
 
 /// A message-signalled interrupt: the store that raises it.

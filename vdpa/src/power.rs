@@ -36,8 +36,8 @@ pub async fn shutdown(root: &Arc<Node>) {
     }
 }
 
-/// Suspends every device below `root`, in the order of [`shutdown`]. If one refuses, those that were
-/// suspended before it are resumed.
+/// Suspends every device below `root`, in the order of [`shutdown`]. If one refuses, those that
+/// were suspended before it are resumed.
 ///
 /// # Errors
 /// What the device that refused has answered.

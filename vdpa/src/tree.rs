@@ -150,7 +150,8 @@ impl Node {
         inspector.map(|inspector| inspector.report())
     }
 
-    /// The device and everything below it, as they are now. Parents own children nowhere, so there are no cycles.
+    /// The device and everything below it, as they are now. Parents own children nowhere, so there
+    /// are no cycles.
     #[must_use]
     pub fn describe(&self) -> NodeReport {
         let Report {

@@ -1,6 +1,6 @@
 //! Waiting for a change of state that is guarded by a short lock, and taking turns.
 //!
-//! The bus never holds a lock across an await. Whoever must wait looks at the state under its lock,
+//! The bus never holds a lock across an await. A waiter looks at the state under its lock,
 //! leaves, and looks again when somebody says that it has changed.
 
 use alloc::vec::Vec;

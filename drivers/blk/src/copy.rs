@@ -43,7 +43,8 @@ impl Disk {
     /// may exceed [`Disk::max_transfer`]. As for [`Disk::write`], a flush makes it last.
     ///
     /// # Errors
-    /// [`BlkError`]; what the disk holds in the range is unknown then, unless it was not asked at all.
+    /// [`BlkError`]; what the disk holds in the range is unknown then, unless it was not asked at
+    /// all.
     pub async fn write_from(&self, sector: u64, bytes: &[u8]) -> Result<(), BlkError> {
         if self.is_read_only() {
             return Err(BlkError::ReadOnly);

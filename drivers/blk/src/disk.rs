@@ -24,11 +24,12 @@ const ID_LEN: usize = 20;
 /// A disk.
 ///
 /// Any number of tasks may use it at once, through as many clones as they like; the requests are in
-/// flight together and complete in any order. Dropping the future of a request gives the request up:
-/// its buffer is freed when the disk returns it, and whether the disk has carried it out is unknown.
+/// flight together and complete in any order. Dropping the future of a request gives the request
+/// up: its buffer is freed when the disk returns it, and whether the disk has carried it out is
+/// unknown.
 ///
-/// Positions and capacities are in sectors of 512 bytes, and whole blocks of [`Disk::block_size`] bytes
-/// are transferred.
+/// Positions and capacities are in sectors of 512 bytes, and whole blocks of [`Disk::block_size`]
+/// bytes are transferred.
 #[derive(Clone)]
 pub struct Disk(pub(super) Arc<Shared>);
 
@@ -115,8 +116,8 @@ impl Disk {
         self.transfer(Direction::ToDisk, sector, buffer, len)
     }
 
-    /// Waits until everything that was written before survives a power failure. For a disk without a
-    /// cache it always does (VIRTIO 1.2, 5.2.6.2).
+    /// Waits until everything that was written before survives a power failure. For a disk without
+    /// a cache it always does (VIRTIO 1.2, 5.2.6.2).
     ///
     /// # Errors
     /// [`BlkError`].

@@ -48,7 +48,8 @@ impl BlkDriver {
         Self::with_completion(registry, Completion::Interrupt)
     }
 
-    /// As [`BlkDriver::new`]; `completion` says whether the disks interrupt or are asked again and again.
+    /// As [`BlkDriver::new`]; `completion` says whether the disks interrupt or are asked again and
+    /// again.
     #[must_use]
     pub fn with_completion(registry: Arc<Registry<Disk>>, completion: Completion) -> Self {
         let ids = [VirtioId {
@@ -185,7 +186,7 @@ struct BoundBlk {
 }
 
 impl BoundBlk {
-    /// Ends every request, stops the disk, and frees what it held, whoever still has a handle.
+    /// Ends every request, stops the disk, and frees what it held, even if handles are left.
     async fn stop(&self) {
         self.shared.stop();
         // If the device does not follow, the queue knows that its memory must be leaked.
@@ -253,8 +254,8 @@ fn access(limits: &Limits) -> &'static str {
     }
 }
 
-/// A number of sectors as people say it: the largest unit that leaves at least one, with one decimal
-/// unless it comes out even.
+/// A number of sectors as people say it: the largest unit that leaves at least one, with one
+/// decimal unless it comes out even.
 struct Size(u64);
 
 impl fmt::Display for Size {

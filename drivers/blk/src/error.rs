@@ -29,7 +29,8 @@ pub enum BlkError {
     /// The position or the length is not a multiple of the block size.
     #[error("position or length is not a multiple of the block size")]
     Unaligned,
-    /// More bytes than the disk takes in one request; see [`Disk::max_transfer`](super::Disk::max_transfer).
+    /// More bytes than the disk takes in one request; see
+    /// [`Disk::max_transfer`](super::Disk::max_transfer).
     #[error("more than the disk takes in one request")]
     TooLarge,
     /// The medium failed.

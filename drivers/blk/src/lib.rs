@@ -1,7 +1,7 @@
 //! The driver of virtio block devices (VIRTIO 1.2, 5.2).
 //!
-//! [`BlkDriver`] sits on the virtio bus and makes a [`Disk`] of each block device. One request queue is
-//! used; discarding and zoned disks are not supported.
+//! [`BlkDriver`] sits on the virtio bus and makes a [`Disk`] of each block device. One request
+//! queue is used; discarding and zoned disks are not supported.
 
 #![no_std]
 

@@ -23,7 +23,8 @@ const BLOCK_LEN_MAX: u32 = 64 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
     pub(super) read_only: bool,
-    /// Whether the disk may keep written data in a cache that [`Disk::flush`](super::Disk::flush) empties.
+    /// Whether the disk may keep written data in a cache that [`Disk::flush`](super::Disk::flush)
+    /// empties.
     pub(super) has_cache: bool,
     /// The logical block size in bytes: a multiple of [`SECTOR_LEN`].
     pub(super) block_len: u32,

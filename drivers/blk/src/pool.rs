@@ -7,8 +7,8 @@ use core::mem;
 
 use atomic_refcell::AtomicRefCell;
 
-/// Keeps values for the next request. More than it keeps can be out at once; the surplus is freed. Nobody waits: while
-/// another processor has borrowed the store, it looks empty, or full.
+/// Keeps values for the next request. More than it keeps can be out at once; the surplus is freed.
+/// Nobody waits: while another processor has borrowed the store, it looks empty, or full.
 pub(super) struct Pool<T> {
     capacity: usize,
     free: AtomicRefCell<Vec<T>>,

@@ -29,8 +29,8 @@ pub(super) enum Direction {
     ToDisk,
 }
 
-/// The data of a request: the first `len` bytes of a buffer, which the disk sees as segments of at most
-/// `segment_max` bytes, which is not zero.
+/// The data of a request: the first `len` bytes of a buffer, which the disk sees as segments of at
+/// most `segment_max` bytes, which is not zero.
 #[derive(Debug)]
 pub(super) struct Data {
     pub(super) buffer: DmaBuffer,
@@ -135,8 +135,8 @@ impl RequestSlot {
     }
 }
 
-/// A request to a disk, with the memory it needs. What is moved is small. The memory goes back to where it came from
-/// when the request is [finished](Self::finish), and also if it is dropped.
+/// A request to a disk, with the memory it needs. What is moved is small. The memory goes back to
+/// where it came from when the request is [finished](Self::finish), and also if it is dropped.
 #[derive(Debug)]
 pub(super) struct BlkRequest(Option<Box<RequestSlot>>);
 
@@ -166,7 +166,8 @@ impl BlkRequest {
         slot.buffer = data.map(|data| data.buffer);
     }
 
-    /// What the disk answered after it wrote `written` bytes, and the data's buffer. The rest goes back to `slots`.
+    /// What the disk answered after it wrote `written` bytes, and the data's buffer. The rest goes
+    /// back to `slots`.
     #[inline]
     pub(super) fn finish(
         mut self,
@@ -211,9 +212,10 @@ fn recall(mut slot: Box<RequestSlot>) {
     }
 }
 
-// SAFETY: The segments are disjoint parts of `control`, which holds `CONTROL_LEN` bytes or `write` would
-// have panicked, and consecutive parts of the first `len` bytes of the data's buffer, which `write` has
-// compared with its length. The value owns both buffers, does not change them, and lets nobody else.
+// SAFETY: The segments are disjoint parts of `control`, which holds `CONTROL_LEN` bytes or `write`
+// would have panicked, and consecutive parts of the first `len` bytes of the data's buffer, which
+// `write` has compared with its length. The value owns both buffers, does not change them, and lets
+// nobody else.
 unsafe impl Chain for BlkRequest {
     const MAX_SEGMENTS: u16 = DATA_SEGMENTS_MAX + 2;
 

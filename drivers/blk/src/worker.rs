@@ -1,4 +1,5 @@
-//! The task of a disk: it takes completed requests from the queue, and follows what the disk says of itself.
+//! The task of a disk: it takes completed requests from the queue, and follows what the disk says
+//! of itself.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -39,7 +40,7 @@ impl Worker {
     pub(super) async fn join(&self) {
         self.event.raise();
         self.ended.wait().await;
-        // Whoever joins again finds it ended too.
+        // A second join finds it ended, too.
         self.ended.raise();
     }
 }
@@ -58,8 +59,8 @@ async fn serve(shared: Arc<Shared>, event: Arc<Event>, completion: Completion, e
     ended.raise();
 }
 
-/// Works, and [watches](watch) the disk beside it, until one of both ends. The disk's configuration is looked at when
-/// there is something to see: most wake-ups are for requests.
+/// Works, and [watches](watch) the disk beside it, until one of both ends. The disk's configuration
+/// is looked at when there is something to see: most wake-ups are for requests.
 async fn until_watched(shared: &Shared, work: impl Future<Output = ()>) {
     let mut work = pin!(work);
     let mut watch = pin!(watch(shared));
@@ -87,7 +88,8 @@ async fn poll(shared: &Shared) {
     }
 }
 
-/// Follows the disk's configuration, and the disk when it is moved. Returns when it is broken or gone.
+/// Follows the disk's configuration, and the disk when it is moved. Returns when it is broken or
+/// gone.
 async fn watch(shared: &Shared) {
     loop {
         shared.device.config_event().wait().await;

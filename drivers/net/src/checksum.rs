@@ -1,7 +1,8 @@
-//! TCP and UDP checksums: where a frame keeps them, what they must be (RFC 1071, RFC 9293 3.1, RFC 768, RFC 8200 8.1).
+//! TCP and UDP checksums: where a frame keeps them, what they must be (RFC 1071, RFC 9293 3.1, RFC
+//! 768, RFC 8200 8.1).
 //!
-//! It serves offload alone. Frames of other protocols, fragments, and frames whose headers do not add
-//! up are none of its business: the stack sees them as they are.
+//! It serves offload alone. Frames of other protocols, fragments, and frames whose headers do not
+//! add up are none of its business: the stack sees them as they are.
 
 use core::ops::Range;
 
@@ -20,8 +21,8 @@ const DESTINATION_OPTIONS: u8 = 60;
 /// How many IPv6 extension headers are looked through for the transport header.
 const EXTENSIONS_MAX: usize = 4;
 
-/// Leaves the checksum of a frame to the device where it can compute it, from a start to the frame's end
-/// (VIRTIO 1.2, 5.1.6.2). `header` is zero.
+/// Leaves the checksum of a frame to the device where it can compute it, from a start to the
+/// frame's end (VIRTIO 1.2, 5.1.6.2). `header` is zero.
 #[inline]
 pub(super) fn offload(header: &mut [u8], frame: &mut [u8]) {
     let Some(transport) = Transport::find(frame) else {

@@ -33,7 +33,8 @@ impl fmt::Display for Link {
     }
 }
 
-/// The address that the device offers, or one that stays the same for the device's place in the tree.
+/// The address that the device offers, or one that stays the same for the device's place in the
+/// tree.
 pub(super) fn read_mac(device: &VirtioDevice, features: Features) -> Result<MacAddress, OpError> {
     if let Some(mac) = offered_mac(device, features)? {
         return Ok(mac);
@@ -66,7 +67,8 @@ pub(super) fn offered_mac(
     Ok(Some(mac).filter(|mac| mac.is_unicast()))
 }
 
-/// The longest IP packet in bytes. A device that says less than there can be is not believed, as in Linux.
+/// The longest IP packet in bytes. A device that says less than there can be is not believed, as in
+/// Linux.
 pub(super) fn read_mtu(device: &VirtioDevice, features: Features) -> Result<u16, OpError> {
     if !features.contains(F::MTU) {
         return Ok(MTU_DEFAULT);

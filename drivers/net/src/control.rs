@@ -1,9 +1,10 @@
 //! What an application may tell a network card to be: its address, and which frames it takes
 //! (VIRTIO 1.2, 5.1.6.5).
 //!
-//! A [`Control`] is a handle that does not depend on the stack, which owns the interface. What has been set
-//! holds until the driver lets go of the card: should the card lose it, because it has slept or another one
-//! has taken over, it is told again. Tables of addresses and VLANs are not offered.
+//! A [`Control`] is a handle that does not depend on the stack, which owns the interface. What has
+//! been set holds until the driver lets go of the card: should the card lose it, because it has
+//! slept or another one has taken over, it is told again. Tables of addresses and VLANs are not
+//! offered.
 
 mod command;
 mod queue;
@@ -45,9 +46,10 @@ pub enum ControlError {
 
 /// The way to change a network card while it works.
 ///
-/// Any number of tasks may use it at once, through as many clones as they like; the card is told one thing
-/// after the other. It answers when it likes: whoever does not want to wait for ever drops the future, and then
-/// whether the card has changed is unknown. A handle keeps neither the card nor its memory.
+/// Any number of tasks may use it at once, through as many clones as they like; the card is told
+/// one thing after the other. It answers when it likes: a caller that does not want to wait for
+/// ever drops the future, and then whether the card has changed is unknown. A handle keeps neither
+/// the card nor its memory.
 #[derive(Clone)]
 pub struct Control(Weak<ControlQueue>);
 
@@ -56,7 +58,8 @@ impl Control {
         Self(Arc::downgrade(control_queue))
     }
 
-    /// Gives the interface another address, which [`NetDevice::mac`](super::NetDevice::mac) tells from then on.
+    /// Gives the interface another address, which [`NetDevice::mac`](super::NetDevice::mac) tells
+    /// from then on.
     ///
     /// # Errors
     /// [`ControlError`]; the address is as it was.
@@ -67,7 +70,7 @@ impl Control {
         self.set(Setting::Mac(mac)).await
     }
 
-    /// Whether the card takes every frame, whoever it is for. How a card begins is its own affair.
+    /// Whether the card takes every frame, for any address. How a card begins is its own affair.
     ///
     /// # Errors
     /// [`ControlError`]; nothing has changed.

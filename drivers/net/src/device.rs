@@ -1,8 +1,8 @@
 //! The interface: what the network stacks drive, each in its own way, over one receive and one
 //! transmit queue.
 //!
-//! The value owns its queues, so that no lock is taken per frame. What others must know of it, that it
-//! shall stop, its counters, its link, is in [`Shared`].
+//! The value owns its queues, so that no lock is taken per frame. What others must know of it, that
+//! it shall stop, its counters, its link, is in [`Shared`].
 
 use alloc::sync::Arc;
 use core::fmt::{self, Display};
@@ -24,8 +24,9 @@ use super::wait::ATTEMPTS;
 /// A network interface.
 ///
 /// It is an `embassy_net_driver::Driver` and, with the cargo feature `smoltcp`, a
-/// `smoltcp::phy::Device`. When its device breaks or goes away, the link is down for good, nothing is
-/// received, and what is sent is dropped and counted, so that connections run into their time-outs.
+/// `smoltcp::phy::Device`. When its device breaks or goes away, the link is down for good, nothing
+/// is received, and what is sent is dropped and counted, so that connections run into their
+/// time-outs.
 pub struct NetDevice {
     pub(super) features: Features,
     pub(super) offload: Offload,
@@ -82,8 +83,8 @@ impl NetDevice {
         self.shared.mac()
     }
 
-    /// The handle that changes the interface, if its device has a control queue. `None` also once the device has
-    /// stopped.
+    /// The handle that changes the interface, if its device has a control queue. `None` also once
+    /// the device has stopped.
     #[must_use]
     pub fn control(&self) -> Option<Control> {
         let line = self.port.as_ref()?.control.as_ref()?;
@@ -96,13 +97,15 @@ impl NetDevice {
         usize::from(self.shared.mtu)
     }
 
-    /// Whether the interface's device has left, and the memory of its queues is free. The value is of no more use.
+    /// Whether the interface's device has left, and the memory of its queues is free. The value is
+    /// of no more use.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.port.is_none()
     }
 
-    /// A received frame and the right to answer it. If there is none, `cx` is woken when there may be.
+    /// A received frame and the right to answer it. If there is none, `cx` is woken when there may
+    /// be.
     #[inline]
     pub(super) fn poll_receive(
         &mut self,
@@ -146,7 +149,8 @@ impl NetDevice {
         }
     }
 
-    /// The state of the link; `cx` is woken when it changes. Gives the device what is still to be sent.
+    /// The state of the link; `cx` is woken when it changes. Gives the device what is still to be
+    /// sent.
     pub(super) fn poll_link(&mut self, cx: &mut Context<'_>) -> Link {
         if let Some(port) = self.running() {
             port.transmitter.publish();
@@ -165,8 +169,8 @@ impl NetDevice {
         self.shared.link()
     }
 
-    /// Waits until the stack should be polled: a frame has arrived, there is room to send again, the
-    /// link has changed, or the device is gone.
+    /// Waits until the stack should be polled: a frame has arrived, there is room to send again,
+    /// the link has changed, or the device is gone.
     #[cfg(feature = "smoltcp")]
     pub async fn wait(&mut self) {
         let before = self.shared.link();
@@ -194,8 +198,8 @@ impl NetDevice {
         result.and_then(|result| self.note(result)).unwrap_or(false)
     }
 
-    /// The device has something to say: that its configuration has changed, that it is another one now, or that it
-    /// is no more.
+    /// The device has something to say: that its configuration has changed, that it is another one
+    /// now, or that it is no more.
     fn follow_config(&mut self) {
         let features = self.features;
         let Some(port) = self.running() else { return };

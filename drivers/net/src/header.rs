@@ -10,8 +10,8 @@ pub(super) const ETHERNET_LEN: usize = 14;
 /// The length of the header in bytes.
 pub(super) const HEADER_LEN: usize = size_of::<Hdr>();
 
-/// Says in a header that is zero that the device finishes the checksum: it sums up from `start` of the frame on,
-/// and stores the result `offset` behind.
+/// Says in a header that is zero that the device finishes the checksum: it sums up from `start` of
+/// the frame on, and stores the result `offset` behind.
 #[inline]
 pub(super) fn needs_checksum(header: &mut [u8; HEADER_LEN], start: usize, offset: usize) {
     // Both lie in the headers of a frame, which end below 64 KiB.

@@ -1,9 +1,9 @@
 //! The driver of virtio network devices (VIRTIO 1.2, 5.1).
 //!
 //! [`NetDriver`] sits on the virtio bus and makes a [`NetDevice`] of each network device, which a
-//! network stack drives: `embassy-net`, or `smoltcp` itself with the cargo feature `smoltcp`. One pair
-//! of queues is used; segmentation is left to the stack. With [`Control`] an application changes what the
-//! device is, where it can be changed.
+//! network stack drives: `embassy-net`, or `smoltcp` itself with the cargo feature `smoltcp`. One
+//! pair of queues is used; segmentation is left to the stack. With [`Control`] an application
+//! changes what the device is, where it can be changed.
 
 #![no_std]
 

@@ -1,4 +1,5 @@
-//! The receive queue: buffers lent to the device, frames taken from them (VIRTIO 1.2, 5.1.6.3, 5.1.6.4).
+//! The receive queue: buffers lent to the device, frames taken from them (VIRTIO 1.2, 5.1.6.3,
+//! 5.1.6.4).
 //!
 //! A frame stays in the buffer that the device wrote, unless it spans several. Everything that the
 //! device says is checked: what breaks the protocol breaks the device, what is only a bad frame is
@@ -180,7 +181,8 @@ impl Receiver {
         }
     }
 
-    /// Looks for the next good frame; false if none is there. Looks at no more buffers than the ring has.
+    /// Looks for the next good frame; false if none is there. Looks at no more buffers than the
+    /// ring has.
     fn fetch(&mut self) -> Result<bool, Violation> {
         for _ in 0..self.awaited.queue.ring.size() {
             if self.frame.is_some() {
@@ -214,7 +216,8 @@ impl Receiver {
             return Err(Violation::BufferCount);
         }
         let verdict = match span {
-            // No frame is like that (VIRTIO 1.2, 5.1.6.4), but the ring is in order, and Linux drops it, too.
+            // No frame is like that (VIRTIO 1.2, 5.1.6.4), but the ring is in order, and Linux
+            // drops it, too.
             0 => Err(DropReason::NoBuffers),
             1 => self.judge(&header, &buffer[HEADER_LEN..end]),
             _ => {

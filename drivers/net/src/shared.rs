@@ -1,4 +1,4 @@
-//! What an interface shares with its driver and with whoever wants a report.
+//! What an interface shares with its driver and with reports.
 
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;

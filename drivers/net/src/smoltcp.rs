@@ -1,7 +1,8 @@
 //! The interface as `smoltcp` sees it, for programs that poll the stack themselves.
 //!
 //! The stack tells no end of a burst, so each frame is given to the device at once; whether the
-//! device is notified is up to the device. [`NetDevice::wait`] sleeps until there is a reason to poll.
+//! device is notified is up to the device. [`NetDevice::wait`] sleeps until there is a reason to
+//! poll.
 
 use core::task::{Context, Waker};
 

@@ -56,8 +56,8 @@ pub struct TxToken<'a>(pub(super) TxTarget<'a>);
 #[derive(Debug)]
 pub(super) enum TxTarget<'a> {
     Device(&'a mut Transmitter, Delivery),
-    /// Nowhere: the device is broken or gone. A stack that could not send at all would also stop its
-    /// timers, and with them the time-outs that end its connections.
+    /// Nowhere: the device is broken or gone. A stack that could not send at all would also stop
+    /// its timers, and with them the time-outs that end its connections.
     Nowhere(&'a Counters),
 }
 
@@ -151,8 +151,8 @@ impl Transmitter {
         self.pool.is_empty()
     }
 
-    /// Sends the frame of `len` bytes that `write` makes. A frame that is too long, or that finds no
-    /// buffer, is dropped and counted.
+    /// Sends the frame of `len` bytes that `write` makes. A frame that is too long, or that finds
+    /// no buffer, is dropped and counted.
     #[inline]
     fn send<R>(&mut self, len: usize, delivery: Delivery, write: impl FnOnce(&mut [u8]) -> R) -> R {
         let buffer = if len <= self.frame_max {

@@ -30,7 +30,7 @@ impl<T: Chain> InterruptQueue<T> {
     /// Whether it is worth looking for used buffers. If not, `cx` is woken when it is.
     pub(super) fn poll_used(&mut self, cx: &mut Context<'_>) -> bool {
         if self.completion == Completion::Polled {
-            // Whoever polls looks again as soon as other tasks have had their turn.
+            // A poll looks again as soon as other tasks have had their turn.
             cx.waker().wake_by_ref();
             return self.queue.ring.has_used();
         }
@@ -56,7 +56,8 @@ impl<T: Chain> InterruptQueue<T> {
         Ok(())
     }
 
-    /// Nobody waits any more, or a used buffer has been taken, after which the device has to be asked again.
+    /// Nobody waits any more, or a used buffer has been taken, after which the device has to be
+    /// asked again.
     #[inline]
     pub(super) fn disarm(&mut self) {
         if self.armed {

@@ -23,9 +23,9 @@ const CLASS: u16 = 0x08;
 
 /// A way to reach the configuration space of one PCI segment.
 ///
-/// Reads and writes are whole aligned words of 32 bits, or of 16 where a register must be written without its
-/// neighbour. A read beyond what the back-end reaches gives all ones and a write there does nothing, as for a
-/// function that is absent.
+/// Reads and writes are whole aligned words of 32 bits, or of 16 where a register must be written
+/// without its neighbour. A read beyond what the back-end reaches gives all ones and a write there
+/// does nothing, as for a function that is absent.
 pub trait ConfigAccess: ConfigRegionAccess + Send + Sync {
     /// The segment whose functions it reaches.
     fn segment(&self) -> u16;
@@ -45,15 +45,15 @@ pub trait ConfigAccess: ConfigRegionAccess + Send + Sync {
 
 /// The configuration space of one function. Clones share it.
 ///
-/// Anybody may read it. Writing is for this crate, which moves no BAR of a function that somebody has, and lets it
-/// master the bus for its owner alone.
+/// Anybody may read it. Writing is for this crate, which moves no BAR of a function that somebody
+/// has, and lets it master the bus for its owner alone.
 #[derive(Clone)]
 pub struct ConfigSpace(Arc<Function>);
 
 struct Function {
     access: Arc<dyn ConfigAccess>,
     address: PciAddress,
-    /// The function has been pulled out; whoever answers at its place is another one.
+    /// The function has been pulled out; what answers at its place is another one.
     lost: AtomicBool,
     /// Held while the command register is changed.
     command: Mutex<()>,
@@ -89,7 +89,8 @@ impl ConfigSpace {
         self.read16(0) != ABSENT || self.read32(CLASS) != u32::MAX
     }
 
-    /// The function has left its place: from now on it does not answer, even if another one does there.
+    /// The function has left its place: from now on it does not answer, even if another one does
+    /// there.
     pub(super) fn lose(&self) {
         self.0.lost.store(true, Ordering::Release);
     }
@@ -143,8 +144,8 @@ impl ConfigSpace {
         self.set16(offset, value);
     }
 
-    /// Writes the half word at an even `offset` alone: its neighbour may have bits that a write of what was read
-    /// would clear. Does nothing beyond the end.
+    /// Writes the half word at an even `offset` alone: its neighbour may have bits that a write of
+    /// what was read would clear. Does nothing beyond the end.
     pub(crate) fn set16(&self, offset: u16, value: u16) {
         let offset = offset & !1;
         if !self.reaches(offset) {

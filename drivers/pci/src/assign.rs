@@ -3,8 +3,8 @@
 //! What firmware assigned is kept where it can work: it overlaps nothing, and the bridges in front
 //! let it through. The rest gets addresses from the host's windows, or from what is free in the
 //! window of its bridge. If a bridge's window is too small, the memory of everything behind it is
-//! laid out anew. Behind a bridge only memory below 4 GiB is given away. A register for which there is no
-//! room is left off, with its function's decode, and takes nothing from the others.
+//! laid out anew. Behind a bridge only memory below 4 GiB is given away. A register for which there
+//! is no room is left off, with its function's decode, and takes nothing from the others.
 //!
 //! Source: PCI-to-PCI Bridge 1.2, 3.2.5.6 to 3.2.5.10.
 
@@ -28,12 +28,14 @@ pub struct Windows {
     pub mem64: Option<Range<u64>>,
     /// I/O ports.
     pub io: Option<Range<u64>>,
-    /// The first memory address that the processor cannot reach. What firmware put there or above is moved.
+    /// The first memory address that the processor cannot reach. What firmware put there or above
+    /// is moved.
     pub reach: u64,
 }
 
-/// Gives every register an address, as far as there is room, and opens the bridges in use. Behind `port` alone, if
-/// there is one: whatever else is there is in use, and stays where it is. `reserved` is, too.
+/// Gives every register an address, as far as there is room, and opens the bridges in use. Behind
+/// `port` alone, if there is one: whatever else is there is in use, and stays where it is.
+/// `reserved` is, too.
 pub(super) fn assign(
     functions: &mut [Function],
     windows: &Windows,
@@ -46,9 +48,9 @@ pub(super) fn assign(
     layout.commit();
 }
 
-/// Finds places for registers that each stand for `count` ranges of their size, one behind the other, on the bus where
-/// the function `at` is. The places that they have are kept if they can be. Whether all have one; if not, none has
-/// changed.
+/// Finds places for registers that each stand for `count` ranges of their size, one behind the
+/// other, on the bus where the function `at` is. The places that they have are kept if they can be.
+/// Whether all have one; if not, none has changed.
 pub(super) fn place_runs(
     functions: &mut [Function],
     windows: &Windows,
@@ -189,7 +191,8 @@ impl<'a> Layout<'a> {
         }
     }
 
-    /// A free place for `length` bytes of a register, on the bus behind `bridge`: that which it has, if it will do.
+    /// A free place for `length` bytes of a register, on the bus behind `bridge`: that which it
+    /// has, if it will do.
     fn room(&self, bridge: Option<usize>, bar: &Bar, length: u64) -> Option<u64> {
         let space = space_of(bar);
         let spaces = self.spaces(bridge, space);
@@ -225,7 +228,8 @@ impl<'a> Layout<'a> {
             let function = &self.functions[at];
             let address = function.config.address();
             log::warn!("pci {address}: no room for BAR {index} ({bar}), which is left off");
-            // The register may still hold an address that is another one's now. A bridge forwards by the same bits.
+            // The register may still hold an address that is another one's now. A bridge forwards
+            // by the same bits.
             if function.kind == HeaderType::Endpoint {
                 let decode = match space_of(&bar) {
                     Space::Memory => CommandRegister::MEMORY_ENABLE,
@@ -291,8 +295,8 @@ impl<'a> Layout<'a> {
         space == Space::Io || range.end <= self.windows.reach
     }
 
-    /// What a bridge lets through and the bridges before it too, as far as the processor reaches it; nothing, if the
-    /// function is no bridge.
+    /// What a bridge lets through and the bridges before it too, as far as the processor reaches
+    /// it; nothing, if the function is no bridge.
     fn open_windows(&self, at: usize, space: Space) -> Vec<Range<u64>> {
         let function = &self.functions[at];
         if function.kind != HeaderType::PciPciBridge {

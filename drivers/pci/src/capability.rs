@@ -118,7 +118,8 @@ pub fn extended_capabilities(
     let mut offset = EXTENDED;
     loop {
         let header = config.read32(offset);
-        // Nothing there: a null entry, or a conventional device whose extended space does not answer.
+        // Nothing there: a null entry, or a conventional device whose extended space does not
+        // answer.
         if header == 0 || header == u32::MAX {
             return Ok(list);
         }

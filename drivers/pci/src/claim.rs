@@ -42,8 +42,8 @@ pub enum ResourceError {
 /// The right to use a function. Its memory decode is on for as long as the claim or one of its
 /// mappings lives, and then as it was.
 ///
-/// Nothing that it lets safe code do makes the function reach memory: who lets it master the bus answers for what it
-/// is told,
+/// Nothing that it lets safe code do makes the function reach memory: who lets it master the bus
+/// answers for what it is told,
 ///
 /// ```compile_fail,E0133
 /// fn attack(claim: &pci::Claim) {
@@ -106,12 +106,12 @@ impl Claim {
         &self.token.function().config
     }
 
-    /// Lets the function reach memory and send interrupt messages, until the value is dropped. Its interrupt pin is
-    /// off meanwhile.
+    /// Lets the function reach memory and send interrupt messages, until the value is dropped. Its
+    /// interrupt pin is off meanwhile.
     ///
     /// # Safety
-    /// Until then the function is told of no memory but what is lent to it, and what firmware may have left running
-    /// has been stopped.
+    /// Until then the function is told of no memory but what is lent to it, and what firmware may
+    /// have left running has been stopped.
     pub unsafe fn enable_bus_master(&self) -> BusMaster {
         let bits = CommandRegister::BUS_MASTER_ENABLE | CommandRegister::INTERRUPT_DISABLE;
         BusMaster {
@@ -163,8 +163,8 @@ impl Claim {
     }
 }
 
-/// A function masters the bus for as long as this value lives, and then does as it did before. It keeps the function
-/// claimed.
+/// A function masters the bus for as long as this value lives, and then does as it did before. It
+/// keeps the function claimed.
 #[derive(Debug)]
 #[must_use = "the function masters the bus no more when the value is dropped"]
 pub struct BusMaster {

@@ -127,8 +127,8 @@ impl PciDevice {
     /// Takes the function's registers, which only one owner has at a time.
     ///
     /// # Errors
-    /// [`ResourceError::Claimed`], as long as somebody holds a claim or a mapping from an earlier one;
-    /// [`ResourceError::Unassigned`], if a memory BAR found no room.
+    /// [`ResourceError::Claimed`], as long as somebody holds a claim or a mapping from an earlier
+    /// one; [`ResourceError::Unassigned`], if a memory BAR found no room.
     pub fn claim(&self) -> Result<Claim, ResourceError> {
         Claim::new(&self.function, self.segment.platform())
     }
@@ -185,7 +185,8 @@ impl BusDevice for PciDevice {
         })
     }
 
-    /// Ends all access of the function to memory, interrupts included. What a bridge passes on is not its own.
+    /// Ends all access of the function to memory, interrupts included. What a bridge passes on is
+    /// not its own.
     fn quiesce(&self, _: ByBus<Self>) -> BoxFuture<'_, ()> {
         if self.function.kind != HeaderType::PciPciBridge {
             self.function.config.stop_bus_master();

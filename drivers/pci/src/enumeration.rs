@@ -1,4 +1,5 @@
-//! Finding the functions of a segment, all of them or those behind one port, and making devices of them.
+//! Finding the functions of a segment, all of them or those behind one port, and making devices of
+//! them.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -20,8 +21,8 @@ use super::scan::{Function, Roots, scan};
 use super::segment::Segment;
 
 impl Segment {
-    /// Finds every function, gives addresses to registers that have none, and puts the functions on the bus. Returns
-    /// how many there are.
+    /// Finds every function, gives addresses to registers that have none, and puts the functions on
+    /// the bus. Returns how many there are.
     pub(super) async fn enumerate(
         self: &Arc<Self>,
         bus: &Arc<PciBus>,
@@ -34,8 +35,9 @@ impl Segment {
         self.register(bus, root, Vec::new(), functions).await
     }
 
-    /// As [`enumerate`](Self::enumerate), for the functions behind a port where there were none before. They get
-    /// addresses in the port's windows; if these do not do, the port gets another one.
+    /// As [`enumerate`](Self::enumerate), for the functions behind a port where there were none
+    /// before. They get addresses in the port's windows; if these do not do, the port gets another
+    /// one.
     pub(super) async fn enumerate_behind(
         self: &Arc<Self>,
         bus: &Arc<PciBus>,
@@ -123,8 +125,8 @@ impl Segment {
         devices.len() - first
     }
 
-    /// Finds places for the memory of `count` virtual functions of `physical`, and keeps them until they are
-    /// [released](Self::release). Whether there are any.
+    /// Finds places for the memory of `count` virtual functions of `physical`, and keeps them until
+    /// they are [released](Self::release). Whether there are any.
     pub(super) fn reserve(
         self: &Arc<Self>,
         bus: &PciBus,

@@ -1,6 +1,7 @@
 //! What is known of a function from the moment in which it was found.
 //!
-//! Its device, its claim and its inspector share it. Who uses the function, and what for, is no business of this module.
+//! Its device, its claim and its inspector share it. Who uses the function, and what for, is no
+//! business of this module.
 
 use alloc::format;
 use alloc::string::{String, ToString};

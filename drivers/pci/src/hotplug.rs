@@ -1,12 +1,13 @@
 //! Cards that come and go: the driver of PCI Express ports and of other bridges.
 //!
-//! A card whose removal is asked for, by the attention button, is taken off the bus first and then loses its power.
-//! One that has been pulled out, or has lost its link, is not touched any more: whoever used it gets errors. A card that
-//! is new gets power, and once its link is up it is enumerated; its functions are new devices, whatever was in
-//! the slot before. A bridge without a slot of this kind needs nothing.
+//! A card whose removal is asked for, by the attention button, is taken off the bus first and then
+//! loses its power. One that has been pulled out, or has lost its link, is not touched any more:
+//! its users get errors. A card that is new gets power, and once its link is up it is enumerated;
+//! its functions are new devices, whatever was in the slot before. A bridge without a slot of this
+//! kind needs nothing.
 //!
-//! The button acts at once: the five seconds in which a second push takes it back (6.7.1.5) are for somebody who stands
-//! before the machine, and a hypervisor that pushes it means it.
+//! The button acts at once: the five seconds in which a second push takes it back (6.7.1.5) are for
+//! somebody who stands before the machine, and a hypervisor that pushes it means it.
 //!
 //! Source: PCI Express Base 6.0, 6.7 (hot-plug) and 6.6.1 (waiting for a card after power on).
 
@@ -40,7 +41,8 @@ const IDS: &[PciId] = &[PciId {
 
 /// How often the slot of a port that cannot interrupt is looked at.
 const POLL: Duration = Duration::from_millis(100);
-/// Between one look at the slot's events and the next, so that one that bounces keeps nobody from working.
+/// Between one look at the slot's events and the next, so that one that bounces keeps nobody from
+/// working.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// The driver of ports and other bridges.
@@ -108,7 +110,8 @@ struct Interrupt {
 }
 
 impl Interrupt {
-    /// Lets the port's message number `message` raise `event`; `None`, if it has none or it cannot be had.
+    /// Lets the port's message number `message` raise `event`; `None`, if it has none or it cannot
+    /// be had.
     fn take(device: &PciDevice, message: u16, event: &Arc<Event>) -> Option<Self> {
         let claim = device.claim().ok()?;
         let msix = claim.msix().ok()??;

@@ -150,8 +150,8 @@ impl Msix {
         })
     }
 
-    /// Takes an entry of the table and a vector of the kernel, and joins them. The entry holds no other message than
-    /// one that the kernel has given for it.
+    /// Takes an entry of the table and a vector of the kernel, and joins them. The entry holds no
+    /// other message than one that the kernel has given for it.
     ///
     /// ```compile_fail,E0451
     /// fn attack(vector: pci::Vector, interrupt: Box<dyn vdpa::platform::InterruptVector>) -> pci::Vector {

@@ -23,7 +23,8 @@ pub trait ConfigPorts: Debug + Send + Sync {
     fn read(&self) -> u32;
     /// Writes the data port, 0xCFC.
     fn write(&self, value: u32);
-    /// Writes half of the data port: the low half at 0xCFC (`half` is 0), or the high one at 0xCFE (`half` is 2).
+    /// Writes half of the data port: the low half at 0xCFC (`half` is 0), or the high one at 0xCFE
+    /// (`half` is 2).
     fn write16(&self, half: u16, value: u16);
 }
 

@@ -31,8 +31,8 @@ impl PciRoot {
         }
     }
 
-    /// The segment may have root buses beside the first, to which no bridge leads. Each bus number that no bridge
-    /// claims is asked for them, which takes 32 reads.
+    /// The segment may have root buses beside the first, to which no bridge leads. Each bus number
+    /// that no bridge claims is asked for them, which takes 32 reads.
     #[must_use]
     pub fn with_other_roots(mut self) -> Self {
         self.roots = Roots::Any;
@@ -42,8 +42,8 @@ impl PciRoot {
     /// Finds every function, gives addresses to registers that have none, and puts the functions
     /// on the bus, where drivers may claim them at once. Returns how many there are.
     ///
-    /// A function's node hangs below that of its bridge, or below `root`. The segment lives on as long as one of
-    /// its functions, so that more can be found later.
+    /// A function's node hangs below that of its bridge, or below `root`. The segment lives on as
+    /// long as one of its functions, so that more can be found later.
     pub async fn enumerate(self, bus: &Arc<PciBus>, root: &Arc<Node>) -> usize {
         let segment = Arc::new(self.segment);
         segment.enumerate(bus, root, self.roots).await

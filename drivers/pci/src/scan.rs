@@ -1,8 +1,8 @@
 //! Finding the functions on a bus and on the buses behind its bridges, and further root buses.
 //!
 //! Bus numbers that firmware gave are kept if they all make sense; otherwise every bridge gets new
-//! ones, which is safe because nothing is in use yet. A root bus has its number from the machine. One that no
-//! bridge leads to is only found by asking at every number that no bridge claims.
+//! ones, which is safe because nothing is in use yet. A root bus has its number from the machine.
+//! One that no bridge leads to is only found by asking at every number that no bridge claims.
 //!
 //! Source: PCI-to-PCI Bridge 1.2, 3.2.5.3 to 3.2.5.5; PCI Local Bus 3.0, 3.2.2.3.4.
 
@@ -44,8 +44,8 @@ pub(super) enum Roots {
     Any,
 }
 
-/// Finds every function on the root buses among `buses`, and on the others behind their bridges. A bridge comes before
-/// what is behind it.
+/// Finds every function on the root buses among `buses`, and on the others behind their bridges. A
+/// bridge comes before what is behind it.
 pub(super) fn scan(
     access: &Arc<dyn ConfigAccess>,
     buses: &RangeInclusive<u8>,
@@ -149,7 +149,8 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// Scans every root bus among `buses` and numbers the buses behind each with what is free before the next.
+    /// Scans every root bus among `buses` and numbers the buses behind each with what is free
+    /// before the next.
     fn number_roots(&mut self, buses: &RangeInclusive<u8>) -> Result<(), Unnumbered> {
         let first = *buses.start();
         self.forget_numbers(first);

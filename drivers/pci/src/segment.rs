@@ -1,4 +1,5 @@
-//! One PCI segment as its functions see it: how their registers are reached, and which addresses are there for them.
+//! One PCI segment as its functions see it: how their registers are reached, and which addresses
+//! are there for them.
 //!
 //! Finding functions is the business of [`enumeration`](super::enumeration).
 

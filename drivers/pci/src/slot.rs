@@ -1,7 +1,8 @@
 //! The slot of a PCI Express port: what its registers tell, and what they are told.
 //!
-//! A slot is described with its attention button, power controller and indicators, any of which it may lack; a
-//! command to one that is not there does nothing. What happens when is no business of this module.
+//! A slot is described with its attention button, power controller and indicators, any of which it
+//! may lack; a command to one that is not there does nothing. What happens when is no business of
+//! this module.
 //!
 //! Source: PCI Express Base 6.0, 7.5.3 (registers) and 6.7.3.2 (commands).
 
@@ -140,7 +141,8 @@ impl Slot {
         self.has.contains(Capabilities::POWER_CONTROLLER)
     }
 
-    /// Sets the fields in `fields` as in `to`, and waits until that is done: a command before is lost.
+    /// Sets the fields in `fields` as in `to`, and waits until that is done: a command before is
+    /// lost.
     pub(super) async fn command(&self, platform: &dyn Platform, fields: Command, to: Command) {
         let control = (self.control() & !fields.bits()) | to.bits();
         self.clear(Status::COMMAND_COMPLETED);

@@ -1,7 +1,7 @@
-//! SR-IOV: virtual functions of a card, each a function of its own for whoever it is given to.
+//! SR-IOV: virtual functions of a card, each a function of its own for its driver.
 //!
-//! They come and go together. Each is a device on the bus below its physical function, with the ids and the memory that
-//! the capability of that one tells.
+//! They come and go together. Each is a device on the bus below its physical function, with the ids
+//! and the memory that the capability of that one tells.
 //!
 //! Source: PCI Express Base 6.0, 9 (SR-IOV), 9.3.3 (registers), 6.13 and 7.8.8 (ARI).
 
@@ -31,8 +31,8 @@ const PORT_CAPABILITIES: u16 = 0x24;
 const PORT_CONTROL: u16 = 0x28;
 const ARI_FORWARDING: u16 = 1 << 5;
 
-/// How long virtual functions need before they can be spoken to, and their physical one after they are gone
-/// (9.3.3.3.1).
+/// How long virtual functions need before they can be spoken to, and their physical one after they
+/// are gone (9.3.3.3.1).
 const COMING: Duration = Duration::from_millis(100);
 const GOING: Duration = Duration::from_secs(1);
 
@@ -103,8 +103,8 @@ impl SrIov {
         self.physical.virtual_functions(&self.bus)
     }
 
-    /// Makes `count` virtual functions where there are none, or takes all away if it is 0. If there are so many
-    /// already, nothing happens.
+    /// Makes `count` virtual functions where there are none, or takes all away if it is 0. If there
+    /// are so many already, nothing happens.
     ///
     /// # Errors
     /// [`SrIovError`]: the virtual functions are as before.
@@ -116,7 +116,8 @@ impl SrIov {
         }
     }
 
-    /// Makes `count` virtual functions and puts them on the bus, where drivers may claim them at once. Returns them.
+    /// Makes `count` virtual functions and puts them on the bus, where drivers may claim them at
+    /// once. Returns them.
     ///
     /// # Errors
     /// [`SrIovError`]: there are none.
@@ -196,7 +197,8 @@ impl SrIov {
         possible().unwrap_or(Control::empty())
     }
 
-    /// Whether the places of all functions are different ones to which the port leads, and nobody else's.
+    /// Whether the places of all functions are different ones to which the port leads, and nobody
+    /// else's.
     fn check_places(
         &self,
         count: u16,
@@ -208,7 +210,8 @@ impl SrIov {
         }
         let own = self.physical.address().bus();
         let subordinate = port.map_or(own, |port| BusNumbers::read(port.config()).subordinate);
-        // A port passes on requests for device 0 alone; the number of the device is part of ARI's function number.
+        // A port passes on requests for device 0 alone; the number of the device is part of ARI's
+        // function number.
         let devices = port.is_none() || !hierarchy.is_empty();
         let others = self.bus.devices();
         (0..count).try_for_each(|index| {

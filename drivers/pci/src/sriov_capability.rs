@@ -1,5 +1,5 @@
-//! The registers of the SR-IOV extended capability: how many virtual functions there are, where they are, and what
-//! memory they ask for.
+//! The registers of the SR-IOV extended capability: how many virtual functions there are, where
+//! they are, and what memory they ask for.
 //!
 //! When they come and go is no business of this module.
 //!
@@ -70,7 +70,8 @@ impl SrIovCapability {
         }
     }
 
-    /// Sets how many there will be. With the kind of hierarchy it decides about their places (9.3.3.9).
+    /// Sets how many there will be. With the kind of hierarchy it decides about their places
+    /// (9.3.3.9).
     pub(super) fn set_count(&self, count: u16) {
         self.config.set16(self.at + COUNT, count);
     }
@@ -110,7 +111,8 @@ impl SrIovCapability {
         }
     }
 
-    /// Whether `count` of them have places that differ, from each other's and from that of the physical function.
+    /// Whether `count` of them have places that differ, from each other's and from that of the
+    /// physical function.
     pub(super) fn are_apart(&self, count: u16) -> bool {
         self.config.read16(self.at + OFFSET) != 0
             && (count == 1 || self.config.read16(self.at + STRIDE) != 0)

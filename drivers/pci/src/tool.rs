@@ -1,7 +1,8 @@
-//! What a user types about PCI, and what it does: functions are shown, and virtual functions come and go.
+//! What a user types about PCI, and what it does: functions are shown, and virtual functions come
+//! and go.
 //!
-//! Functions and figures have the names of Linux' sysfs (`sriov_totalvfs`, `sriov_numvfs`, `physfn`). Here is no
-//! console and no network: both belong to an application.
+//! Functions and figures have the names of Linux' sysfs (`sriov_totalvfs`, `sriov_numvfs`,
+//! `physfn`). Here is no console and no network: both belong to an application.
 
 use alloc::string::String;
 use alloc::sync::Arc;

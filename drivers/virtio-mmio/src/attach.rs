@@ -34,8 +34,8 @@ impl VirtioMmio {
         }
     }
 
-    /// Puts a device on the bus, and says so, or why not. What is described again, as a monitor does that names its
-    /// devices in two ways, is one device.
+    /// Puts a device on the bus, and says so, or why not. What is described again, as a monitor
+    /// does that names its devices in two ways, is one device.
     ///
     /// # Safety
     /// As for [`Parent::probe`].

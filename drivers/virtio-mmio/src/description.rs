@@ -24,7 +24,8 @@ pub struct BadDescription;
 impl FromStr for Description {
     type Err = BadDescription;
 
-    /// Reads the value of Linux' `virtio_mmio.device=`. The id, which Linux makes a name of, is read and forgotten.
+    /// Reads the value of Linux' `virtio_mmio.device=`. The id, which Linux makes a name of, is
+    /// read and forgotten.
     fn from_str(text: &str) -> Result<Self, BadDescription> {
         let (size, rest) = text.split_once('@').ok_or(BadDescription)?;
         let (base, rest) = rest.split_once(':').ok_or(BadDescription)?;

@@ -1,7 +1,9 @@
-//! How a running device tells that it has used buffers: its interrupt line, from `DRIVER_OK` to the next reset.
+//! How a running device tells that it has used buffers: its interrupt line, from `DRIVER_OK` to the
+//! next reset.
 //!
-//! Without a line that can be had, a task looks at the interrupt status every millisecond. The handler takes the reasons
-//! back before it wakes anybody, so that what the device does afterwards is told again.
+//! Without a line that can be had, a task looks at the interrupt status every millisecond. The
+//! handler takes the reasons back before it wakes anybody, so that what the device does afterwards
+//! is told again.
 //!
 //! Source: VIRTIO 1.2, 4.2.3.4.
 
@@ -41,7 +43,7 @@ impl Callbacks {
                 Ok(0) => return true,
                 Ok(reasons) => self.call(reasons),
                 Err(_) => {
-                    // Whoever waits finds out by asking the device.
+                    // A waiter finds out by asking the device.
                     self.call(USED_BUFFERS | CONFIG_CHANGED);
                     return false;
                 }

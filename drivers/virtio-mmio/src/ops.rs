@@ -128,7 +128,7 @@ unsafe impl VdpaOps for Parent {
     fn set_status(&self, status: DeviceStatus) -> Operation<'_> {
         Box::pin(async move {
             let now = self.read_status()?;
-            // Whoever sets several bits at once means them one after another (VIRTIO 1.2, 3.1.1).
+            // Several bits at once are meant one after another (VIRTIO 1.2, 3.1.1).
             let mut bits = now;
             for bit in STEPS {
                 if !status.contains(bit) || now.contains(bit) {

@@ -84,7 +84,8 @@ pub(crate) struct State {
     pub(crate) queues: Vec<QueueState>,
     /// Whether the device may have used memory since it was last known to be at rest.
     has_run: bool,
-    /// Bits of the status that the device did not take back when it was asked to reset itself, before it ever ran.
+    /// Bits of the status that the device did not take back when it was asked to reset itself,
+    /// before it ever ran.
     stuck: DeviceStatus,
 }
 
@@ -104,7 +105,8 @@ impl Parent {
     /// [`ProbeError`], if it cannot be driven.
     ///
     /// # Safety
-    /// What lies at the place, if it says that it is a virtio device, is one, and nobody else uses it.
+    /// What lies at the place, if it says that it is a virtio device, is one, and nobody else uses
+    /// it.
     pub async unsafe fn probe(
         description: &Description,
         platform: &Arc<dyn Platform>,
@@ -158,11 +160,11 @@ impl Parent {
         Ok(parent)
     }
 
-    /// Resets the device, and forgets what was set even if it does not come out of the reset: no callback is called
-    /// afterwards.
+    /// Resets the device, and forgets what was set even if it does not come out of the reset: no
+    /// callback is called afterwards.
     ///
-    /// Some devices cannot be reset (Firecracker's, before it learned to). One that has not run since it was made
-    /// uses no memory, so its first owner may have it all the same.
+    /// Some devices cannot be reset (Firecracker's, before it learned to). One that has not run
+    /// since it was made uses no memory, so its first owner may have it all the same.
     pub(crate) async fn reset_device(&self) -> Result<(), OpError> {
         let (has_run, known) = {
             let state = self.state.lock();
@@ -252,7 +254,8 @@ fn usable(offered: Features) -> Features {
     offered.difference(Features::from(not_for_us))
 }
 
-/// What every queue is. The queues end with the first that does not exist, or says something impossible.
+/// What every queue is. The queues end with the first that does not exist, or says something
+/// impossible.
 fn queues(registers: &Registers) -> Vec<QueueFacts> {
     let size = |index| match registers.queue(index).size_max() {
         0 | u32::MAX => None,
@@ -275,7 +278,8 @@ impl fmt::Debug for Parent {
 pub(crate) type Operation<'a> = vdpa::platform::BoxFuture<'a, Result<(), OpError>>;
 
 impl Parent {
-    /// Resets one queue (VIRTIO 1.2, 2.6.1 and 4.2.3.2), which is no way to end its use without `RING_RESET`.
+    /// Resets one queue (VIRTIO 1.2, 2.6.1 and 4.2.3.2), which is no way to end its use without
+    /// `RING_RESET`.
     pub(crate) fn reset_queue(&self, index: u16) -> Operation<'_> {
         Box::pin(async move {
             let features = self.state.lock().driver_features;

@@ -1,7 +1,8 @@
-//! The registers of a device (VIRTIO 1.2, 4.2.2): 32 bits each, and behind them the configuration space.
+//! The registers of a device (VIRTIO 1.2, 4.2.2): 32 bits each, and behind them the configuration
+//! space.
 //!
-//! Several show what a selector selects, so selector and register are used under one lock. It is a plain spin lock: of
-//! the registers an interrupt handler may only use those of the interrupt.
+//! Several show what a selector selects, so selector and register are used under one lock. It is a
+//! plain spin lock: of the registers an interrupt handler may only use those of the interrupt.
 
 use alloc::sync::Arc;
 
@@ -59,7 +60,7 @@ impl Registers {
     }
 
     fn write32(&self, offset: u64, value: u32) {
-        // SAFETY: whoever made the value vouches for what the device is told.
+        // SAFETY: the maker of the value has promised what the device is told.
         unsafe { self.mmio.write32(offset, value) };
     }
 
@@ -122,7 +123,8 @@ impl Registers {
         unsafe { self.mmio.doorbell(QUEUE_NOTIFY, index, format) }
     }
 
-    /// Why the device interrupts; the reasons are taken back. It may be called by an interrupt handler.
+    /// Why the device interrupts; the reasons are taken back. It may be called by an interrupt
+    /// handler.
     pub(crate) fn take_interrupt(&self) -> Result<u32, OpError> {
         let reasons = self.mmio.read32(INTERRUPT_STATUS);
         if reasons == u32::MAX {
@@ -142,8 +144,9 @@ impl Registers {
         u32::try_from(self.mmio.len() - CONFIG).unwrap_or(u32::MAX)
     }
 
-    /// Reads from the configuration space until it did not change meanwhile, in the widths that VIRTIO 1.2, 4.2.2.2
-    /// demands: a read of 1, 2, 4 or 8 aligned bytes is one of a field, anything else an array of bytes.
+    /// Reads from the configuration space until it did not change meanwhile, in the widths that
+    /// VIRTIO 1.2, 4.2.2.2 demands: a read of 1, 2, 4 or 8 aligned bytes is one of a field,
+    /// anything else an array of bytes.
     pub(crate) fn read_config(&self, offset: u32, bytes: &mut [u8]) -> Result<(), OpError> {
         let start = self.config_place(offset, bytes.len())?;
         for _ in 0..CONFIG_ATTEMPTS {

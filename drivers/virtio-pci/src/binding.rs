@@ -82,7 +82,8 @@ impl Binder {
     }
 }
 
-/// What the function is on its card. One that was handed to this machine alone shows nothing of the card.
+/// What the function is on its card. One that was handed to this machine alone shows nothing of the
+/// card.
 fn kind(function: &PciDevice) -> DeviceKind {
     match function.physical_function() {
         Some(pf) => DeviceKind::Vf {
@@ -121,8 +122,8 @@ impl Bound for BoundFunction {
             let removal = if present {
                 Removal::Orderly
             } else {
-                // SAFETY: nothing answers in the function's place, so it has been pulled out or has no power or
-                // link, and a function that is off the bus sends no requests.
+                // SAFETY: nothing answers in the function's place, so it has been pulled out or has
+                // no power or link, and a function that is off the bus sends no requests.
                 unsafe { Removal::surprise() }
             };
             let removed = self.bus.unregister(&self.device, removal).await;

@@ -104,7 +104,8 @@ pub enum LayoutError {
     /// The capability list cannot be followed.
     #[error("the capability list is malformed")]
     List(#[from] CapabilityError),
-    /// There is no capability for a structure that must be there; a legacy function has none at all.
+    /// There is no capability for a structure that must be there; a legacy function has none at
+    /// all.
     #[error("no modern virtio capabilities; a legacy-only function is not supported")]
     Missing(Structure),
     /// No capability for the structure is acceptable; this is what is wrong with the first.
@@ -140,8 +141,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Takes the first acceptable capability of each kind (VIRTIO 1.2, 4.1.4.2), which is one of a structure in
-    /// one of `bars`.
+    /// Takes the first acceptable capability of each kind (VIRTIO 1.2, 4.1.4.2), which is one of a
+    /// structure in one of `bars`.
     pub(super) fn read(claim: &Claim, bars: &[u8]) -> Result<Self, LayoutError> {
         let config = claim.config();
         let mut found = [const {

@@ -1,8 +1,8 @@
 //! The common configuration structure.
 //!
 //! Several of its registers show what another one selects, so selector and register are used under
-//! one lock. It is a plain spin lock: an interrupt handler must not use the structure. 64-bit fields
-//! are two 32-bit accesses, the lower half first.
+//! one lock. It is a plain spin lock: an interrupt handler must not use the structure. 64-bit
+//! fields are two 32-bit accesses, the lower half first.
 //!
 //! Source: VIRTIO 1.2, 4.1.3.1 and 4.1.4.3.
 
@@ -101,8 +101,8 @@ impl CommonConfig {
         self.window.read8(CONFIG_GENERATION)
     }
 
-    /// The registers of one queue, to the exclusion of the others while the value lives. It must not
-    /// live across an await.
+    /// The registers of one queue, to the exclusion of the others while the value lives. It must
+    /// not live across an await.
     #[must_use]
     pub fn queue(&self, index: u16) -> QueueRegisters<'_> {
         let selector = self.selector.lock();

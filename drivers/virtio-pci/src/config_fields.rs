@@ -1,6 +1,7 @@
 //! The fields of the device-specific configuration.
 //!
-//! Each is read in its own width, and only where its feature is offered. Source: VIRTIO 1.2, 2.5.1 and 4.1.3.1.
+//! Each is read in its own width, and only where its feature is offered. Source: VIRTIO 1.2, 2.5.1
+//! and 4.1.3.1.
 
 use vdpa::config::{FieldLayout, blk, net};
 

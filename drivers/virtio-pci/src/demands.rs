@@ -13,7 +13,7 @@ use super::window::Window;
 pub(crate) struct Demands {
     /// What they are.
     pub(crate) device_type: u32,
-    /// What they must offer, and what whoever drives them must accept.
+    /// What they must offer, and what their driver must accept.
     pub(crate) features: Features,
     /// Where their virtio structures may lie.
     pub(crate) bars: &'static [u8],
@@ -32,8 +32,8 @@ pub(crate) struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    /// The first `len` bytes of a BAR; `None`, if they are not there or something else is known to lie
-    /// in them.
+    /// The first `len` bytes of a BAR; `None`, if they are not there or something else is known to
+    /// lie in them.
     pub(crate) fn registers_of_its_own(&self, bar: u8, len: u64) -> Option<Window> {
         let bytes = 0..len;
         let msix = self.claim.msix().ok()?;

@@ -1,6 +1,6 @@
-//! What a function tells of itself before anybody drives it, asked in the order that the specification demands:
-//! nothing is written to a device that has not been acknowledged, and queues are looked for when the features are
-//! settled. Afterwards the device is as a reset leaves it.
+//! What a function tells of itself before anybody drives it, asked in the order that the
+//! specification demands: nothing is written to a device that has not been acknowledged, and queues
+//! are looked for when the features are settled. Afterwards the device is as a reset leaves it.
 //!
 //! Source: VIRTIO 1.2, 2.1, 2.2 and 3.1.1.
 
@@ -27,15 +27,15 @@ const QUEUES_MAX: u16 = 1024;
 pub(super) struct Discovery {
     /// What the function offers.
     pub(super) offered: Features,
-    /// Of that, what whoever drives it may use.
+    /// Of that, what its driver may use.
     pub(super) features: Features,
     pub(super) queues: Vec<QueueFacts>,
     /// The start of its configuration.
     pub(super) config: Vec<u8>,
 }
 
-/// Resets the function, which stops whatever firmware left running, looks at it, and resets it again. One that
-/// cannot be used is told so (VIRTIO 1.2, 2.2.1).
+/// Resets the function, which stops whatever firmware left running, looks at it, and resets it
+/// again. One that cannot be used is told so (VIRTIO 1.2, 2.2.1).
 pub(super) async fn discover(
     virtio: &VirtioFunction,
     platform: &dyn Platform,
@@ -76,7 +76,8 @@ fn look(
     let least = virtio::F::VERSION_1 | virtio::F::ACCESS_PLATFORM;
     common.set_driver_features(features.intersection(least.into()), offered);
     common.set_status(driver | DeviceStatus::FEATURES_OK);
-    // A device that insists on more shows its queues all the same: who drives it will agree on more.
+    // A device that insists on more shows its queues all the same: who drives it will agree on
+    // more.
     if common.status().is_none() {
         return Err(ProbeError::Device(OpError::Gone));
     }
@@ -101,13 +102,13 @@ pub(super) async fn reset(virtio: &VirtioFunction, platform: &dyn Platform) -> R
     .await
 }
 
-/// What the function offers, less what changes how queues are notified beyond what a doorbell can say, or
-/// needs more than one function.
+/// What the function offers, less what changes how queues are notified beyond what a doorbell can
+/// say, or needs more than one function.
 fn usable_features(virtio: &VirtioFunction, offered: Features) -> Features {
     let not_for_us = virtio::F::NOTIF_CONFIG_DATA | virtio::F::ADMIN_VQ | virtio::F::SR_IOV;
     let mut features = offered.difference(Features::from(not_for_us | virtio::F::SUSPEND));
     if offered.contains(virtio::F::SUSPEND) {
-        // Whoever resumes the device kicks its queues, without knowing where their drivers stand.
+        // A resume kicks the device's queues, without knowing where their drivers stand.
         features = features.difference(Features::from(virtio::F::NOTIFICATION_DATA));
     }
     if !virtio.common().has_queue_reset() {

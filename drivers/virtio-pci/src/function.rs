@@ -107,9 +107,10 @@ impl VirtioFunction {
 
     /// Reads from the device-specific configuration until it did not change meanwhile.
     ///
-    /// The fields of a known device type are read in the widths that VIRTIO 1.2, 4.1.3.1 demands, if the features
-    /// that they come with are among those `offered` (2.5.1); what is in no such field is 0. Of any other type, 1, 2
-    /// or 4 aligned bytes, or 8, are one field, and anything else is an array of bytes.
+    /// The fields of a known device type are read in the widths that VIRTIO 1.2, 4.1.3.1 demands,
+    /// if the features that they come with are among those `offered` (2.5.1); what is in no such
+    /// field is 0. Of any other type, 1, 2 or 4 aligned bytes, or 8, are one field, and anything
+    /// else is an array of bytes.
     ///
     /// # Errors
     /// [`OpError::OutOfRange`]; [`OpError::Timeout`], if it does not stop changing.

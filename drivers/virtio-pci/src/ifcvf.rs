@@ -1,14 +1,16 @@
-//! `ifcvf`: the parent driver of Intel IFC VFs, whose virtio queues a SmartNIC or a storage card serves in hardware.
+//! `ifcvf`: the parent driver of Intel IFC VFs, whose virtio queues a SmartNIC or a storage card
+//! serves in hardware.
 //!
-//! Such a function follows the virtio specification, also one with a transitional id, which is driven in modern mode
-//! only; what it has in common with others is in [`virtio_pci`](crate). Beyond that it has a
-//! live-migration block, with which queues are stopped, told and set, and the pages that it writes are logged.
-//! A function without the block, or where something else lies in its place, is a plain one.
+//! Such a function follows the virtio specification, also one with a transitional id, which is
+//! driven in modern mode only; what it has in common with others is in [`virtio_pci`](crate).
+//! Beyond that it has a live-migration block, with which queues are stopped, told and set, and the
+//! pages that it writes are logged. A function without the block, or where something else lies in
+//! its place, is a plain one.
 //!
-//! The function reaches memory through an IOMMU that others set up, so `ACCESS_PLATFORM` is a must: one that does not
-//! offer it is left to the next driver, and features without it are refused. Its virtio structures lie in BARs 0, 2
-//! and 4; capabilities that lead elsewhere are not acceptable, while its interrupt table may be anywhere. The driver
-//! does no DMA of its own.
+//! The function reaches memory through an IOMMU that others set up, so `ACCESS_PLATFORM` is a must:
+//! one that does not offer it is left to the next driver, and features without it are refused. Its
+//! virtio structures lie in BARs 0, 2 and 4; capabilities that lead elsewhere are not acceptable,
+//! while its interrupt table may be anywhere. The driver does no DMA of its own.
 //!
 //! Source: Linux, `drivers/vdpa/ifcvf`; DPDK, `drivers/vdpa/ifc`; VIRTIO 1.2, 4.1.
 
@@ -58,7 +60,8 @@ impl Ifcvf {
         Self { binder, ids }
     }
 
-    /// Drives these functions, too. [`driver_data`](PciId::driver_data) of a row is a [`StateLayout`] or 0.
+    /// Drives these functions, too. [`driver_data`](PciId::driver_data) of a row is a
+    /// [`StateLayout`] or 0.
     #[must_use]
     pub fn with_ids(mut self, rows: impl IntoIterator<Item = PciId>) -> Self {
         self.ids.extend(rows);

@@ -80,7 +80,8 @@ pub(super) struct Interrupts {
 }
 
 impl Interrupts {
-    /// Takes the vectors that `callbacks` need, or as many as there are and the device takes, and tells the device.
+    /// Takes the vectors that `callbacks` need, or as many as there are and the device takes, and
+    /// tells the device.
     ///
     /// # Errors
     /// [`OpError::Broken`], if the table of vectors cannot be had.
@@ -111,8 +112,9 @@ impl Interrupts {
         tell_queue(common, index, vector)
     }
 
-    /// The first of the three ways to share vectors for which there are enough, and whose vectors the device takes;
-    /// `None`, if it is none. Then MSI-X is off, so that the device keeps the ISR status.
+    /// The first of the three ways to share vectors for which there are enough, and whose vectors
+    /// the device takes; `None`, if it is none. Then MSI-X is off, so that the device keeps the ISR
+    /// status.
     fn with_vectors(msix: Msix, virtio: &VirtioFunction, callbacks: &Callbacks) -> Option<Self> {
         for plan in PLANS {
             let mut request = Request::new(&msix, callbacks.queues.len());
@@ -275,7 +277,8 @@ fn shared_by_all(
 /// A task that looks at the ISR status until this value is dropped.
 struct Poller(Arc<Mutex<Option<Polled>>>);
 
-/// What it needs. The register goes with the callbacks: the function must be free when its driver is.
+/// What it needs. The register goes with the callbacks: the function must be free when its driver
+/// is.
 struct Polled {
     isr: IsrStatus,
     callbacks: Callbacks,
@@ -293,7 +296,7 @@ impl Poller {
                     return;
                 };
                 let Some(reasons) = isr.take() else {
-                    // Nobody answers. Whoever waits finds out by asking the device.
+                    // There is no answer. A waiter finds out by asking the device.
                     callbacks.call_queues();
                     callbacks.call_config();
                     return;

@@ -1,9 +1,9 @@
 //! Modern virtio over PCI: a function with its registers, and the vDPA device that it is.
 //!
-//! [`VirtioFunction`] moves bits to and from registers and checks what the function says of itself; [`Parent`] makes
-//! the operations of a vDPA device of them. Which functions are driven, and what they can do beyond the
-//! specification, is the business of the drivers that use this: [`vp_vdpa`] and
-//! [`ifcvf`].
+//! [`VirtioFunction`] moves bits to and from registers and checks what the function says of itself;
+//! [`Parent`] makes the operations of a vDPA device of them. Which functions are driven, and what
+//! they can do beyond the specification, is the business of the drivers that use this: [`vp_vdpa`]
+//! and [`ifcvf`].
 //!
 //! Source: VIRTIO 1.2, 3 and 4.1.
 

@@ -10,9 +10,9 @@ use super::function::VirtioFunction;
 const PAGE: u64 = 4096;
 
 impl VirtioFunction {
-    /// The page of a queue's notification register, if it starts the page and nothing but that register is used
-    /// there: no other queue's register, no other structure, no interrupt table. `others` are the
-    /// `notify_off` of the other queues (VIRTIO 1.2, 4.1.4.4).
+    /// The page of a queue's notification register, if it starts the page and nothing but that
+    /// register is used there: no other queue's register, no other structure, no interrupt table.
+    /// `others` are the `notify_off` of the other queues (VIRTIO 1.2, 4.1.4.4).
     #[must_use]
     pub fn notification_page(
         &self,

@@ -64,8 +64,8 @@ impl Parent {
         }
     }
 
-    /// Enables the queues that have been started, each when everything else has been said about it, its vector
-    /// included (VIRTIO 1.2, 4.1.4.3.2 and 4.1.5.1.3.2).
+    /// Enables the queues that have been started, each when everything else has been said about it,
+    /// its vector included (VIRTIO 1.2, 4.1.4.3.2 and 4.1.5.1.3.2).
     fn start_queues(&self) -> Result<(), OpError> {
         self.start_interrupts()?;
         for index in 0..self.queue_count() {
@@ -109,7 +109,8 @@ unsafe impl VdpaOps for Parent {
         Ok(())
     }
 
-    /// A suspended device shows `SUSPEND` instead of `DRIVER_OK`; for who looks from above it is started.
+    /// A suspended device shows `SUSPEND` instead of `DRIVER_OK`; for who looks from above it is
+    /// started.
     fn status(&self) -> Result<DeviceStatus, OpError> {
         let mut status = self.raw_status()?;
         if status.contains(DeviceStatus::SUSPEND) {
@@ -129,7 +130,7 @@ unsafe impl VdpaOps for Parent {
                 common.set_status(bits);
                 return self.status().map(|_| ());
             }
-            // Whoever sets several bits at once means them one after another (VIRTIO 1.2, 3.1.1).
+            // Several bits at once are meant one after another (VIRTIO 1.2, 3.1.1).
             let mut bits = now;
             for bit in STEPS
                 .into_iter()
@@ -206,8 +207,8 @@ unsafe impl VdpaOps for Parent {
         Ok(())
     }
 
-    /// The registers of a queue that is enabled cannot be written, even while the device is suspended
-    /// (VIRTIO 1.2, 4.1.4.3.2).
+    /// The registers of a queue that is enabled cannot be written, even while the device is
+    /// suspended (VIRTIO 1.2, 4.1.4.3.2).
     unsafe fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError> {
         if self.is_enabled(queue)? {
             return Err(OpError::Unsupported);

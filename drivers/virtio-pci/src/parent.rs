@@ -34,7 +34,7 @@ pub struct Parent {
     pub(super) platform: Arc<dyn Platform>,
     pub(super) device_type: u32,
     pub(super) vendor: u32,
-    /// What the function offers, and of that what whoever drives it may use.
+    /// What the function offers, and of that what its driver may use.
     pub(super) offered: Features,
     pub(super) features: Features,
     /// Without these no driver is let through.
@@ -44,7 +44,8 @@ pub struct Parent {
     /// What it has beside the registers of virtio.
     pub(super) states: Option<Box<dyn StateRegisters>>,
     pub(super) queues: Vec<QueueFacts>,
-    /// What its configuration said when it was last driven; without a driver it is not asked (VIRTIO 1.2, 3.1.1).
+    /// What its configuration said when it was last driven; without a driver it is not asked
+    /// (VIRTIO 1.2, 3.1.1).
     pub(super) idle_config: Mutex<Vec<u8>>,
     vectors: usize,
 }
@@ -56,7 +57,8 @@ pub(super) struct State {
     pub(super) driver_features: Features,
     pub(super) config_callback: Option<Callback>,
     pub(super) queues: Vec<QueueState>,
-    /// A queue did not stop in time. Until then no other is waited for, so whoever stops all of them is soon done.
+    /// A queue did not stop in time. Until then no other is waited for, so that stopping all of
+    /// them is soon done.
     pub(super) gave_up_until: Duration,
 }
 
@@ -80,7 +82,8 @@ impl Parent {
         let found = discover(&virtio, &**platform, &demands, msix.as_ref()).await?;
         let vectors = msix.as_ref().map_or(0, Msix::size);
         drop(msix);
-        // SAFETY: the function is reset, and who uses the operations of the vDPA device answers for its rings.
+        // SAFETY: the function is reset, and who uses the operations of the vDPA device answers for
+        // its rings.
         let master = Arc::new(unsafe { claim.enable_bus_master() });
         let shown = Shown {
             claim: &claim,

@@ -1,4 +1,5 @@
-//! What is known of a queue: what it is, what has been set since the last reset, and how far it has been started.
+//! What is known of a queue: what it is, what has been set since the last reset, and how far it has
+//! been started.
 
 use alloc::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Starting and stopping single queues, and where they stand meanwhile.
 //!
-//! A plain function forgets where a queue stood, and stops one alone only with `RING_RESET`; nothing here pretends
-//! otherwise. One with [`StateRegisters`] tells it.
+//! A plain function forgets where a queue stood, and stops one alone only with `RING_RESET`;
+//! nothing here pretends otherwise. One with [`StateRegisters`] tells it.
 //!
 //! Source: VIRTIO 1.2, 2.6.1 and 4.1.5.1.3.
 
@@ -22,8 +22,8 @@ use super::states::StateRegisters;
 const RUNS: DeviceStatus = DeviceStatus::DRIVER_OK.union(DeviceStatus::SUSPEND);
 
 impl Parent {
-    /// Lets the device use a queue: at once if it runs, and with `DRIVER_OK` otherwise, because the vectors that come
-    /// before are shared out among all queues.
+    /// Lets the device use a queue: at once if it runs, and with `DRIVER_OK` otherwise, because the
+    /// vectors that come before are shared out among all queues.
     pub(super) fn start_queue(&self, index: u16) -> Result<(), OpError> {
         // Without an address the device would take its rings from the start of memory.
         if !self.edit(index, |queue| {
@@ -97,8 +97,8 @@ impl Parent {
         Ok(())
     }
 
-    /// Stops a queue that has been started, and remembers where it goes on. One that has not stopped in time may be
-    /// asked again.
+    /// Stops a queue that has been started, and remembers where it goes on. One that has not
+    /// stopped in time may be asked again.
     pub(super) async fn halt_queue(
         &self,
         index: u16,
@@ -142,8 +142,8 @@ impl Parent {
         .await
     }
 
-    /// What the register says: whether the device uses the queue. Of a device that nobody drives no queue can be
-    /// selected (VIRTIO 1.2, 3.1.1).
+    /// What the register says: whether the device uses the queue. Of a device that nobody drives no
+    /// queue can be selected (VIRTIO 1.2, 3.1.1).
     pub(super) fn is_enabled(&self, index: u16) -> Result<bool, OpError> {
         if !self.raw_status()?.contains(DeviceStatus::DRIVER) {
             return Ok(false);

@@ -1,9 +1,10 @@
 //! Suspending the device, where the function can do that.
 //!
-//! A function with [`StateRegisters`](super::StateRegisters) is suspended queue by queue, and remembers everything
-//! else. One with `VIRTIO_F_SUSPEND` does it by itself, and finishes every buffer that it has taken before, so the
-//! used index of a split queue tells where it stands. Any other can be stopped by a reset alone: it forgets where
-//! its queues were, and nothing here pretends otherwise.
+//! A function with [`StateRegisters`](super::StateRegisters) is suspended queue by queue, and
+//! remembers everything else. One with `VIRTIO_F_SUSPEND` does it by itself, and finishes every
+//! buffer that it has taken before, so the used index of a split queue tells where it stands. Any
+//! other can be stopped by a reset alone: it forgets where its queues were, and nothing here
+//! pretends otherwise.
 //!
 //! Source: VIRTIO 1.4, 2.1 and 3.4 (device suspend).
 
@@ -58,14 +59,16 @@ impl Parent {
             status.contains(DeviceStatus::DRIVER_OK) && !status.contains(DeviceStatus::SUSPEND)
         })
         .await?;
-        // It must not be notified while it is suspended, so it may not have heard of what came since.
+        // It must not be notified while it is suspended, so it may not have heard of what came
+        // since.
         for queue in (0..self.queue_count()).filter(|queue| self.queue_ready(*queue) == Ok(true)) {
             self.doorbell(queue)?.ring(0);
         }
         Ok(())
     }
 
-    /// Starts a queue where it was halted, and makes up for what nobody was told meanwhile, in both directions.
+    /// Starts a queue where it was halted, and makes up for what nobody was told meanwhile, in both
+    /// directions.
     fn restart_queue(&self, index: u16) -> Result<(), OpError> {
         self.start_queue(index)?;
         self.doorbell(index)?.ring(0);

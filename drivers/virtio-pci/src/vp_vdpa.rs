@@ -2,8 +2,8 @@
 //!
 //! It takes every function with a virtio id, also transitional ones, and drives it in modern mode
 //! only. The device's addresses are translated by the platform. Whatever the function lacks (the
-//! state of a running queue, stopping a single queue without `RING_RESET`, suspending the device without
-//! `SUSPEND`) is reported as unsupported, not imitated.
+//! state of a running queue, stopping a single queue without `RING_RESET`, suspending the device
+//! without `SUSPEND`) is reported as unsupported, not imitated.
 //!
 //! Source: VIRTIO 1.2, 3 and 4.1.
 

@@ -51,7 +51,7 @@ impl Window {
     }
 
     pub(super) fn write8(&self, offset: u64, value: u8) {
-        // SAFETY: whoever opened the function vouches for what it is told.
+        // SAFETY: the opener of the function has promised what it is told.
         unsafe { self.registers.write8(self.start + offset, value) };
     }
 

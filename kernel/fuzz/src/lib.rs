@@ -1,15 +1,16 @@
-//! What the fuzz targets do with their input, and the parts of the kernel that they do it to: those that the kernel does
-//! not show, and that need no machine.
+//! What the fuzz targets do with their input, and the parts of the kernel that they do it to: those
+//! that the kernel does not show, and that need no machine.
 
 #![allow(
     dead_code,
+    unused_imports,
     reason = "the parts that use the rest drive hardware and are not built for the host"
 )]
 
 extern crate alloc;
 
-// A module that `path` names has its own modules beside it, and one inside a module that stands for the folder has
-// them below it, as in the kernel.
+// A module that `path` names has its own modules beside it, and one inside a module that stands for
+// the folder has them below it, as in the kernel.
 #[path = "../../src"]
 mod kernel {
     pub(crate) mod acpi;

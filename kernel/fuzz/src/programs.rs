@@ -1,6 +1,7 @@
 //! What is tried with an input: a run panics where the kernel breaks a promise.
 //!
-//! Nothing here depends on a fuzzer: the kernel's tests replay the inputs in `corpus/` with the same code.
+//! Nothing here depends on a fuzzer: the kernel's tests replay the inputs in `corpus/` with the
+//! same code.
 
 use core::net::Ipv4Addr;
 use core::ops::Range;
@@ -58,7 +59,8 @@ fn fix_sum(bytes: &mut [u8], index: usize) {
     bytes[index] = sum.wrapping_neg();
 }
 
-/// Firmware whose tables hold this: of each its kind, its length and its bytes. Lengths and sums are right.
+/// Firmware whose tables hold this: of each its kind, its length and its bytes. Lengths and sums
+/// are right.
 ///
 /// # Panics
 /// If the kernel does what it must not do.

@@ -1,8 +1,9 @@
 //! The tasks that accept connections, and HTTP on each of them.
 //!
-//! Each task has one socket, so the number of tasks is the number of connections that can be open at
-//! once; further ones are refused until one ends. Nobody keeps a connection without using it: every
-//! step has its time limit. The buffers are taken at the start, as many as there is memory for.
+//! Each task has one socket, so the number of tasks is the number of connections that can be open
+//! at once; further ones are refused until one ends. Nobody keeps a connection without using it:
+//! every step has its time limit. The buffers are taken at the start, as many as there is memory
+//! for.
 
 use alloc::vec::Vec;
 
@@ -189,8 +190,8 @@ async fn refuse(
     Ok(())
 }
 
-/// Ends the connection on this side, and reads until the other side ends it, so that its last answer is not lost
-/// to a reset (RFC 9112, 9.6).
+/// Ends the connection on this side, and reads until the other side ends it, so that its last
+/// answer is not lost to a reset (RFC 9112, 9.6).
 async fn linger(socket: &mut TcpSocket<'_>, buffer: &mut [u8]) {
     socket.close();
     let deadline = Instant::now() + LINGER;

@@ -1,7 +1,7 @@
 //! The disk as the file system's block device.
 //!
-//! The file system polls with a buffer of its own, which it may take back at any time. So each read goes
-//! into a buffer that the disk owns meanwhile, and is copied when it is complete.
+//! The file system polls with a buffer of its own, which it may take back at any time. So each read
+//! goes into a buffer that the disk owns meanwhile, and is copied when it is complete.
 
 use alloc::boxed::Box;
 use core::fmt;

@@ -39,8 +39,8 @@ struct Read {
 }
 
 impl Download {
-    /// Reads the first piece of the bytes `range` of `file`, so that a disk that does not answer, or a file that is
-    /// damaged, is noticed before a client is promised anything.
+    /// Reads the first piece of the bytes `range` of `file`, so that a disk that does not answer,
+    /// or a file that is damaged, is noticed before a client is promised anything.
     pub(crate) async fn start(
         files: Rc<Files>,
         file: File,

@@ -41,7 +41,8 @@ pub(crate) enum NoFiles {
 }
 
 impl Files {
-    /// Mounts the volume that `disk=` chooses; without it, the first one of the first disk that has one.
+    /// Mounts the volume that `disk=` chooses; without it, the first one of the first disk that has
+    /// one.
     pub(crate) async fn open(system: &System) -> Result<Self, NoFiles> {
         if let Some(text) = system.command_line().get("disk") {
             let Choice { disk, partition } = Choice::parse(text)?;

@@ -1,9 +1,10 @@
 //! The default unikernel: serves the files of its disk over HTTP and shows its own devices.
 //!
-//! `/` is the page with the devices, `/api/status` the same as JSON, `/files/` the disk, `/api/vdpa` management
-//! of the vDPA devices, which is on the console too. The options on the command line are the kernel's own,
-//! `net.port=` for the port, `disk=` for the disk or the partition whose files are served (`blk1`, `blk0p2`), and
-//! `admin=http`, which lets everybody who reaches the server change devices.
+//! `/` is the page with the devices, `/api/status` the same as JSON, `/files/` the disk,
+//! `/api/vdpa` management of the vDPA devices, which is on the console too. The options on the
+//! command line are the kernel's own, `net.port=` for the port, `disk=` for the disk or the
+//! partition whose files are served (`blk1`, `blk0p2`), and `admin=http`, which lets everybody who
+//! reaches the server change devices.
 
 #![no_std]
 #![no_main]

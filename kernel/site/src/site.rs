@@ -12,7 +12,8 @@ use web::status::Http;
 
 use crate::files::{Files, NoFiles};
 
-/// How many connections can be open at once, if there is memory for them. The stack needs some sockets itself.
+/// How many connections can be open at once, if there is memory for them. The stack needs some
+/// sockets itself.
 const CONNECTIONS: usize = kernel::SOCKETS - 8;
 
 /// What a connection's socket receives into.
@@ -75,7 +76,8 @@ impl Site {
         }
     }
 
-    /// The files that are served. If their disk is gone, or there was none, those of a disk that has come since.
+    /// The files that are served. If their disk is gone, or there was none, those of a disk that
+    /// has come since.
     pub(crate) async fn files(&self) -> Result<Rc<Files>, NoFiles> {
         let files = self.files.borrow().clone();
         let gone = match &files {
@@ -98,7 +100,8 @@ impl Site {
         }
     }
 
-    /// Whether there is memory to say something about all devices at once. It is never held while somebody waits.
+    /// Whether there is memory to say something about all devices at once. It is never held while
+    /// somebody waits.
     pub(crate) fn has_room_for_devices(&self) -> bool {
         const DEVICE_BYTES: u64 = 10 * 1024;
         const BESIDES: u64 = 64 * 1024;

@@ -1,8 +1,9 @@
 //! What can be told from the bytes of a definition block without interpreting them.
 //!
-//! An interpreter of AML is larger than the rest of this kernel's start, and machines with virtio devices in memory write
-//! down constants. What is looked for here are names and the constants behind them, which stand in the tables as they are
-//! written. A block that does more than that is as good as one that says nothing.
+//! An interpreter of AML is larger than the rest of this kernel's start, and machines with virtio
+//! devices in memory write down constants. What is looked for here are names and the constants
+//! behind them, which stand in the tables as they are written. A block that does more than that is
+//! as good as one that says nothing.
 //!
 //! Source: ACPI 6.5, 6.4 (resource descriptors) and 20.2 (encoding of AML).
 
@@ -41,8 +42,8 @@ pub(super) fn names_base_bus(block: &[u8]) -> bool {
     })
 }
 
-/// Where a host bridge says that its configuration space is (`_CBA`, 6.5.6; PCI Firmware 3.3, 4.1.3): a constant, or a
-/// method that returns one.
+/// Where a host bridge says that its configuration space is (`_CBA`, 6.5.6; PCI Firmware 3.3,
+/// 4.1.3): a constant, or a method that returns one.
 pub(super) fn config_base(block: &[u8]) -> Option<u64> {
     places(block, b"_CBA").find_map(|at| {
         let after = block.get(at + 4..)?;

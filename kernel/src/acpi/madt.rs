@@ -44,7 +44,8 @@ const ISA_LINES: usize = 16;
 /// Where every interrupt line of the machine arrives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InterruptLines {
-    /// Where the registers of an I/O APIC are, and the number of its first input among all of the machine.
+    /// Where the registers of an I/O APIC are, and the number of its first input among all of the
+    /// machine.
     apics: Vec<(u64, u32), MAX_APICS>,
     /// What the table says of an ISA interrupt: its number among all of the machine, and flags.
     isa: [Option<(u32, u16)>; ISA_LINES],
@@ -71,7 +72,8 @@ impl InterruptLines {
         lines
     }
 
-    /// The line of this number; one of a number below 16 is what firmware says of the ISA interrupt.
+    /// The line of this number; one of a number below 16 is what firmware says of the ISA
+    /// interrupt.
     pub(crate) fn usual(&self, number: u32) -> Option<InterruptLine> {
         let isa = usize::try_from(number)
             .ok()
@@ -118,7 +120,8 @@ fn structures(madt: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The address of the registers, and the number of the first input among all of the machine (5.2.12.3).
+/// The address of the registers, and the number of the first input among all of the machine
+/// (5.2.12.3).
 fn io_apic(structure: &[u8]) -> Option<(u64, u32)> {
     if structure.first() != Some(&IO_APIC) {
         return None;
@@ -126,7 +129,8 @@ fn io_apic(structure: &[u8]) -> Option<(u64, u32)> {
     Some((u32_at(structure, 4)?.into(), u32_at(structure, 8)?))
 }
 
-/// The number of the input, and its flags, if the structure is about this interrupt of ISA (5.2.12.5).
+/// The number of the input, and its flags, if the structure is about this interrupt of ISA
+/// (5.2.12.5).
 fn source_override(structure: &[u8], irq: u8) -> Option<(u32, u16)> {
     const ISA: u8 = 0;
     if !structure.starts_with(&[SOURCE_OVERRIDE]) || structure.get(2..4) != Some(&[ISA, irq]) {

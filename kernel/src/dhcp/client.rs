@@ -111,7 +111,8 @@ pub(crate) enum Loss {
 }
 
 impl Client {
-    /// A client that knows nothing, for an interface with this hardware address. `random` tells it apart from others.
+    /// A client that knows nothing, for an interface with this hardware address. `random` tells it
+    /// apart from others.
     pub(crate) fn new(mac: [u8; 6], random: u64) -> Self {
         Self {
             mac,
@@ -240,7 +241,8 @@ impl Client {
         }
     }
 
-    /// Somebody else uses the address: the server is told, and after a while the client begins anew.
+    /// Somebody else uses the address: the server is told, and after a while the client begins
+    /// anew.
     pub(crate) fn decline(&mut self, now: Duration) -> Option<Datagram> {
         let lease = self.held.take()?.lease;
         self.begin(State::Init, now, now + WAIT_AFTER_DECLINE);
@@ -324,7 +326,8 @@ impl Client {
 
     /// The same transaction goes on, so that a slow answer to an earlier request is taken, too.
     fn ask_again(&mut self, now: Duration) {
-        // Up to a quarter of a second more, so that many clients do not go on asking at the same moment.
+        // Up to a quarter of a second more, so that many clients do not go on asking at the same
+        // moment.
         let chance = Duration::from_millis(u64::from(self.draw() >> 24));
         self.due = Some(now + wait(self.asked) + chance);
         self.asked += 1;

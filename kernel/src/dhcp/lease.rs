@@ -9,7 +9,8 @@ use crate::ip_config::{DnsServers, MAX_NAME_SERVERS, can_be_gateway, is_host, is
 
 /// A lease whose time is not said lasts this long.
 const DEFAULT_TIME: Duration = Duration::from_secs(3600);
-/// A lease that is shorter is taken for one of this length: it would be over before it could be renewed.
+/// A lease that is shorter is taken for one of this length: it would be over before it could be
+/// renewed.
 const SHORTEST_TIME: Duration = Duration::from_secs(2);
 /// The time of a lease without an end.
 const INFINITE: u32 = u32::MAX;
@@ -27,7 +28,7 @@ pub(crate) struct Lease {
     pub(crate) dns: DnsServers,
     /// Who renews it.
     pub(crate) server: Ipv4Addr,
-    /// When it is to be renewed (T1), by whoever can (T2), and when it ends, from its start on.
+    /// When it is to be renewed (T1), by any server (T2), and when it ends, from its start on.
     pub(crate) times: Option<[Duration; 3]>,
 }
 
@@ -63,7 +64,8 @@ pub(crate) enum Flaw {
 }
 
 impl Lease {
-    /// Reads an offer or a confirmation that came from `sender`. What a confirmation leaves out is as `before`.
+    /// Reads an offer or a confirmation that came from `sender`. What a confirmation leaves out is
+    /// as `before`.
     pub(super) fn read(
         reply: &Reply<'_>,
         sender: Ipv4Addr,
@@ -126,8 +128,8 @@ fn class_prefix(address: Ipv4Addr) -> u8 {
     }
 }
 
-/// The default route: that of the routes, if there are some, else the first usable router (RFC 3442). Nothing at all if
-/// the server says nothing of either.
+/// The default route: that of the routes, if there are some, else the first usable router (RFC
+/// 3442). Nothing at all if the server says nothing of either.
 fn gateway(
     reply: &Reply<'_>,
     own: Ipv4Addr,
@@ -152,8 +154,8 @@ fn gateway(
     Some(routers.find(usable))
 }
 
-/// The router of the route to everywhere, if there is one. Each route is the length of a prefix, as many bytes of the
-/// prefix as that takes, and a router.
+/// The router of the route to everywhere, if there is one. Each route is the length of a prefix, as
+/// many bytes of the prefix as that takes, and a router.
 fn default_route(mut routes: &[u8]) -> Result<Option<Ipv4Addr>, Flaw> {
     let mut found = None;
     while let [length, rest @ ..] = routes {

@@ -57,7 +57,8 @@ pub(crate) struct Reply<'a> {
 }
 
 impl<'a> Reply<'a> {
-    /// The reply in `bytes`, if it is one, and for the client with this hardware address and transaction.
+    /// The reply in `bytes`, if it is one, and for the client with this hardware address and
+    /// transaction.
     pub(super) fn new(bytes: &'a [u8], mac: [u8; 6], transaction: u32) -> Option<Self> {
         let fixed = bytes.first_chunk::<FIXED_LEN>()?;
         let fits = fixed[0] == REPLY
@@ -105,8 +106,8 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// Puts what `options` have under `code` behind `before`. What follows an option that does not fit into the field is
-/// no option.
+/// Puts what `options` have under `code` behind `before`. What follows an option that does not fit
+/// into the field is no option.
 fn find(mut options: &[u8], code: u8, before: Option<Vec<u8>>) -> Option<Vec<u8>> {
     let mut found = before;
     while let [this, rest @ ..] = options {
@@ -142,7 +143,8 @@ pub(super) struct Request {
     pub(super) transaction: u32,
     /// Seconds since the client began.
     pub(super) seconds: u16,
-    /// The address that the client already uses, and can be reached at; without one the answer is to be a broadcast.
+    /// The address that the client already uses, and can be reached at; without one the answer is
+    /// to be a broadcast.
     pub(super) address: Option<Ipv4Addr>,
     /// The address it wants.
     pub(super) requested: Option<Ipv4Addr>,

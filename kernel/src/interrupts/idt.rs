@@ -113,7 +113,8 @@ unsafe extern "sysv64" fn stubs() {
     )
 }
 
-/// Puts 0 in the place of the error code, where the stub has pushed the vector, so that all frames are alike.
+/// Puts 0 in the place of the error code, where the stub has pushed the vector, so that all frames
+/// are alike.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn without_error_code() {
     naked_asm!(

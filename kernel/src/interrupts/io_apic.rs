@@ -54,7 +54,8 @@ pub(crate) fn route(line: InterruptLine, message: InterruptMessage) -> Result<()
     flags.set(Redirection::ACTIVE_LOW, line.polarity == Polarity::Low);
     flags.set(Redirection::LEVEL, line.trigger == Trigger::Level);
     let vector = message.data & 0xff;
-    // Both hold the id of the processor's local APIC: the message in bits 19:12, the register in 31:24.
+    // Both hold the id of the processor's local APIC: the message in bits 19:12, the register in
+    // 31:24.
     let destination = (message.address >> 12 & 0xff) as u32;
     let lower = REDIRECTION + 2 * input;
     if read(&registers, lower) & Redirection::MASKED.bits() == 0 {

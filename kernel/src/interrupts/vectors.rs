@@ -68,8 +68,9 @@ pub(super) fn dispatch(vector: u8) {
                     }
                 });
             }
-            // Not earlier: a line that is active until its device has been asked would interrupt again. Another message
-            // that arrived meanwhile is not lost, and is delivered from here on.
+            // Not earlier: a line that is active until its device has been asked would interrupt
+            // again. Another message that arrived meanwhile is not lost, and is delivered from here
+            // on.
             apic::end_of_interrupt();
         }
     }

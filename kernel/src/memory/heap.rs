@@ -1,8 +1,8 @@
 //! The heap, on all free memory. It is also where page tables and memory for devices come from.
 //!
-//! What runs out of memory in the middle of something ends the machine, so a part of it is kept for those that cannot
-//! do without. Whoever can be refused is refused before: devices, and simulated ones earlier than those that the
-//! machine has.
+//! What runs out of memory in the middle of something ends the machine, so a part of it is kept for
+//! those that cannot do without. What can be refused is refused before: devices, and simulated ones
+//! earlier than those that the machine has.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ops::Range;
@@ -41,7 +41,8 @@ pub struct MemoryFigures {
     pub used: u64,
 }
 
-/// The part that is kept from devices, as its denominator. Three times as much is kept from simulated devices.
+/// The part that is kept from devices, as its denominator. Three times as much is kept from
+/// simulated devices.
 const KEPT_PART: u64 = 16;
 /// How many times as much as it wants a device must find, so that much is refused before little is.
 const MARGIN: u64 = 4;

@@ -21,7 +21,8 @@ const MAX_MEMORY: usize = 64;
 /// Where the interrupts of processors are raised: nothing that a driver may write to at will.
 const LOCAL_APICS: Range<u64> = 0xfee0_0000..0xfef0_0000;
 
-/// Registers that take more are left alone: the page tables for them would take the memory of a small machine. In bytes.
+/// Registers that take more are left alone: the page tables for them would take the memory of a
+/// small machine. In bytes.
 const LARGEST: u64 = 4 << 30;
 
 /// What must never be mapped as registers, because it is memory.
@@ -50,8 +51,8 @@ impl Registers {
     /// Maps `length` bytes of device registers at `base`.
     ///
     /// # Errors
-    /// [`MapError`], if the range is empty, is not one of addresses that the processor has, holds memory, or is
-    /// larger than registers are.
+    /// [`MapError`], if the range is empty, is not one of addresses that the processor has, holds
+    /// memory, or is larger than registers are.
     pub(crate) fn map(base: PhysAddr, length: u64) -> Result<Self, MapError> {
         let end = base
             .0
@@ -83,8 +84,9 @@ impl Registers {
         if !register.is_aligned() {
             return None;
         }
-        // SAFETY: the register is mapped for ever, aligned, and not memory that anything else refers
-        // to. What a device does to memory when it is written is limited to what drivers lend it.
+        // SAFETY: the register is mapped for ever, aligned, and not memory that anything else
+        // refers to. What a device does to memory when it is written is limited to what drivers
+        // lend it.
         Some(unsafe { VolatilePtr::new(register) })
     }
 

@@ -1,8 +1,9 @@
-//! A host that configures itself: the link-local address, one of the prefixes that routers advertise or a given address,
-//! and the routers (RFC 4862; RFC 4861, 6.3; RFC 4191; RFC 8106).
+//! A host that configures itself: the link-local address, one of the prefixes that routers
+//! advertise or a given address, and the routers (RFC 4862; RFC 4861, 6.3; RFC 4191; RFC 8106).
 //!
-//! Of several prefixes one is used, because the stack has room for one address beside the link-local one: a
-//! preferred one before a deprecated one, a global one before one of the site, else the first.
+//! Of several prefixes one is used, because the stack has room for one address beside the
+//! link-local one: a preferred one before a deprecated one, a global one before one of the site,
+//! else the first.
 
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
@@ -15,7 +16,8 @@ use super::message::{
 use crate::ip_config::MAX_NAME_SERVERS;
 use crate::ip6_config::{DnsServers6, Ip6Config, is_host};
 
-/// How many routers and how many prefixes are remembered. A link with more has a strange host on it.
+/// How many routers and how many prefixes are remembered. A link with more has a strange host on
+/// it.
 const ROUTERS_MAX: usize = 4;
 const PREFIXES_MAX: usize = 4;
 /// How long the owner of an address has to object to its use (RFC 4861, 10: RETRANS_TIMER).
@@ -23,10 +25,11 @@ const PROBE_TIME: Duration = Duration::from_secs(1);
 /// When routers are asked again, and the most that it grows to (RFC 7559, 2.1).
 const SOLICITATION_INTERVAL: Duration = Duration::from_secs(4);
 const SOLICITATION_INTERVAL_MAX: Duration = Duration::from_secs(3600);
-/// A shorter lifetime than this is not believed of an address that is to live longer (RFC 4862, 5.5.3).
+/// A shorter lifetime than this is not believed of an address that is to live longer (RFC 4862,
+/// 5.5.3).
 const SHORT_LIFETIME: Duration = Duration::from_secs(2 * 3600);
-/// How many changes of the configuration follow each other at once. Further ones are made once a second, whatever routers
-/// say.
+/// How many changes of the configuration follow each other at once. Further ones are made once a
+/// second, whatever routers say.
 const CHANGES_MAX: u64 = 8;
 const INTERFACE_ID_BITS: u8 = 64;
 
@@ -130,7 +133,8 @@ impl Own {
 }
 
 impl Autoconf {
-    /// An interface whose addresses are made of `identity`, a hardware address that may be another interface's.
+    /// An interface whose addresses are made of `identity`, a hardware address that may be another
+    /// interface's.
     pub(crate) fn new(mac: [u8; 6], identity: [u8; 6], config: &Ip6Config) -> Self {
         let [a, b, c, d, e, f] = identity;
         // A modified EUI-64 (RFC 4291, appendix A).
@@ -161,8 +165,8 @@ impl Autoconf {
         }
     }
 
-    /// The state of the link, which may be as before. Behind a link that comes back there may be other routers and
-    /// hosts.
+    /// The state of the link, which may be as before. Behind a link that comes back there may be
+    /// other routers and hosts.
     pub(crate) fn set_link(&mut self, now: Duration, is_up: bool) {
         if is_up && !self.link_is_up {
             self.solicit_at = now;
@@ -196,7 +200,8 @@ impl Autoconf {
         }
     }
 
-    /// Another host has or tries an address: one that is not taken yet is left to it. Whether it is ours.
+    /// Another host has or tries an address: one that is not taken yet is left to it. Whether it is
+    /// ours.
     fn object(&mut self, target: Ipv6Addr) -> bool {
         for own in self.own.iter_mut().chain([&mut self.link_local]) {
             if own.address != target {
@@ -362,7 +367,8 @@ impl Autoconf {
         let mut best: Option<(u8, Own)> = None;
         for prefix in &self.prefixes {
             let is_preferred = prefix.preferred_until > now;
-            // Addresses of a site are unique local ones, or the old ones from before (RFC 4193; RFC 3879).
+            // Addresses of a site are unique local ones, or the old ones from before (RFC 4193; RFC
+            // 3879).
             let is_local = matches!(prefix.address.segments()[0], 0xfc00..=0xfeff);
             let rank = u8::from(is_preferred) * 2 + u8::from(!is_local);
             if best.is_none_or(|(other, _)| other < rank) {
@@ -386,8 +392,8 @@ impl Autoconf {
         });
     }
 
-    /// Tries new addresses, and takes those that nobody objects to (RFC 4862, 5.4). The first probe is not delayed: the
-    /// hosts of a link do not all start at once, and a boot is over by then.
+    /// Tries new addresses, and takes those that nobody objects to (RFC 4862, 5.4). The first probe
+    /// is not delayed: the hosts of a link do not all start at once, and a boot is over by then.
     fn take_addresses(&mut self, now: Duration) -> Option<Step> {
         for own in [&mut self.link_local].into_iter().chain(&mut self.own) {
             match own.state {
@@ -407,7 +413,7 @@ impl Autoconf {
     }
 
     fn configuration(&self) -> Configuration {
-        // Whoever has the link-local address has the others too (RFC 4862, 5.4.5).
+        // The owner of the link-local address has the others too (RFC 4862, 5.4.5).
         if self.link_local.state != OwnState::Valid {
             return Configuration::default();
         }

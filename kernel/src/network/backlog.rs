@@ -42,8 +42,9 @@ impl Drop for Entry {
     }
 }
 
-/// Listens on `port` and waits for a connection, which a client has to open within some seconds. While all sockets
-/// for a port wait for their clients, the oldest one gives up when another client comes.
+/// Listens on `port` and waits for a connection, which a client has to open within some seconds.
+/// While all sockets for a port wait for their clients, the oldest one gives up when another client
+/// comes.
 ///
 /// `TcpSocket::accept` alone waits for a client that has sent a SYN, and nothing since, for ever.
 ///

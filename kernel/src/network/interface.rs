@@ -1,17 +1,19 @@
-//! The interface under the stack: the first one, and when its device goes, the next; and what is done there, below
-//! the stack.
+//! The interface under the stack: the first one, and when its device goes, the next; and what is
+//! done there, below the stack.
 //!
-//! A machine that is reached through a forwarded port is contacted as soon as its host knows it, which
-//! with DHCP is before it may use its address. The stack drops such a connection attempt, and the
-//! client's next one may be seconds away. So the attempts are kept and offered to the stack again once it
-//! has its address; which it then also announces, because a peer that asked for it in vain waits too.
+//! A machine that is reached through a forwarded port is contacted as soon as its host knows it,
+//! which with DHCP is before it may use its address. The stack drops such a connection attempt, and
+//! the client's next one may be seconds away. So the attempts are kept and offered to the stack
+//! again once it has its address; which it then also announces, because a peer that asked for it in
+//! vain waits too.
 //!
-//! Later there is a look at the few frames that do not belong to a connection: at those that begin one, which
-//! [`backlog`](super::backlog) may hold back, and at ARP, for other users of the address and for a gateway outside
-//! of the prefix. Here is also the end of what the stack does in one turn, so that a flood of frames leaves time for
-//! the other tasks.
+//! Later there is a look at the few frames that do not belong to a connection: at those that begin
+//! one, which [`backlog`](super::backlog) may hold back, and at ARP, for other users of the address
+//! and for a gateway outside of the prefix. Here is also the end of what the stack does in one
+//! turn, so that a flood of frames leaves time for the other tasks.
 //!
-//! Sources: RFC 5227, 2.3 and 2.4 (announcing and defending an address); RFC 9293, 3.8.1 (retransmission of a SYN).
+//! Sources: RFC 5227, 2.3 and 2.4 (announcing and defending an address); RFC 9293, 3.8.1
+//! (retransmission of a SYN).
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -58,7 +60,7 @@ pub(super) struct Below {
 }
 
 impl Interface {
-    /// `device` until it goes, then whoever is or comes in `others`.
+    /// `device` until it goes, then one that is or comes in `others`.
     pub(super) fn new(
         device: NetDevice,
         others: &Arc<Registry<NetDevice>>,
@@ -93,7 +95,8 @@ impl Interface {
         self.below.wire.set_interface(self.device.name(), mac);
     }
 
-    /// Goes on with another interface, if there is one. The stack has met the end of the one before.
+    /// Goes on with another interface, if there is one. The stack has met the end of the one
+    /// before.
     fn exchange(&mut self, cx: &mut Context<'_>) {
         if let Poll::Ready(device) = self.others.poll_next(cx) {
             self.device = device;
@@ -135,8 +138,8 @@ impl Driver for Interface {
         if self.left == FRAMES_PER_TURN {
             self.start_turn(cx);
         }
-        // The answer of a DHCP server is the last frame of its turn: its socket has room for a few only, and much of
-        // what arrives is for others.
+        // The answer of a DHCP server is the last frame of its turn: its socket has room for a few
+        // only, and much of what arrives is for others.
         if core::mem::take(&mut self.below.is_answer) {
             self.left = 0;
         }

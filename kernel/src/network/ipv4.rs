@@ -1,4 +1,5 @@
-//! The task that gives the stack its IPv4 address, by DHCP or as the command line says, and tells people.
+//! The task that gives the stack its IPv4 address, by DHCP or as the command line says, and tells
+//! people.
 
 use alloc::format;
 use alloc::string::String;
@@ -26,8 +27,8 @@ use crate::time::clock;
 
 /// After how long without an address people are told.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// For how long after it was taken an address is given up if another host has it, and is defended later (RFC 5227, 2.1.1
-/// and 2.4).
+/// For how long after it was taken an address is given up if another host has it, and is defended
+/// later (RFC 5227, 2.1.1 and 2.4).
 const PROBATION: Duration = Duration::from_secs(3);
 /// How often an address is defended at most (RFC 5227, 2.4).
 const DEFENCE_INTERVAL: Duration = Duration::from_secs(10);
@@ -280,7 +281,8 @@ impl Task {
     }
 }
 
-/// Sends a message. What was to be sent before and waits for its receiver's hardware address is given up.
+/// Sends a message. What was to be sent before and waits for its receiver's hardware address is
+/// given up.
 fn send(socket: &mut UdpSocket<'_>, datagram: &Datagram) {
     socket.close();
     if socket.bind(dhcp::CLIENT_PORT).is_err() {

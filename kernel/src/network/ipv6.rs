@@ -1,8 +1,9 @@
-//! The task that gives the stack its IPv6 address, as routers or the command line say, and tells people.
+//! The task that gives the stack its IPv6 address, as routers or the command line say, and tells
+//! people.
 //!
-//! `embassy-net` 0.9 knows one address beside the link-local one, which it has from the start with its feature `slaac`.
-//! So the interface keeps IPv6 from the stack until the address is known to be nobody else's, and that feature's own
-//! configuration is not used: see [`crate::ndp`].
+//! `embassy-net` 0.9 knows one address beside the link-local one, which it has from the start with
+//! its feature `slaac`. So the interface keeps IPv6 from the stack until the address is known to be
+//! nobody else's, and that feature's own configuration is not used: see [`crate::ndp`].
 
 use alloc::format;
 use alloc::string::String;

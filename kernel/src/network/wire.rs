@@ -13,7 +13,8 @@ use crate::on_link::StandIn;
 
 /// The most frames that wait to be sent.
 const OUTBOX_MAX: usize = 8;
-/// The most messages of neighbors that wait to be read. Who sends more of them at once is not heard.
+/// The most messages of neighbors that wait to be read. Who sends more of them at once is not
+/// heard.
 const NEIGHBOR_MESSAGES_MAX: usize = 16;
 
 /// An address of the stack.

@@ -43,7 +43,8 @@ pub(crate) fn frequencies(pm_timer: Option<PmTimer>) -> Option<Frequencies> {
         })
         .or_else(|| Some((measure_by_pit()?, "measured by the interval timer")))
         .or_else(|| {
-            // A machine without any of these is one that somebody plays, with a local APIC as QEMU and KVM have it.
+            // A machine without any of these is one that somebody plays, with a local APIC as QEMU
+            // and KVM have it.
             let tsc = measure_by_apic(cpu::NANOSECONDS)?;
             Some((tsc, "guessed: the local APIC is taken to count nanoseconds"))
         })?;

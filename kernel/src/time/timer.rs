@@ -1,4 +1,4 @@
-//! The timer: it wakes whoever waits for a time. `embassy-time` runs on it.
+//! The timer: it wakes tasks that wait for a time. `embassy-time` runs on it.
 
 use core::cell::RefCell;
 use core::task::Waker;
@@ -58,8 +58,8 @@ pub(crate) fn expired() {
 }
 
 impl Timer {
-    /// Wakes whoever has waited long enough, and asks for an interrupt at the next time somebody
-    /// waits for.
+    /// Wakes the tasks that have waited long enough, and asks for an interrupt at the next time a
+    /// task waits for.
     fn wake_due(&self, section: CriticalSection<'_>) {
         let mut queue = self.queue.borrow(section).borrow_mut();
         let next = queue.next_expiration(clock::nanoseconds());

@@ -1,5 +1,5 @@
-//! The machine that is measured on: without anything that could disturb, and with a disk and two cards of
-//! QEMU's that cost QEMU as little as possible.
+//! The machine that is measured on: without anything that could disturb, and with a disk and two
+//! cards of QEMU's that cost QEMU as little as possible.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -28,8 +28,8 @@ const CARDS: [&str; 8] = [
     "virtio-net-pci,netdev=port1,romfile=,mac=52:54:00:12:34:57",
 ];
 
-/// Every instruction takes one nanosecond, and a halted processor is not waited for. (It does not halt, but counts,
-/// so that what it does for a device of QEMU's is counted, too.)
+/// Every instruction takes one nanosecond, and a halted processor is not waited for. (It does not
+/// halt, but counts, so that what it does for a device of QEMU's is counted, too.)
 const INSTRUCTION_CLOCK: [&str; 2] = ["-icount", "shift=0,sleep=off"];
 
 /// What a boot is for.

@@ -1,8 +1,8 @@
 //! What a Linux guest needs for the same work. A record of other runs, not measured here.
 //!
-//! Debian's Linux 6.12 with one processor and 512 MB under QEMU 7.2.22 with TCG on two cores; the simulated
-//! devices are its `vdpa_sim_blk` and `vdpa_sim_net` behind `virtio_vdpa`, the disk of QEMU is `null-co`,
-//! its cards are two on a hub.
+//! Debian's Linux 6.12 with one processor and 512 MB under QEMU 7.2.22 with TCG on two cores; the
+//! simulated devices are its `vdpa_sim_blk` and `vdpa_sim_net` behind `virtio_vdpa`, the disk of
+//! QEMU is `null-co`, its cards are two on a hub.
 
 use guest_bench::row::{Access, Path, Row};
 
@@ -25,8 +25,8 @@ pub(super) struct Peer {
     pub(super) instructions: Option<f64>,
 }
 
-/// The figure for the same work as `row`, if there is one. Linux has it through virtio alone, which stands
-/// beside vhost too.
+/// The figure for the same work as `row`, if there is one. Linux has it through virtio alone, which
+/// stands beside vhost too.
 pub(super) fn of(row: &Row) -> Option<Peer> {
     match *row {
         Row::Disk {

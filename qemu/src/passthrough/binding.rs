@@ -1,7 +1,9 @@
-//! Binds functions to `vfio-pci` for the time of a run, and gives them back to the drivers they had.
+//! Binds functions to `vfio-pci` for the time of a run, and gives them back to the drivers they
+//! had.
 //!
-//! Nothing here decides whether that is wise; that is for [`survey`](super::survey). Source: the attributes
-//! `driver_override`, `unbind`, `bind` and `drivers_probe` of the kernel's `ABI/testing/sysfs-bus-pci`.
+//! Nothing here decides whether that is wise; that is for [`survey`](super::survey). Source: the
+//! attributes `driver_override`, `unbind`, `bind` and `drivers_probe` of the kernel's
+//! `ABI/testing/sysfs-bus-pci`.
 
 use std::fmt;
 use std::io;
@@ -128,7 +130,8 @@ impl fmt::Display for Step {
 }
 
 impl<'a> Binding<'a> {
-    /// Binds `functions`, in order. What has been done by the time of an error or of an interrupt is undone.
+    /// Binds `functions`, in order. What has been done by the time of an error or of an interrupt
+    /// is undone.
     ///
     /// # Errors
     ///

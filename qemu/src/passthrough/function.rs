@@ -74,8 +74,8 @@ impl Function {
         })
     }
 
-    /// Whether a driver has it that hands it on to user space: `vfio-pci`, or one for a kind of function, such as
-    /// `mlx5_vfio_pci`.
+    /// Whether a driver has it that hands it on to user space: `vfio-pci`, or one for a kind of
+    /// function, such as `mlx5_vfio_pci`.
     pub fn is_with_vfio(&self) -> bool {
         let driver = self.driver.as_deref().unwrap_or_default();
         driver.replace('_', "-").ends_with("vfio-pci")

@@ -1,7 +1,8 @@
-//! The host that a function is taken from: its files below a folder, and its kernel's answer to what is written
-//! there.
+//! The host that a function is taken from: its files below a folder, and its kernel's answer to
+//! what is written there.
 //!
-//! Everything is read from `/sys`, `/proc` and `/dev`. The folder is `/`, or that of another host's copy.
+//! Everything is read from `/sys`, `/proc` and `/dev`. The folder is `/`, or that of another host's
+//! copy.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -40,7 +41,7 @@ pub trait Kernel: fmt::Debug {
     /// Whether this process may read and write a file.
     fn permits(&self, file: &Path) -> bool;
 
-    /// Tells whoever sits before the host what is being done to it.
+    /// Tells the user what is being done to the host.
     fn tell(&self, line: &str);
 }
 

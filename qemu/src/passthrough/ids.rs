@@ -1,6 +1,7 @@
 //! What a function is by its ids, and which driver of the guest takes it.
 //!
-//! The tables are those of `virtio_pci::ifcvf` and `virtio_pci::vp_vdpa`; a test holds them against each other.
+//! The tables are those of `virtio_pci::ifcvf` and `virtio_pci::vp_vdpa`; a test holds them against
+//! each other.
 
 use std::fmt;
 

@@ -14,7 +14,8 @@ use super::usage::uses;
 use super::{Binder, Caution, Request};
 use crate::interrupt::Interrupt;
 
-/// What a guest needs of locked memory beyond its own: the firmware's and the devices' ROMs, with room to spare.
+/// What a guest needs of locked memory beyond its own: the firmware's and the devices' ROMs, with
+/// room to spare.
 const SLACK: u64 = 64 << 20;
 
 /// The device file that all groups share.
@@ -66,8 +67,8 @@ impl<'a> Survey<'a> {
         survey
     }
 
-    /// What the functions are to the guest. One that is not there is taken for a network card, and one that the
-    /// guest has no driver for is nothing.
+    /// What the functions are to the guest. One that is not there is taken for a network card, and
+    /// one that the guest has no driver for is nothing.
     pub fn kinds(&self) -> &[Kind] {
         &self.kinds
     }
@@ -107,7 +108,8 @@ impl<'a> Survey<'a> {
         Binding::new(self.host, &addresses, interrupt)
     }
 
-    /// Looks at the same host with the same request again: some of it can be seen only once functions are bound.
+    /// Looks at the same host with the same request again: some of it can be seen only once
+    /// functions are bound.
     #[must_use]
     pub fn again(&self) -> Self {
         Self::new(self.host, &self.request)
@@ -196,8 +198,8 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// Whether the IOMMU keeps a guest from raising interrupts that are not its own, or somebody has said that it
-    /// need not. Linux marks the interrupt controllers behind it with `IR-`.
+    /// Whether the IOMMU keeps a guest from raising interrupts that are not its own, or somebody
+    /// has said that it need not. Linux marks the interrupt controllers behind it with `IR-`.
     fn remaps_interrupts(&self) -> bool {
         let parameter = "sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts";
         let interrupts = self.host.text("proc/interrupts").unwrap_or_default();
@@ -306,7 +308,8 @@ impl<'a> Survey<'a> {
     }
 }
 
-/// What is shown to somebody who passes functions through, a line of what each is and then everything found.
+/// What is shown to somebody who passes functions through, a line of what each is and then
+/// everything found.
 impl fmt::Display for Survey<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for function in &self.functions {
@@ -328,7 +331,8 @@ fn is_free(function: &Function) -> bool {
     function.ids.is_bridge() || function.is_with_vfio() || matches!(driver, None | Some("pci-stub"))
 }
 
-/// Whether the host surely does nothing with a function. That can be seen of network cards and disks alone.
+/// Whether the host surely does nothing with a function. That can be seen of network cards and
+/// disks alone.
 fn is_known_idle(host: &Host, function: &Function) -> bool {
     let base_class = function.ids.class >> 16;
     matches!(base_class, 0x01 | 0x02)

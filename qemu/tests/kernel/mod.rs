@@ -1,6 +1,7 @@
 //! A kernel for a QEMU that boots nothing.
 
-/// The least that QEMU would boot: an ELF header, a segment of notes, and Xen's note with the entry point.
+/// The least that QEMU would boot: an ELF header, a segment of notes, and Xen's note with the entry
+/// point.
 pub fn kernel() -> Vec<u8> {
     let mut elf = vec![0; 64 + 56];
     elf[..6].copy_from_slice(b"\x7fELF\x02\x01");

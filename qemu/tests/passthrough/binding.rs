@@ -1,4 +1,5 @@
-//! Functions are bound for the time of a run, and as before afterwards, whatever happens in between.
+//! Functions are bound for the time of a run, and as before afterwards, whatever happens in
+//! between.
 
 use std::process::Command;
 use std::thread;

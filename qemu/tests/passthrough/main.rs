@@ -1,5 +1,5 @@
-//! Functions of a host that are passed through: what is said about the host, what is done to it, and that it is as
-//! before afterwards. The host is a folder.
+//! Functions of a host that are passed through: what is said about the host, what is done to it,
+//! and that it is as before afterwards. The host is a folder.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! The program with functions to pass through, as a user meets it. A script stands in for QEMU, and a thread for
-//! the kernel behind sysfs.
+//! The program with functions to pass through, as a user meets it. A script stands in for QEMU, and
+//! a thread for the kernel behind sysfs.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

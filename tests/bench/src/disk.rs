@@ -1,5 +1,5 @@
-//! Requests to a disk, with as many tasks as requests are to be in flight: each task makes one request
-//! after the other with a buffer of its own.
+//! Requests to a disk, with as many tasks as requests are to be in flight: each task makes one
+//! request after the other with a buffer of its own.
 
 use alloc::rc::Rc;
 use alloc::sync::Arc;

@@ -1,5 +1,5 @@
-//! Operations of an IOTLB with so many entries: one page each, with holes between them and in an order that no
-//! cache likes.
+//! Operations of an IOTLB with so many entries: one page each, with holes between them and in an
+//! order that no cache likes.
 
 use alloc::vec::Vec;
 use core::hint::black_box;

@@ -1,5 +1,5 @@
-//! What the bench kernel and the program on the host that boots it agree on: which rows there are, and
-//! the lines on the console.
+//! What the bench kernel and the program on the host that boots it agree on: which rows there are,
+//! and the lines on the console.
 
 #![no_std]
 #![forbid(unsafe_code)]

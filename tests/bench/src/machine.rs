@@ -1,4 +1,5 @@
-//! The devices under measurement: those that QEMU has, and simulated ones that are made when a row needs them.
+//! The devices under measurement: those that QEMU has, and simulated ones that are made when a row
+//! needs them.
 
 use alloc::rc::Rc;
 use alloc::vec;

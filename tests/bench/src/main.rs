@@ -1,9 +1,11 @@
-//! The bench kernel: measures the data path, the IOTLB and the management of devices inside the unikernel.
+//! The bench kernel: measures the data path, the IOTLB and the management of devices inside the
+//! unikernel.
 //!
-//! The kernel's command line says how: `rounds=N` and `length=MS` are the number of rounds of each row and
-//! about how long one is, `rows=WORD,...` selects the rows whose names contain every word, and with `idle=count` the
-//! processor counts instructions while it waits, and does not halt. What the rows are is in [`guest_bench::row`]. On
-//! the machine there must be a disk and two network cards that reach each other, if rows are wanted that need them.
+//! The kernel's command line says how: `rounds=N` and `length=MS` are the number of rounds of each
+//! row and about how long one is, `rows=WORD,...` selects the rows whose names contain every word,
+//! and with `idle=count` the processor counts instructions while it waits, and does not halt. What
+//! the rows are is in [`guest_bench::row`]. On the machine there must be a disk and two network
+//! cards that reach each other, if rows are wanted that need them.
 
 #![no_std]
 #![no_main]

@@ -1,5 +1,5 @@
-//! Simulated devices that are added through the management interface and deleted again, with the drivers that
-//! claim them in between.
+//! Simulated devices that are added through the management interface and deleted again, with the
+//! drivers that claim them in between.
 
 use alloc::sync::Arc;
 
@@ -52,7 +52,8 @@ impl Work for Pairs {
         operations: u64,
         stopwatch: &mut Stopwatch<'_>,
     ) -> Result<u64, Failure> {
-        // Each device is announced in several lines, and the serial port is far slower than all the rest.
+        // Each device is announced in several lines, and the serial port is far slower than all the
+        // rest.
         let level = kernel::log::max_level();
         kernel::log::set_max_level(LevelFilter::Off);
         let result = stopwatch.time(self.add_and_delete(operations)).await;

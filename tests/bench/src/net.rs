@@ -1,5 +1,5 @@
-//! Frames that are sent and come back, as many at once as the depth says, through the interface that
-//! `embassy-net` drives, in a task of their own as its runner is.
+//! Frames that are sent and come back, as many at once as the depth says, through the interface
+//! that `embassy-net` drives, in a task of their own as its runner is.
 
 use alloc::rc::Rc;
 use alloc::sync::Arc;

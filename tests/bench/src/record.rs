@@ -27,8 +27,8 @@ pub struct Round {
     pub operations: u64,
     /// How long they took, in nanoseconds.
     pub nanoseconds: u64,
-    /// How far the time-stamp counter went meanwhile, without what the processor has counted while it waited. On a
-    /// machine whose clock is its instruction counter these are instructions.
+    /// How far the time-stamp counter went meanwhile, without what the processor has counted while
+    /// it waited. On a machine whose clock is its instruction counter these are instructions.
     pub ticks: u64,
     /// How often the processor had nothing to do and halted.
     pub halts: u64,

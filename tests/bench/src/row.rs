@@ -1,7 +1,8 @@
 //! What is measured: one [`Row`] for each line of the table.
 //!
-//! A row's name is its path from the device to the depth of the queue, as `sim-blk/virtio/read/32`. The
-//! guest is told by parts of names what to measure, and the host knows by the same rule what must come back.
+//! A row's name is its path from the device to the depth of the queue, as `sim-blk/virtio/read/32`.
+//! The guest is told by parts of names what to measure, and the host knows by the same rule what
+//! must come back.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -13,7 +14,8 @@ pub const REQUEST_LEN: usize = 4096;
 /// How many requests or frames are in flight at once.
 const DEPTHS: [u32; 2] = [1, 32];
 
-/// Lengths of frames in bytes, without the check sequence: the shortest and the longest of Ethernet.
+/// Lengths of frames in bytes, without the check sequence: the shortest and the longest of
+/// Ethernet.
 const FRAMES: [usize; 2] = [60, 1514];
 
 /// Entries of an IOTLB.

@@ -1,5 +1,5 @@
-//! How work is measured: in rounds of about the same length, by the clock, the time-stamp counter and the
-//! count of halts. What the processor has counted while it waited is no work.
+//! How work is measured: in rounds of about the same length, by the clock, the time-stamp counter
+//! and the count of halts. What the processor has counted while it waited is no work.
 
 use alloc::vec::Vec;
 use core::arch::x86_64::_rdtsc;

@@ -117,7 +117,8 @@ impl Request<'_> {
         self.features & bits(feature) != 0
     }
 
-    /// Makes ranges zero whose flags are among those allowed (VIRTIO 1.2, 5.2.6.2): all of them, or none.
+    /// Makes ranges zero whose flags are among those allowed (VIRTIO 1.2, 5.2.6.2): all of them, or
+    /// none.
     fn zero(&mut self, allowed: u32) -> Result<(), S> {
         let len = self.chain.readable_len() - HEADER as u64;
         let len = usize::try_from(len).map_err(|_| S::Ioerr)?;

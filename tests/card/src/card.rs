@@ -25,8 +25,8 @@ use crate::wire::Wire;
 
 /// Who carries the card's interrupts to the processor.
 pub trait Host: Send + Sync {
-    /// The card raises an interrupt. `message` is what its table holds, if the table is its own. The card is not
-    /// locked meanwhile.
+    /// The card raises an interrupt. `message` is what its table holds, if the table is its own.
+    /// The card is not locked meanwhile.
     fn interrupt(&self, vector: u16, message: Message);
 }
 
@@ -181,7 +181,8 @@ impl Card {
         });
     }
 
-    /// Reads registers behind a BAR. All ones where nothing is, or in a width that the register does not have.
+    /// Reads registers behind a BAR. All ones where nothing is, or in a width that the register
+    /// does not have.
     pub fn read_bar(&self, bar: u8, offset: u64, bytes: &mut [u8]) {
         self.with(|state| {
             if state.answers() {

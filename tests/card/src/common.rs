@@ -294,7 +294,8 @@ impl Common {
     /// Whether the card works with what the driver wants (VIRTIO 1.2, 2.2.1 and 6.1).
     fn accepts(&self, cx: &mut Context<'_>) -> bool {
         use virtio::net::F;
-        // Of a word that is 0 after the reset, and in which nothing is offered, nothing need be said.
+        // Of a word that is 0 after the reset, and in which nothing is offered, nothing need be
+        // said.
         let lacks = |(select, written): (u32, &bool)| {
             !written && (select < 2 || word(cx.plan.features, select) != 0)
         };
@@ -385,7 +386,8 @@ fn register_name(offset: u64) -> &'static str {
     }
 }
 
-/// A feature that needs another one which was not accepted, and those of which it needs one (VIRTIO 1.2, 5.1.3.1).
+/// A feature that needs another one which was not accepted, and those of which it needs one (VIRTIO
+/// 1.2, 5.1.3.1).
 fn lacking(kind: Kind, features: u128) -> Option<(u32, u128)> {
     const CSUM: u128 = 1;
     const GUEST_CSUM: u128 = 1 << 1;

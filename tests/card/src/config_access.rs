@@ -1,5 +1,6 @@
-//! How a driver reads and writes the device-specific configuration: in the width of each field, only where the
-//! feature that brings the field is offered, and several parts only between two looks at the generation.
+//! How a driver reads and writes the device-specific configuration: in the width of each field,
+//! only where the feature that brings the field is offered, and several parts only between two
+//! looks at the generation.
 //!
 //! Source: VIRTIO 1.2, 2.5.1, 3.1.1, 4.1.3.1, 5.1.4 and 5.2.4.
 
@@ -8,7 +9,8 @@ use crate::plan::Plan;
 use crate::product::Kind;
 use crate::violations::Violations;
 
-/// Fields of one width in a row: the offset, the width, how many, and the features of which one brings them.
+/// Fields of one width in a row: the offset, the width, how many, and the features of which one
+/// brings them.
 type Field = (u64, u64, u64, u64);
 
 const NET: &[Field] = &[

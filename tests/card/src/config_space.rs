@@ -115,7 +115,7 @@ impl ConfigSpace {
         self.set(0x09, &plan.product.class().to_le_bytes()[..3]);
         self.set(SUBSYSTEM, &id.subvendor.to_le_bytes());
         self.set(SUBSYSTEM + 2, &id.subdevice.to_le_bytes());
-        // The line of the interrupt pin, for whoever wants to note it.
+        // The line of the interrupt pin, where software may note it.
         self.set_writable(0x3c, &[0xff]);
     }
 

@@ -139,7 +139,8 @@ impl Engine {
         Ok(false)
     }
 
-    /// Reads from the readable part of a chain; less than asked for, if there is no more or it cannot be reached.
+    /// Reads from the readable part of a chain; less than asked for, if there is no more or it
+    /// cannot be reached.
     pub(crate) fn read(&self, chain: &Chain, offset: u64, bytes: &mut [u8]) -> usize {
         let read = self.ring.pull(chain, offset, bytes);
         read.unwrap_or_else(|error| error.done)

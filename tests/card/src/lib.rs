@@ -1,16 +1,18 @@
-//! A model of an Intel IFC VF, register by register: configuration space, virtio structures, MSI-X and the
-//! live-migration block, with rings that work. Without what is Intel's own it is a function of plain virtio.
+//! A model of an Intel IFC VF, register by register: configuration space, virtio structures, MSI-X
+//! and the live-migration block, with rings that work. Without what is Intel's own it is a function
+//! of plain virtio.
 //!
 //! It is for tests of a driver, in the same process or behind an emulator. It plays the card by the
-//! specifications and by what public drivers say of the hardware, notes what the driver does that those forbid
-//! ([`Card::violations`]), and misbehaves on request ([`Faults`]). It drives no card and knows no driver.
+//! specifications and by what public drivers say of the hardware, notes what the driver does that
+//! those forbid ([`Card::violations`]), and misbehaves on request ([`Faults`]). It drives no card
+//! and knows no driver.
 //!
-//! Whoever plugs a [`Card`] into a machine passes on the accesses to its configuration space and its BARs, gives it
-//! the memory that it reaches ([`GuestMemory`]), carries its interrupts ([`Host`]), and calls [`Card::serve`] when
-//! a queue was notified or something has arrived behind it.
+//! A machine with a [`Card`] passes on the accesses to its configuration space and its BARs, gives
+//! it the memory that it reaches ([`GuestMemory`]), carries its interrupts ([`Host`]), and calls
+//! [`Card::serve`] when a queue was notified or something has arrived behind it.
 //!
-//! Sources: VIRTIO 1.2, 4.1 and 5; PCI Local Bus 3.0; the `ifcvf` driver of Linux and the `ifc` driver of DPDK for
-//! what is Intel's own.
+//! Sources: VIRTIO 1.2, 4.1 and 5; PCI Local Bus 3.0; the `ifcvf` driver of Linux and the `ifc`
+//! driver of DPDK for what is Intel's own.
 
 mod blk;
 mod card;

@@ -19,7 +19,8 @@ impl Looks {
         }
     }
 
-    /// Looks at it, and says whether it is done. What takes for ever goes on when it is told a shorter time.
+    /// Looks at it, and says whether it is done. What takes for ever goes on when it is told a
+    /// shorter time.
     pub(crate) fn look(&mut self, delay: Delay) -> bool {
         if *self == Self::Forever {
             *self = Self::begin(delay).unwrap_or(Self::Left(0));

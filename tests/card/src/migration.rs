@@ -1,7 +1,7 @@
 //! The live-migration block in BAR 4: where queues stand, and the log of written pages.
 //!
-//! Three forms of the words for the queues are in public drivers, which agree on queues 0 and 1 of a network card
-//! alone. The other registers are the same in all of them.
+//! Three forms of the words for the queues are in public drivers, which agree on queues 0 and 1 of
+//! a network card alone. The other registers are the same in all of them.
 //!
 //! Sources: `ifcvf.h` of Linux (the flat form) and of DPDK (per pair and per queue).
 
@@ -29,7 +29,8 @@ pub enum Layout {
     PerPair,
     /// 32 bits for each queue.
     PerQueue,
-    /// 16 bits for each queue, four bytes apart. Where the others have the count is the word of queue 2.
+    /// 16 bits for each queue, four bytes apart. Where the others have the count is the word of
+    /// queue 2.
     Flat,
 }
 

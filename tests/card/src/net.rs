@@ -1,7 +1,7 @@
 //! The network function: frames between the rings and the wire, and the control queue.
 //!
-//! It offers no offload and does not merge buffers. Receive buffers are taken ahead of the frames, as the hardware
-//! does. Source: VIRTIO 1.2, 5.1.
+//! It offers no offload and does not merge buffers. Receive buffers are taken ahead of the frames,
+//! as the hardware does. Source: VIRTIO 1.2, 5.1.
 
 use virtio::net::{Ctrl, F, ctrl};
 

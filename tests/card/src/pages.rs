@@ -1,5 +1,5 @@
-//! Which pages of the driver's memory the card has written payload to: its own record, and the log that the driver
-//! has asked for. The rings are not among them, as on the hardware.
+//! Which pages of the driver's memory the card has written payload to: its own record, and the log
+//! that the driver has asked for. The rings are not among them, as on the hardware.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -61,8 +61,8 @@ impl Pages {
             violations.note(format!("the log cannot be reached at {byte:#x}"));
             return;
         };
-        // SAFETY: the memory is one byte that may be written and that no reference of Rust covers; the driver
-        // reads and clears it meanwhile, as it knows.
+        // SAFETY: the memory is one byte that may be written and that no reference of Rust covers;
+        // the driver reads and clears it meanwhile, as it knows.
         let bits = unsafe { AtomicU8::from_ptr(piece.ptr.as_ptr()) };
         bits.fetch_or(1 << (page % 8), Ordering::Release);
     }

@@ -104,8 +104,8 @@ pub struct VirtioCap {
 pub struct Plan {
     /// Which card it is.
     pub product: Product,
-    /// The number of queue pairs of a network card, which has a control queue besides, or of queues of a block
-    /// card.
+    /// The number of queue pairs of a network card, which has a control queue besides, or of queues
+    /// of a block card.
     pub queues: u16,
     /// The most entries of a queue.
     pub queue_size: u16,
@@ -117,8 +117,8 @@ pub struct Plan {
     pub doorbells: Doorbells,
     /// Who keeps the MSI-X table.
     pub table: MsixTable,
-    /// Where its capability says that the MSI-X table is, instead of the right place: the offset, and the BAR in
-    /// the lowest three bits.
+    /// Where its capability says that the MSI-X table is, instead of the right place: the offset,
+    /// and the BAR in the lowest three bits.
     pub table_at: Option<u32>,
     /// Where its virtio structures are.
     pub place: Place,
@@ -163,8 +163,9 @@ pub enum PlanError {
 }
 
 impl Plan {
-    /// A card as it should be: two pairs or two queues, and a vector for each queue and the configuration. A function
-    /// of plain virtio has no live-migration block, and everything that virtio has for rings.
+    /// A card as it should be: two pairs or two queues, and a vector for each queue and the
+    /// configuration. A function of plain virtio has no live-migration block, and everything that
+    /// virtio has for rings.
     #[must_use]
     pub fn new(product: Product) -> Self {
         let queues = 2;

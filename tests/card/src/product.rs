@@ -1,4 +1,5 @@
-//! The cards that are known: their ids, their type, and which form of the live-migration block they have.
+//! The cards that are known: their ids, their type, and which form of the live-migration block they
+//! have.
 //!
 //! Sources: the id tables of Linux (`drivers/vdpa/ifcvf`) and of DPDK (`drivers/vdpa/ifc`).
 

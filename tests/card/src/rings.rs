@@ -1,7 +1,8 @@
 //! What a driver writes into its rings, looked at before the device takes it.
 //!
-//! This reads the driver's memory by itself, so that it does not depend on what the device side of the queue believes.
-//! A chain is remembered from when it is made available to when it is given back, and must not change meanwhile.
+//! This reads the driver's memory by itself, so that it does not depend on what the device side of
+//! the queue believes. A chain is remembered from when it is made available to when it is given
+//! back, and must not change meanwhile.
 //!
 //! Source: VIRTIO 1.2, 2.7 and 2.8, the requirements for drivers.
 

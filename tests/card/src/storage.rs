@@ -104,8 +104,8 @@ pub struct FileDisk {
 }
 
 impl FileDisk {
-    /// The file as a disk of this name, of which the first 20 bytes count; what is beyond its last whole sector
-    /// is left alone.
+    /// The file as a disk of this name, of which the first 20 bytes count; what is beyond its last
+    /// whole sector is left alone.
     ///
     /// # Errors
     /// Its length cannot be found.

@@ -1,8 +1,9 @@
-//! The card as a device of another process: a server of vfio-user, for QEMU's `-device vfio-user-pci`.
+//! The card as a device of another process: a server of vfio-user, for QEMU's
+//! `-device vfio-user-pci`.
 //!
-//! One thread answers one client and lets the card work in between. The client keeps the MSI-X table and shares
-//! the guest's memory, so that the card serves its queues there without asking. Not a server for any device: the
-//! regions and interrupts are those of this card.
+//! One thread answers one client and lets the card work in between. The client keeps the MSI-X
+//! table and shares the guest's memory, so that the card serves its queues there without asking.
+//! Not a server for any device: the regions and interrupts are those of this card.
 //!
 //! Sources: QEMU, docs/interop/vfio-user.rst and docs/system/devices/vfio-user.rst.
 

@@ -5,7 +5,8 @@ use std::fmt;
 
 /// The other end of the cable. Frames come without virtio's header.
 pub trait Wire: Send + fmt::Debug {
-    /// Whether it takes a frame from this pair of queues now, which has so many receive buffers ready.
+    /// Whether it takes a frame from this pair of queues now, which has so many receive buffers
+    /// ready.
     fn takes(&self, _pair: u16, _receive: usize) -> bool {
         true
     }
@@ -17,8 +18,8 @@ pub trait Wire: Send + fmt::Debug {
     fn receive(&mut self, pair: u16) -> Option<Vec<u8>>;
 }
 
-/// A cable whose ends are joined: what a pair of queues sends, it receives. It takes a frame when there is a buffer
-/// for it, so that none is ever on the way.
+/// A cable whose ends are joined: what a pair of queues sends, it receives. It takes a frame when
+/// there is a buffer for it, so that none is ever on the way.
 #[derive(Debug, Default)]
 pub struct Loopback(VecDeque<(u16, Vec<u8>)>);
 

@@ -29,8 +29,8 @@ pub const HOST_SEED: u64 = 0x05ee_d0f0_cafe_1105;
 /// Seed of the pattern that the guest writes.
 pub const GUEST_SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Fills `bytes`, which begin at sector `first`, with the pattern of `seed`. No two sectors and no two
-/// seeds have the same bytes.
+/// Fills `bytes`, which begin at sector `first`, with the pattern of `seed`. No two sectors and no
+/// two seeds have the same bytes.
 ///
 /// # Panics
 /// If `bytes` is not a whole number of sectors.

@@ -9,7 +9,7 @@ use kernel::ExitCode;
 /// `ret`, as data.
 static RETURN: [u8; 1] = [0xc3];
 
-/// Does the forbidden thing `name`. Whoever comes back from it was not stopped.
+/// Does the forbidden thing `name`. A return from it means that it was not stopped.
 pub fn commit(name: &str) -> ExitCode {
     match name {
         "write_to_code" => write_to_code(),

@@ -1,4 +1,5 @@
-//! A client of vhost that does what it likes: requests in any order and with any numbers, and rings full of noise.
+//! A client of vhost that does what it likes: requests in any order and with any numbers, and rings
+//! full of noise.
 
 use core::ops::RangeInclusive;
 
@@ -23,8 +24,8 @@ const ROUNDS: usize = 40;
 /// What it does between two starts.
 const DEEDS: usize = 120;
 
-/// Attacks the device, and closes it. An outcome other than success means that the attack has not come far
-/// enough to mean anything.
+/// Attacks the device, and closes it. An outcome other than success means that the attack has not
+/// come far enough to mean anything.
 pub async fn attack(bench: &Bench, handle: VhostHandle, seed: u64) -> Outcome {
     let memory = SharedMemory::new(&bench.system.platform().dma(), MEMORY)?;
     let first = handle.iova_range()?.first();
@@ -58,7 +59,8 @@ struct Hostile {
 }
 
 impl Hostile {
-    /// From a reset to a device that runs, if its client was lucky, and what such a client does then.
+    /// From a reset to a device that runs, if its client was lucky, and what such a client does
+    /// then.
     async fn round(&mut self) {
         // Whatever comes of each of these: that is for the other side to decide.
         let _ = self.handle.set_status(DeviceStatus::empty()).await;

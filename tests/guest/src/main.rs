@@ -1,12 +1,13 @@
 //! The guest test kernel: runs every registered test inside the unikernel and reports each by name.
 //!
-//! The kernel's command line says what to do: nothing for all tests, `only=BEGINNING,..` for those whose names begin
-//! so, `list` to name them, `fault=NAME` to do one forbidden thing that must end the machine, and `cards=surprise` or
-//! `cards=sriov` for what needs cards of its own.
+//! The kernel's command line says what to do: nothing for all tests, `only=BEGINNING,..` for those
+//! whose names begin so, `list` to name them, `fault=NAME` to do one forbidden thing that must end
+//! the machine, and `cards=surprise` or `cards=sriov` for what needs cards of its own.
 //!
-//! It also says what the machine is like: `vectors=N` MSI-X vectors of each device, if not one for each queue;
-//! `page_per_vq=on`, if each queue has a page for its doorbell; `migration=on`, if the devices have a live-migration block;
-//! `pci=none`, if there is no PCI and the devices are in memory. `ifcvf=qemu` is the kernel's.
+//! It also says what the machine is like: `vectors=N` MSI-X vectors of each device, if not one for
+//! each queue; `page_per_vq=on`, if each queue has a page for its doorbell; `migration=on`, if the
+//! devices have a live-migration block; `pci=none`, if there is no PCI and the devices are in
+//! memory. `ifcvf=qemu` is the kernel's.
 
 #![no_std]
 #![no_main]

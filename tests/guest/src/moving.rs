@@ -41,8 +41,8 @@ const MOVES: usize = 4;
 async fn disk_moves_between_hardware_and_simulator_under_load(bench: &Bench) -> Outcome {
     let disk = bench.disk(WRITABLE).await?;
     let hardware = bench.vdpa_device(disk.name())?;
-    // As large as the disk of the machine, with queues as long as the longest, and at home at the platform's
-    // addresses.
+    // As large as the disk of the machine, with queues as long as the longest, and at home at the
+    // platform's addresses.
     let medium = RamDisk::new(SECTORS * SECTOR_BYTES as u64, Storage::Sparse)?;
     let sim = SimConfig {
         access_platform: AccessPlatform::Optional,

@@ -87,7 +87,8 @@ async fn more_frames_than_a_queue_holds(bench: &Bench) -> Outcome {
         .await
 }
 
-/// A driver may ask for shorter queues than the device has; two descriptors are the least that can turn.
+/// A driver may ask for shorter queues than the device has; two descriptors are the least that can
+/// turn.
 async fn queues_of_every_size_work(bench: &Bench) -> Outcome {
     const USUAL: &str = "virtio_net";
     let name = bench

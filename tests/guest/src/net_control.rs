@@ -1,5 +1,5 @@
-//! The control queue of QEMU's network card, through virtio and as a client of vhost: the card answers, and frames
-//! for a new address come in.
+//! The control queue of QEMU's network card, through virtio and as a client of vhost: the card
+//! answers, and frames for a new address come in.
 
 use virtio_net::{Control, ControlError, MacAddress, NetDevice, Switch};
 
@@ -65,7 +65,8 @@ fn control(net: &NetDevice) -> Result<Control, Failure> {
     control.ok_or_else(|| Failure::from("the card has no control queue"))
 }
 
-/// The gateway answers to the address that the card has, whether the card looks at addresses or not.
+/// The gateway answers to the address that the card has, whether the card looks at addresses or
+/// not.
 async fn changes_take_effect(bench: &Bench, net: &mut NetDevice) -> Outcome {
     let control = control(net)?;
     let old = net.mac();

@@ -114,8 +114,8 @@ impl Bench {
             .ok_or_else(|| Failure::from("it is no PCI function"))
     }
 
-    /// The parent driver that must have taken a virtio function: that of the IFC VF, if it is one or the host has
-    /// asked for that.
+    /// The parent driver that must have taken a virtio function: that of the IFC VF, if it is one
+    /// or the host has asked for that.
     pub fn parent_of(&self, function: &PciDevice) -> &'static str {
         let asked = self.system.command_line().get("ifcvf") == Some("qemu");
         if asked || function.identity().subvendor == INTEL {
@@ -125,8 +125,8 @@ impl Bench {
         }
     }
 
-    /// Takes a device from the kernel's drivers and opens it as a client. Nothing isolates a client of a
-    /// PCI function here, and these are trusted.
+    /// Takes a device from the kernel's drivers and opens it as a client. Nothing isolates a client
+    /// of a PCI function here, and these are trusted.
     pub async fn open(&self, device: &Arc<VdpaDevice>) -> Result<VhostHandle, Failure> {
         self.system.vdpa().set_override(device, Some(VHOST)).await;
         let name = device
@@ -198,8 +198,8 @@ pub fn flavour(flavour: Flavour) -> SimConfig {
     }
 }
 
-/// A client's own virtio bus with the same drivers as the kernel's, and what they have made of the device
-/// that it has opened.
+/// A client's own virtio bus with the same drivers as the kernel's, and what they have made of the
+/// device that it has opened.
 pub struct ClientSide {
     pub disks: Arc<Registry<Disk>>,
     pub nets: Arc<Registry<NetDevice>>,

@@ -37,8 +37,8 @@ fn small() -> SimConfig {
 }
 
 async fn hundreds_come_and_go_without_a_trace(bench: &Bench) -> Outcome {
-    // The first time makes places for their tasks, which stay; with others at work it may be one more the next time.
-    // What leaks is more every time.
+    // The first time makes places for their tasks, which stay; with others at work it may be one
+    // more the next time. What leaks is more every time.
     let mut used = Vec::new();
     for _ in 0..ROUNDS {
         come_and_go(bench).await?;

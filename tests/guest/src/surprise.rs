@@ -1,5 +1,6 @@
-//! Cards that lose their power while they are at work, and others that come in their place. The host puts a disk and a
-//! network card behind ports of their own, and new ones as often as they have gone.
+//! Cards that lose their power while they are at work, and others that come in their place. The
+//! host puts a disk and a network card behind ports of their own, and new ones as often as they
+//! have gone.
 
 use core::time::Duration;
 
@@ -30,7 +31,7 @@ const SLOT_CONTROL: u16 = 0x18;
 /// No power, and the indicator says so: then QEMU takes the card out.
 const POWER_OFF: u16 = 1 << 10 | 3 << 8;
 
-/// Takes the power from the cards, whoever works with them.
+/// Takes the power from the cards, although they are in use.
 pub async fn run(system: &System) -> Outcome {
     let (disks, nets) = (system.disks(), system.nets());
     let mut disk = patiently(system, disks.next()).await?;

@@ -1,9 +1,10 @@
-//! Lets the default unikernel work for hours: `cargo run -p tests --bin soak [-- SECONDS]`, an hour unless told
-//! otherwise.
+//! Lets the default unikernel work for hours: `cargo run -p tests --bin soak [-- SECONDS]`, an hour
+//! unless told otherwise.
 //!
-//! Downloads, slow readers, simulated devices that are made, shown and deleted, a disk that is moved to another
-//! function and back, and a link that goes away now and then, all at once. Every file must arrive byte for byte,
-//! every change must succeed, and when all is quiet the machine must use no more memory than after the first minute.
+//! Downloads, slow readers, simulated devices that are made, shown and deleted, a disk that is
+//! moved to another function and back, and a link that goes away now and then, all at once. Every
+//! file must arrive byte for byte, every change must succeed, and when all is quiet the machine
+//! must use no more memory than after the first minute.
 
 use std::error::Error;
 use std::fs;
@@ -33,7 +34,8 @@ const WARM_UP: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long it may take until closed connections are forgotten.
 const QUIET: Duration = Duration::from_secs(90);
-/// What may be in use more than after the warm-up, in bytes: counters that have grown by a digit, a connection more.
+/// What may be in use more than after the warm-up, in bytes: counters that have grown by a digit, a
+/// connection more.
 const SLACK: u64 = 16 << 10;
 /// The file that is read: more than the rings hold at once.
 const FILE_LEN: usize = (4 << 20) + 7;
@@ -174,7 +176,7 @@ impl Soak<'_> {
             match stream.read(&mut piece) {
                 Ok(0) => return Err("the answer ends early".into()),
                 Ok(count) => answer.extend(&piece[..count]),
-                // Whoever stands still for long is cut off; what came before must be right.
+                // A reader that stands still for long is cut off; what came before must be right.
                 Err(error) if error.kind() == ErrorKind::ConnectionReset && !answer.is_empty() => {
                     self.done.cut.fetch_add(1, Ordering::Relaxed);
                     break;

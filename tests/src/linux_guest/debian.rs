@@ -9,7 +9,8 @@ use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 use thiserror::Error;
 
-/// The package that depends on the newest kernel for virtual machines, a third of the usual one's size.
+/// The package that depends on the newest kernel for virtual machines, a third of the usual one's
+/// size.
 const NEWEST_KERNEL: &str = "linux-image-cloud-amd64";
 
 /// What the name of a kernel's own package begins with.
@@ -88,8 +89,8 @@ impl Debian {
         Ok(fs::read(path)?)
     }
 
-    /// The modules `names` of the kernel and all that they need, each after what it needs. What is built
-    /// into the kernel is left out.
+    /// The modules `names` of the kernel and all that they need, each after what it needs. What is
+    /// built into the kernel is left out.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! Programs of this host as files for a guest: with the libraries they need, and QEMU with its translator and firmware.
+//! Programs of this host as files for a guest: with the libraries they need, and QEMU with its
+//! translator and firmware.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,6 +1,8 @@
-//! The first file system of a Linux guest: busybox, modules, a script, and what the script works with.
+//! The first file system of a Linux guest: busybox, modules, a script, and what the script works
+//! with.
 //!
-//! Source: Documentation/driver-api/early-userspace/buffer-format.rst of Linux (the "newc" archive).
+//! Source: Documentation/driver-api/early-userspace/buffer-format.rst of Linux (the "newc"
+//! archive).
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -38,8 +40,8 @@ pub struct Initramfs {
 }
 
 impl Initramfs {
-    /// One that loads `modules`, unless the kernel has them built in, runs `script` with busybox's shell, and
-    /// switches the machine off after it.
+    /// One that loads `modules`, unless the kernel has them built in, runs `script` with busybox's
+    /// shell, and switches the machine off after it.
     ///
     /// # Errors
     ///

@@ -16,8 +16,8 @@ use crate::linux_guest::{Debian, Initramfs, Missing, emulator, with_libraries};
 /// What passes functions to a guest, and the driver from which they are taken.
 const MODULES: [&str; 3] = ["virtio_pci", "vfio_pci", "vfio_iommu_type1"];
 
-/// Every access of a device is translated, none goes past the tables. Linux tries at boot whether the timer
-/// interrupts, and gives up where a busy host lets it wait.
+/// Every access of a device is translated, none goes past the tables. Linux tries at boot whether
+/// the timer interrupts, and gives up where a busy host lets it wait.
 const KERNEL_WORDS: &str = "console=ttyS0 quiet panic=-1 no_timer_check intel_iommu=on iommu=nopt";
 
 /// Without remapping of interrupts Linux passes nothing on.
@@ -50,7 +50,8 @@ pub struct Host {
 pub enum Identity {
     /// QEMU's, as they are.
     Virtio,
-    /// Virtual functions of an Intel card: the inner QEMU changes the subsystem, by which they differ.
+    /// Virtual functions of an Intel card: the inner QEMU changes the subsystem, by which they
+    /// differ.
     Intel,
 }
 
@@ -83,7 +84,8 @@ pub struct Nested {
 }
 
 impl Host {
-    /// Makes one of what `cache` holds of Debian's packages, fetches what is not there, and adds this host's QEMU.
+    /// Makes one of what `cache` holds of Debian's packages, fetches what is not there, and adds
+    /// this host's QEMU.
     ///
     /// # Errors
     ///
@@ -124,8 +126,9 @@ impl Host {
         outer.run(files, &functions, &inner.command_line())
     }
 
-    /// An outer machine with the cards and disks of `inner`, in which `program`, the one behind `cargo run`, is told to
-    /// bind them to `vfio-pci` for the time of a run of the kernel. It believes that all are network functions of Intel's.
+    /// An outer machine with the cards and disks of `inner`, in which `program`, the one behind
+    /// `cargo run`, is told to bind them to `vfio-pci` for the time of a run of the kernel. It
+    /// believes that all are network functions of Intel's.
     ///
     /// # Errors
     ///

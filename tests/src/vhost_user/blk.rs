@@ -136,8 +136,8 @@ impl Disk {
         config
     }
 
-    /// Does what a chain asks for, and returns how many bytes from the start of its writable part were
-    /// written.
+    /// Does what a chain asks for, and returns how many bytes from the start of its writable part
+    /// were written.
     pub(super) fn serve<M: Memory>(&self, queue: &DeviceQueue<M>, chain: &Chain) -> u32 {
         let Some(room) = chain.writable_len().checked_sub(1) else {
             // Not even a status can be given.

@@ -55,9 +55,9 @@ impl GuestMemory {
             unsafe_code,
             reason = "only this module knows how long the mappings stay"
         )]
-        // SAFETY: the mappings are readable and writable, live as long as the value that holds them and
-        // `direct`, and are reached through nothing else. They were checked to lie inside their files,
-        // which QEMU seals against shrinking.
+        // SAFETY: the mappings are readable and writable, live as long as the value that holds them
+        // and `direct`, and are reached through nothing else. They were checked to lie inside their
+        // files, which QEMU seals against shrinking.
         let direct = unsafe { Direct::new(regions) }.map_err(io::Error::other)?;
         Ok(Self {
             direct,

@@ -172,8 +172,8 @@ impl Guest {
         self.kick.write(1).unwrap();
     }
 
-    /// Sends a request with `data`, which the device writes if `flags` say so. Its status, and how many
-    /// bytes the device says it wrote.
+    /// Sends a request with `data`, which the device writes if `flags` say so. Its status, and how
+    /// many bytes the device says it wrote.
     fn request(&mut self, kind: u32, sector: u64, data: u32, flags: u16) -> (S, u32) {
         let header = [&kind.to_le_bytes()[..], &[0; 4], &sector.to_le_bytes()].concat();
         self.put(HEADER, &header);

@@ -1,7 +1,7 @@
 //! One ring: what the front-end has set for it, and whether it runs.
 //!
-//! A ring runs while it has a size, addresses and a kick and is enabled. Whatever is set anew while it
-//! runs stops it first and lets it go on from where it stood.
+//! A ring runs while it has a size, addresses and a kick and is enabled. Whatever is set anew while
+//! it runs stops it first and lets it go on from where it stood.
 
 use std::fs::File;
 use std::io;
@@ -192,8 +192,8 @@ impl Vring {
 /// The wrap counter in half a packed ring's base.
 const WRAP: u16 = 1 << 15;
 
-/// Reads the base of a ring: the next available index; of a packed ring the next available and the next
-/// used descriptor, each with its wrap counter.
+/// Reads the base of a ring: the next available index; of a packed ring the next available and the
+/// next used descriptor, each with its wrap counter.
 fn decode(base: u32, features: RingFeatures) -> Result<RingState, VringError> {
     let [a, b, c, d] = base.to_le_bytes();
     let [available, used] = [[a, b], [c, d]].map(u16::from_le_bytes);

@@ -1,5 +1,5 @@
-//! Event counters of Linux: how the guest's kicks arrive, how it is called, and how a thread is told
-//! to stop.
+//! Event counters of Linux: how the guest's kicks arrive, how it is called, and how a thread is
+//! told to stop.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -64,8 +64,8 @@ pub(super) struct Line(Arc<Mutex<Option<File>>>);
 impl Line {
     /// Takes another counter, or none.
     ///
-    /// A new one is raised at once: whoever asked the guest between the old one's last event and now has
-    /// looked in vain (a spurious interrupt does no harm; VIRTIO 1.2, 2.7.7.1).
+    /// A new one is raised at once: one that asked the guest between the old one's last event and
+    /// now has looked in vain (a spurious interrupt does no harm; VIRTIO 1.2, 2.7.7.1).
     pub(super) fn connect(&self, counter: Option<File>) -> io::Result<()> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = counter;
         self.raise()

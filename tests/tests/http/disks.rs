@@ -15,7 +15,8 @@ const SECTOR: usize = 512;
 const EMPTY: u32 = 64;
 const START: u32 = 2048;
 
-/// A disk with an MBR: the files are on its second partition, and the third one begins behind the disk.
+/// A disk with an MBR: the files are on its second partition, and the third one begins behind the
+/// disk.
 fn partitioned(files: &Files) -> (TempDir, PathBuf) {
     let volume = fs::read(files.image().path()).unwrap();
     let mut disk = vec![0; START as usize * SECTOR];

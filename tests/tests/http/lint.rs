@@ -14,7 +14,8 @@ use crate::wire::talk;
 const HTTPLINT: &str = "httplint==2026.10.4";
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/http/lint.py");
 
-/// What is no fault: a server without a clock sends no `Date` (RFC 9110, 6.6.1), and a bad request is answered with 400.
+/// What is no fault: a server without a clock sends no `Date` (RFC 9110, 6.6.1), and a bad request
+/// is answered with 400.
 fn is_right(note: &str) -> bool {
     note.contains("Date") || note.ends_with("The server didn't understand the request.")
 }

@@ -174,7 +174,8 @@ fn devices_are_changed_over_http_when_the_command_line_allows_it() {
     ask("GET", "/dev/foo", &[], "", 404);
 }
 
-/// Two functions of the board that lead to the same medium, as two functions of a storage card would.
+/// Two functions of the board that lead to the same medium, as two functions of a storage card
+/// would.
 #[test]
 fn a_disk_is_moved_to_another_function_and_back_under_a_download() {
     let bytes = noise::bytes(77, 24 << 20);

@@ -1,4 +1,5 @@
-//! Little memory: nothing that clients or operators do ends the machine, and what cannot be had is said.
+//! Little memory: nothing that clients or operators do ends the machine, and what cannot be had is
+//! said.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -26,7 +27,8 @@ fn mib(mib: u32) -> impl FnOnce(Guest) -> Guest {
     }
 }
 
-/// Asks for `path` and takes 4 KiB of the answer now and then, until `ended`. Returns the number of bytes.
+/// Asks for `path` and takes 4 KiB of the answer now and then, until `ended`. Returns the number of
+/// bytes.
 fn read_slowly(port: u16, path: &str, ended: &AtomicBool) -> usize {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -1,4 +1,5 @@
-//! The site over every way to its devices: parent drivers, and consumers in the kernel and beside it.
+//! The site over every way to its devices: parent drivers, and consumers in the kernel and beside
+//! it.
 
 use qemu::device::VirtioOptions;
 use qemu::machine::Machine;

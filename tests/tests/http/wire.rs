@@ -1,6 +1,6 @@
-//! What the site answers to bytes on a connection, whatever sends them: the framing of RFC 9112 and what
-//! RFC 9110 says about it. A request that two readers could understand differently has one answer, which says so,
-//! and the connection ends.
+//! What the site answers to bytes on a connection, whatever sends them: the framing of RFC 9112 and
+//! what RFC 9110 says about it. A request that two readers could understand differently has one
+//! answer, which says so, and the connection ends.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};

@@ -1,4 +1,5 @@
-//! Machines that differ from the usual one: what they have more, what they lack, and what is wrong with them.
+//! Machines that differ from the usual one: what they have more, what they lack, and what is wrong
+//! with them.
 //!
 //! Each boots the default unikernel, which must find its network card, or end with a word why not.
 
@@ -158,7 +159,8 @@ fn any_number_of_processors_may_be_there() {
     }
 }
 
-/// The words for a machine without what its board usually has, in every combination that makes a difference.
+/// The words for a machine without what its board usually has, in every combination that makes a
+/// difference.
 const BARE: [&str; 3] = [
     "",
     ",rtc=off,pit=off,pic=off",

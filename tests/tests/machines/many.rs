@@ -1,4 +1,5 @@
-//! Two hundred disks and ten network cards: as many functions as there are interrupt vectors for, and more.
+//! Two hundred disks and ten network cards: as many functions as there are interrupt vectors for,
+//! and more.
 
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use qemu::machine::{Machine, Memory};
 
 use super::{ADDRESS, assert_says_within, kernel, usual};
 
-/// QEMU draws its map of memory anew for each function at each change of a register: some ten seconds on an idle host.
+/// QEMU draws its map of memory anew for each function at each change of a register: some ten
+/// seconds on an idle host.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Two hundred disks have two hundred queues, with a request's memory for each of their entries.
 const MIB: u32 = 256;
@@ -19,7 +21,8 @@ const FUNCTIONS: usize = 8;
 /// Slots of the root bus that are full of disks.
 const SLOTS: usize = 12;
 
-/// Half of the disks share slots of the root bus, the others sit behind root ports, and the cards behind a bridge.
+/// Half of the disks share slots of the root bus, the others sit behind root ports, and the cards
+/// behind a bridge.
 fn many() -> Vec<String> {
     let mut words = Vec::new();
     let mut add = |option: &str, value: String| words.extend([option.into(), value]);

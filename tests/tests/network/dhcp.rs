@@ -14,7 +14,8 @@ use crate::wire::{GUEST_MAC, answer_arp, arp, console, mac_of, machine, ping};
 
 /// A case that takes longer is lost. A busy host needs some seconds for the boot.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// So many machines run at once: most of the time each waits for a server, or for an answer that must not come.
+/// So many machines run at once: most of the time each waits for a server, or for an answer that
+/// must not come.
 const MACHINES: usize = 8;
 
 /// Where a host of another network is.

@@ -152,8 +152,8 @@ pub fn answer_arp(wire: &Wire, frame: &[u8], hosts: impl Fn(Ipv4Addr) -> bool) {
     }
 }
 
-/// Sends an echo request from `from`, whose frame comes from the host `neighbour`, until there is an answer, and returns
-/// where that goes and what it holds. `hosts` are on the link.
+/// Sends an echo request from `from`, whose frame comes from the host `neighbour`, until there is
+/// an answer, and returns where that goes and what it holds. `hosts` are on the link.
 pub fn ping(
     wire: &Wire,
     (from, to): (Ipv4Addr, Ipv4Addr),
@@ -228,7 +228,8 @@ pub fn mac_of6(ip: Ipv6Addr) -> [u8; 6] {
     [2, 6, a, b, c, d]
 }
 
-/// The hosts on the link: they answer whoever looks for them, but for one that only looks whether an address is free.
+/// The hosts on the link: they answer a host that looks for them, but for one that only looks
+/// whether an address is free.
 pub fn answer_neighbor(wire: &Wire, frame: &[u8]) {
     let asks = frame.len() >= 78 && frame[12..14] == [0x86, 0xdd] && frame[20] == 58;
     if !asks || frame[54] != 135 || frame[22..38] == [0; 16] {

@@ -1,5 +1,5 @@
-//! What it costs to map, unmap and translate, with few and with many mappings, beside the tables of others in
-//! the same run.
+//! What it costs to map, unmap and translate, with few and with many mappings, beside the tables of
+//! others in the same run.
 
 mod tables;
 

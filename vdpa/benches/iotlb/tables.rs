@@ -1,5 +1,5 @@
-//! The tables that are compared. Ours and the interval tree keep each mapping apart; ours alone refuses an
-//! overlap, all others replace what was there or keep both.
+//! The tables that are compared. Ours and the interval tree keep each mapping apart; ours alone
+//! refuses an overlap, all others replace what was there or keep both.
 
 use rangemap::RangeInclusiveMap;
 use vdpa::iotlb::{Capacity, Iotlb, IovaRange, Permission};

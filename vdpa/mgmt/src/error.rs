@@ -56,7 +56,8 @@ pub enum MgmtError {
     /// Attributes of another type of device than the management device makes.
     #[error("the management device makes no device with the attributes {:#x} ({})", .0.bits(), Words(*.0))]
     WrongClass(AttributeSet),
-    /// Feature bits that mean something else for each type of device, and more than one type to choose from.
+    /// Feature bits that mean something else for each type of device, and more than one type to
+    /// choose from.
     #[error(
         "the features {0} mean something else for each type of device; say which by an attribute"
     )]

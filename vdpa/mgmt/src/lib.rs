@@ -1,11 +1,14 @@
-//! Management: who can make vDPA devices, making and deleting them, and what they say about themselves.
+//! Management: who can make vDPA devices, making and deleting them, and what they say about
+//! themselves.
 //!
-//! A [`ManagementDevice`] makes devices on demand, configured as its user wants before anybody can see
-//! them. Devices that a parent driver found by itself (a PCI function) are shown with that parent as their
-//! management device; they come and go with their hardware and cannot be deleted here.
+//! A [`ManagementDevice`] makes devices on demand, configured as its user wants before anybody can
+//! see them. Devices that a parent driver found by itself (a PCI function) are shown with that
+//! parent as their management device; they come and go with their hardware and cannot be deleted
+//! here.
 //!
-//! The rules are those of Linux's netlink family `vdpa`, as the program `vdpa` of iproute2 uses it; its words,
-//! text and JSON are made elsewhere, from the plain values here. Who may call is for the caller to decide.
+//! The rules are those of Linux's netlink family `vdpa`, as the program `vdpa` of iproute2 uses it;
+//! its words, text and JSON are made elsewhere, from the plain values here. Who may call is for the
+//! caller to decide.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -58,8 +61,8 @@ pub use self::sim_blk::SimBlks;
 #[cfg(feature = "sim")]
 pub use self::sim_net::SimNets;
 
-/// All management of the devices of one bus. Its operations take turns: of two that overlap, one sees the
-/// world before the other, or after it.
+/// All management of the devices of one bus. Its operations take turns: of two that overlap, one
+/// sees the world before the other, or after it.
 pub struct Management {
     bus: Arc<VdpaBus>,
     parent_handle: fn(&Node) -> Handle,
@@ -69,8 +72,8 @@ pub struct Management {
 }
 
 impl Management {
-    /// Management of `bus`. `parent_handle` tells how the management device is called that stands for
-    /// the node of a parent driver's hardware.
+    /// Management of `bus`. `parent_handle` tells how the management device is called that stands
+    /// for the node of a parent driver's hardware.
     #[must_use]
     pub fn new(bus: Arc<VdpaBus>, parent_handle: fn(&Node) -> Handle) -> Arc<Self> {
         Arc::new(Self {
@@ -100,8 +103,8 @@ impl Management {
         Ok(())
     }
 
-    /// The management devices, or the one that is wanted: those that make devices, and the parents of devices
-    /// that came by themselves.
+    /// The management devices, or the one that is wanted: those that make devices, and the parents
+    /// of devices that came by themselves.
     ///
     /// # Errors
     /// [`MgmtError::NoManager`].
@@ -145,8 +148,8 @@ impl Management {
     /// What the configuration space of the wanted device says, or of each that is of a known type.
     ///
     /// # Errors
-    /// [`MgmtError::NoDevice`]; [`MgmtError::Unsupported`], if the wanted device is of another type;
-    /// [`MgmtError::Device`].
+    /// [`MgmtError::NoDevice`]; [`MgmtError::Unsupported`], if the wanted device is of another
+    /// type; [`MgmtError::Device`].
     pub async fn configs(
         &self,
         wanted: Option<&str>,
@@ -180,7 +183,8 @@ impl Management {
         QueueStatistics::read(&*self.find(name)?, queue)
     }
 
-    /// Lets a management device make a device, and puts it on the bus when it is configured completely.
+    /// Lets a management device make a device, and puts it on the bus when it is configured
+    /// completely.
     ///
     /// # Errors
     /// [`MgmtError`]: nothing is left of the device.
@@ -211,7 +215,7 @@ impl Management {
         Ok(registered.await?)
     }
 
-    /// Takes a device off the bus that was made here, whoever uses it.
+    /// Takes a device off the bus that was made here, in use or not.
     ///
     /// # Errors
     /// [`MgmtError::NoDevice`]; [`MgmtError::NotCreated`], if it came by itself.
@@ -227,8 +231,8 @@ impl Management {
     /// Gives a network device another address.
     ///
     /// # Errors
-    /// [`MgmtError::NoDevice`]; [`MgmtError::NotUnicast`]; [`MgmtError::Unsupported`], if it is no network
-    /// device or its maker cannot change it; [`MgmtError::Device`].
+    /// [`MgmtError::NoDevice`]; [`MgmtError::NotUnicast`]; [`MgmtError::Unsupported`], if it is no
+    /// network device or its maker cannot change it; [`MgmtError::Device`].
     pub async fn set_mac(&self, name: &str, mac: MacAddress) -> Result<(), MgmtError> {
         let _turn = self.turn.lock().await;
         let device = self.find(name)?;
@@ -243,12 +247,12 @@ impl Management {
         Ok(settings.set_mac(mac)?)
     }
 
-    /// Moves what a device's driver has made of it to another device, while it is in use. Whoever uses `to`
-    /// loses it before; afterwards nobody uses the first device.
+    /// Moves what a device's driver has made of it to another device, while it is in use. A user of
+    /// `to` loses it before; afterwards nobody uses the first device.
     ///
     /// # Errors
-    /// [`MgmtError::NoDevice`]; [`MgmtError::SameDevice`]; [`MgmtError::Unsupported`], if nobody can move
-    /// devices; [`MgmtError::Move`]: the first device goes on, if that is possible.
+    /// [`MgmtError::NoDevice`]; [`MgmtError::SameDevice`]; [`MgmtError::Unsupported`], if nobody
+    /// can move devices; [`MgmtError::Move`]: the first device goes on, if that is possible.
     pub async fn move_device(&self, from: &str, to: &str) -> Result<(), MgmtError> {
         let _turn = self.turn.lock().await;
         let (from, to) = (self.find(from)?, self.find(to)?);

@@ -30,8 +30,8 @@ pub trait ManagementDevice: Send + Sync {
     fn attributes(&self) -> AttributeSet;
 
     /// Makes a device. The rules that hold for every management device have been checked: it is
-    /// asked only for attributes, features and queues that it says it can deal with. What it returns
-    /// is put on the bus by the caller, or dropped.
+    /// asked only for attributes, features and queues that it says it can deal with. What it
+    /// returns is put on the bus by the caller, or dropped.
     ///
     /// # Errors
     /// [`CreateError`]: nothing is left of the device.

@@ -174,8 +174,8 @@ impl QueueKind {
     }
 }
 
-/// The control queue comes after all the pairs that the device has, or after the first, if the driver does
-/// not know of more.
+/// The control queue comes after all the pairs that the device has, or after the first, if the
+/// driver does not know of more.
 fn control_queue(device: &VdpaDevice, features: Features) -> Result<u16, MgmtError> {
     let several = features.contains(virtio::net::F::MQ) || features.contains(virtio::net::F::RSS);
     if !several {

@@ -1,4 +1,4 @@
-//! What every device to be made must comply with, whoever makes it.
+//! What every device to be made must comply with.
 //!
 //! Source: the checks of Linux in `drivers/vdpa/vdpa.c`, for `VDPA_CMD_DEV_NEW`.
 

@@ -23,8 +23,8 @@ const CAPACITY: u64 = 4 << 20;
 /// The block size of a disk whose user does not say, in bytes.
 const BLOCK_SIZE: u32 = 512;
 
-/// The management device of simulated disks. Each has memory of its own, which is taken when it is written. What
-/// disks may still write is no other disk's.
+/// The management device of simulated disks. Each has memory of its own, which is taken when it is
+/// written. What disks may still write is no other disk's.
 pub struct SimBlks {
     handle: Handle,
     place: Place,

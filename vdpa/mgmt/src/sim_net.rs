@@ -25,7 +25,8 @@ const NAME: &str = "vdpasim_net";
 
 /// The management device of simulated network cards.
 ///
-/// A card sends to itself, or, with [`Attributes::peer`], to another card of this management device.
+/// A card sends to itself, or, with [`Attributes::peer`], to another card of this management
+/// device.
 pub struct SimNets {
     handle: Handle,
     place: Place,
@@ -39,7 +40,7 @@ struct Card {
     wires: Weak<Wires>,
 }
 
-/// A card for whoever changes it later; it lives as long as its device.
+/// A card that can be changed later; it lives as long as its device.
 struct Wires(SimNet);
 
 impl SimNets {

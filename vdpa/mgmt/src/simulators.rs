@@ -12,12 +12,13 @@ use super::manager::CreateError;
 /// The most devices of a maker at once: each has a worker and memory.
 pub(super) const DEVICES_MAX: usize = 1024;
 
-/// What a device takes besides the contents of a disk, in bytes, and each of its queues: itself and its worker, the
-/// driver that may come to it, and what is said about it.
+/// What a device takes besides the contents of a disk, in bytes, and each of its queues: itself and
+/// its worker, the driver that may come to it, and what is said about it.
 const DEVICE_BYTES: u64 = 64 * 1024;
 const QUEUE_BYTES: u64 = 8 * 1024;
 
-/// Where the devices of a maker hang in the device tree: below a node that is there as long as one of them is.
+/// Where the devices of a maker hang in the device tree: below a node that is there as long as one
+/// of them is.
 pub(super) struct Place {
     name: &'static str,
     root: Arc<Node>,
@@ -39,7 +40,8 @@ impl Place {
         &self.platform
     }
 
-    /// Whether there is memory for one more device, with `queues` queues and these bytes of contents.
+    /// Whether there is memory for one more device, with `queues` queues and these bytes of
+    /// contents.
     pub(super) fn check_memory(&self, queues: u16, contents: u64) -> Result<(), CreateError> {
         let left = self.platform.memory_left();
         let queues = QUEUE_BYTES.saturating_mul(queues.into());
@@ -49,7 +51,8 @@ impl Place {
         Ok(())
     }
 
-    /// For one more device, which translates its addresses itself and so is isolated from all others.
+    /// For one more device, which translates its addresses itself and so is isolated from all
+    /// others.
     pub(super) fn config(&self) -> VdpaDeviceConfig {
         let parent = self.node();
         VdpaDeviceConfig {

@@ -1,11 +1,12 @@
 //! The program `vdpa` of iproute2, as a library: its words in, its text or JSON out.
 //!
-//! [`Invocation::parse`] reads words as a user types them, [`run`] lets [`Management`] do it, and the
-//! [`Output`] shows itself as text or as JSON, in the program's shapes and with its keys. Here is no console
-//! and no network: both belong to an application.
+//! [`Invocation::parse`] reads words as a user types them, [`run`] lets [`Management`] do it, and
+//! the [`Output`] shows itself as text or as JSON, in the program's shapes and with its keys. Here
+//! is no console and no network: both belong to an application.
 //!
-//! Beyond the program, the configuration of block devices is shown, devices can be made with a capacity, a block
-//! size and queues, devices can be moved (`dev move`), and an error says what to type instead.
+//! Beyond the program, the configuration of block devices is shown, devices can be made with a
+//! capacity, a block size and queues, devices can be moved (`dev move`), and an error says what to
+//! type instead.
 //!
 //! Source of words and shapes: `vdpa(8)`, `vdpa-dev(8)`, `vdpa-mgmtdev(8)`.
 

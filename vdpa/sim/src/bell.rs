@@ -5,8 +5,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use virtq::{Doorbell, Event};
 
-/// One signal for all queues of a device. The worker looks at every queue whenever it is woken: that costs
-/// a load for each, and less than a signal for each.
+/// One signal for all queues of a device. The worker looks at every queue whenever it is woken:
+/// that costs a load for each, and less than a signal for each.
 #[derive(Debug, Default)]
 pub(super) struct Bell {
     event: Arc<Event>,

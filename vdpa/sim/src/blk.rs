@@ -1,7 +1,7 @@
 //! `sim-blk`: a disk in memory (VIRTIO 1.2, 5.2).
 //!
-//! Several devices may stand on one [`RamDisk`]: what one has written the other reads, so that a running
-//! disk can be moved from one to the other.
+//! Several devices may stand on one [`RamDisk`]: what one has written the other reads, so that a
+//! running disk can be moved from one to the other.
 
 mod config;
 mod counters;
@@ -58,7 +58,8 @@ impl SimBlk {
     /// The most queues that a device can have.
     pub const QUEUES_MAX: u16 = 64;
 
-    /// Everything that the device can offer; a disk that can only be read offers `VIRTIO_BLK_F_RO`, too.
+    /// Everything that the device can offer; a disk that can only be read offers `VIRTIO_BLK_F_RO`,
+    /// too.
     #[must_use]
     pub fn features() -> Features {
         config::features(Access::ReadWrite) | ring_offer() | base_offer()

@@ -92,7 +92,7 @@ impl<M: Model> Device<M> {
         let mut engine = self.engine.lock();
         let result = act(&mut engine, signals);
         if !signals.is_empty() {
-            // Whoever has the lock next knows that callbacks are still under way.
+            // The next holder of the lock knows that callbacks are still under way.
             self.calling.fetch_add(1, Ordering::AcqRel);
             drop(engine);
             signals.iter().for_each(Callback::call);
@@ -137,7 +137,8 @@ impl<M: Model> Device<M> {
         self.quiet().await;
     }
 
-    /// Afterwards no turn uses memory that was withdrawn before: none is under way while the lock is held.
+    /// Afterwards no turn uses memory that was withdrawn before: none is under way while the lock
+    /// is held.
     pub(super) fn settle(&self) {
         self.with(Engine::refresh);
     }
@@ -148,8 +149,9 @@ impl<M: Model> Device<M> {
         self.set_log(None);
     }
 
-    /// From now on there is this log of the pages that are written, or none: no turn is under way while the lock is
-    /// held, so what has been written before is written, and nothing goes to an earlier bitmap.
+    /// From now on there is this log of the pages that are written, or none: no turn is under way
+    /// while the lock is held, so what has been written before is written, and nothing goes to an
+    /// earlier bitmap.
     pub(super) fn set_log(&self, log: Option<DirtyLog>) {
         self.with(|_| self.spaces.log().set(log));
     }

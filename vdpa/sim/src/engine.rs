@@ -1,7 +1,7 @@
 //! What all simulated devices do alike: the status, the queues' set-up, and one turn of the worker.
 //!
-//! Everything here happens under the device's lock, which is never held across an await. Callbacks are only
-//! collected; the [device](super::device) calls them afterwards.
+//! Everything here happens under the device's lock, which is never held across an await. Callbacks
+//! are only collected; the [device](super::device) calls them afterwards.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -256,7 +256,8 @@ impl<M: Model> Engine<M> {
         setup.dma_faults += port.take_dma_faults();
     }
 
-    /// Changes the set-up of a queue. One that is in use, in a suspended device, goes on with the new one.
+    /// Changes the set-up of a queue. One that is in use, in a suspended device, goes on with the
+    /// new one.
     pub(super) fn set_up(
         &mut self,
         queue: u16,
@@ -346,7 +347,8 @@ impl<M: Model> Engine<M> {
             && self.motion == Motion::Running
     }
 
-    /// VIRTIO 1.2, 2.1.2: a device that cannot go on says so, by a configuration change notification.
+    /// VIRTIO 1.2, 2.1.2: a device that cannot go on says so, by a configuration change
+    /// notification.
     #[cold]
     fn ask_for_reset(&mut self, broken: Broken, signals: &mut Vec<Callback>) {
         log::warn!("{}: the driver broke a queue: {broken}", self.shape.name);

@@ -1,4 +1,5 @@
-//! What goes wrong in a simulated device when a test, or an operator, wants to see how the rest takes it.
+//! What goes wrong in a simulated device when a test, or an operator, wants to see how the rest
+//! takes it.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,8 @@ pub(super) type Plan = Arc<Faults>;
 
 /// The faults of one device, or of several that share them. None at first.
 ///
-/// Whatever happens "for so many" times is gone afterwards; a new order replaces what is left of the old one.
+/// Whatever happens "for so many" times is gone afterwards; a new order replaces what is left of
+/// the old one.
 #[derive(Debug, Default)]
 pub struct Faults {
     /// Whether the data path must look at the plan.
@@ -62,7 +64,8 @@ impl Faults {
         self.change(|plan| plan.dropped_kicks = count);
     }
 
-    /// For so many times that the device has looked at its queues, it raises the interrupts of all of them.
+    /// For so many times that the device has looked at its queues, it raises the interrupts of all
+    /// of them.
     pub fn interrupt_spuriously(&self, count: u32) {
         self.change(|plan| plan.spurious_interrupts = count);
     }

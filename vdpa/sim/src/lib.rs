@@ -1,9 +1,9 @@
 //! Simulated devices: a network card and a disk that need no hardware.
 //!
-//! Each is a whole vDPA parent. A worker task plays the hardware's DMA engine over the device side of the
-//! rings, and every address that it meets goes through the device's own translation: an address that is not
-//! mapped is a fault, also where it happens to be one of the platform's. With the Cargo feature `faults` a
-//! test can make a device misbehave.
+//! Each is a whole vDPA parent. A worker task plays the hardware's DMA engine over the device side
+//! of the rings, and every address that it meets goes through the device's own translation: an
+//! address that is not mapped is a fault, also where it happens to be one of the platform's. With
+//! the Cargo feature `faults` a test can make a device misbehave.
 //!
 //! Not for speed of their own: what they serve is what stands above the vDPA bus.
 //!
@@ -44,8 +44,8 @@ pub use self::blk::{Access, DiskError, RamDisk, SECTOR_LEN, SimBlk, SimBlkConfig
 pub use self::faults::Faults;
 pub use self::net::{Cable, CableEnd, Link, Overrun, SimNet, SimNetConfig, Wiring};
 
-/// The addresses of a simulated device unless it is told otherwise: above what a platform uses for its
-/// memory, so that a platform's address is never valid by accident.
+/// The addresses of a simulated device unless it is told otherwise: above what a platform uses for
+/// its memory, so that a platform's address is never valid by accident.
 const IOVA_FIRST: u64 = 1 << 40;
 const IOVA_LEN: u64 = 1 << 40;
 /// The mappings that an address space can hold unless it is told otherwise, as in `vdpa_sim`.
@@ -65,14 +65,15 @@ pub enum Flavour {
     Whole,
 }
 
-/// Whether a driver must accept `VIRTIO_F_ACCESS_PLATFORM`: that the device's addresses are translated.
+/// Whether a driver must accept `VIRTIO_F_ACCESS_PLATFORM`: that the device's addresses are
+/// translated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AccessPlatform {
     /// It must: without, it would use addresses that mean nothing.
     #[default]
     Required,
-    /// It need not, because whoever made the device maps memory at the addresses that the driver uses. For a
-    /// driver that comes from a device without the feature, and cannot change its mind.
+    /// It need not, because the maker of the device maps memory at the addresses that the driver
+    /// uses. For a driver that comes from a device without the feature, and cannot change its mind.
     Optional,
 }
 
@@ -125,8 +126,8 @@ impl SimConfig {
 /// Why a simulated device cannot be made. Nothing is left of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
-    /// The device does not have all of the features, cannot work without one that is missing, or one of them
-    /// needs another one.
+    /// The device does not have all of the features, cannot work without one that is missing, or
+    /// one of them needs another one.
     #[error("the device cannot work with these features")]
     BadFeatures,
     /// The size of a queue is no power of two between 2 and 1024.

@@ -86,8 +86,8 @@ pub(super) enum Change {
     Configuration,
 }
 
-/// How much may be done in a turn of the worker before others come: a bounded time, whatever the driver
-/// offers.
+/// How much may be done in a turn of the worker before others come: a bounded time, whatever the
+/// driver offers.
 #[derive(Debug)]
 pub(super) struct Budget(u32);
 

@@ -1,7 +1,7 @@
 //! `sim-net`: a network card without a network (VIRTIO 1.2, 5.1).
 //!
-//! What it sends comes back to it, or to the card at the other end of a [`Cable`]. The control queue has a
-//! group, and so an address space, of its own.
+//! What it sends comes back to it, or to the card at the other end of a [`Cable`]. The control
+//! queue has a group, and so an address space, of its own.
 
 mod cable;
 mod card;
@@ -43,7 +43,8 @@ pub struct SimNetConfig {
     pub mac: MacAddress,
     /// The longest IP packet in bytes.
     pub mtu: u16,
-    /// How many pairs of a receive and a transmit queue there are, at most [`SimNet::QUEUE_PAIRS_MAX`].
+    /// How many pairs of a receive and a transmit queue there are, at most
+    /// [`SimNet::QUEUE_PAIRS_MAX`].
     pub queue_pairs: u16,
     /// Whether it is connected.
     pub link: Link,
@@ -92,15 +93,15 @@ pub enum Wiring {
 /// What happens to a frame while the receiver has no buffer for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overrun {
-    /// It waits, and so does the sender, for as long as the receiver's driver takes: nothing is lost, and a driver
-    /// that offers no buffers brings its sender to a halt.
+    /// It waits, and so does the sender, for as long as the receiver's driver takes: nothing is
+    /// lost, and a driver that offers no buffers brings its sender to a halt.
     #[default]
     Wait,
     /// It is lost and counted, as in a network.
     Drop,
 }
 
-/// A simulated network card, for whoever made it. It holds the device's state, not the device.
+/// A simulated network card, for its maker. It holds the device's state, not the device.
 #[derive(Clone)]
 pub struct SimNet(Arc<Device<NetModel>>);
 

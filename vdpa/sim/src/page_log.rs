@@ -1,5 +1,5 @@
-//! The log of the pages that a device has written, for whoever moves its memory. Not of the rings: these are the
-//! business of whoever has set them up.
+//! The log of the pages that a device has written, for a move of its memory. Not of the rings:
+//! those are logged by their owner.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};

@@ -55,8 +55,8 @@ impl SimQueue {
         })
     }
 
-    /// The next chain, if there is one; otherwise the driver has been asked to notify of it. A queue that the
-    /// driver has broken has none any more.
+    /// The next chain, if there is one; otherwise the driver has been asked to notify of it. A
+    /// queue that the driver has broken has none any more.
     #[inline]
     pub(super) fn take(&mut self) -> Option<Chain> {
         match self.queue.pop() {
@@ -83,8 +83,8 @@ impl SimQueue {
         }
     }
 
-    /// Copies the readable bytes of a chain from `offset` on, as many as `bytes` takes. Returns how many
-    /// there were.
+    /// Copies the readable bytes of a chain from `offset` on, as many as `bytes` takes. Returns how
+    /// many there were.
     #[inline(always)]
     pub(super) fn read(
         &mut self,
@@ -117,8 +117,8 @@ impl SimQueue {
         self.dma_faults += u64::from(self.log.written(chain, offset, done).is_err());
     }
 
-    /// Gives a chain back, of which the first `written` writable bytes were written. The driver sees it at
-    /// the end of the turn.
+    /// Gives a chain back, of which the first `written` writable bytes were written. The driver
+    /// sees it at the end of the turn.
     #[inline]
     pub(super) fn complete(&mut self, chain: Chain, written: u32) {
         let short = self.faults.is_armed() && written > 0 && self.faults.takes_write();
@@ -133,7 +133,8 @@ impl SimQueue {
 
     /// Puts back the chain that was taken last: the next is the same again.
     pub(super) fn put_back(&mut self, chain: Chain) {
-        // A queue that its driver has broken takes nothing back; its driver gets nothing back either.
+        // A queue that its driver has broken takes nothing back; its driver gets nothing back
+        // either.
         if let Err(chain) = self.queue.put_back(chain) {
             self.complete(chain, 0);
         }
@@ -184,7 +185,8 @@ impl SimQueue {
         self.queue.state()
     }
 
-    /// How many accesses have failed since the last call because the memory was not mapped, or not so.
+    /// How many accesses have failed since the last call because the memory was not mapped, or not
+    /// so.
     #[inline]
     pub(super) fn take_dma_faults(&mut self) -> u64 {
         mem::take(&mut self.dma_faults)

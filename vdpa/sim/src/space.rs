@@ -13,8 +13,8 @@ use super::bell::Bell;
 use super::faults::Plan;
 use super::page_log::PageLog;
 
-/// All address spaces of a device. A change that takes something away rings the bell, so that the worker lets
-/// go of the memory.
+/// All address spaces of a device. A change that takes something away rings the bell, so that the
+/// worker lets go of the memory.
 pub(super) struct Spaces {
     spaces: Box<[Arc<AddressSpace>]>,
     log: Arc<PageLog>,

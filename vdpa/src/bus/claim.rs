@@ -10,10 +10,10 @@ use super::BusDevice;
 
 /// A device that belongs to one driver: what a bus gives to [`probe`](super::Driver::probe).
 ///
-/// There is at most one valid claim of a device. It ends when the driver has let go, when its probe fails and
-/// when the device is removed; a driver that keeps the value has no more than a reference then. What changes
-/// a device asks for its claim, so a reference to the device (as by [`Bus::devices`](super::Bus::devices))
-/// is good for looking alone.
+/// There is at most one valid claim of a device. It ends when the driver has let go, when its probe
+/// fails and when the device is removed; a driver that keeps the value has no more than a reference
+/// then. What changes a device asks for its claim, so a reference to the device (as by
+/// [`Bus::devices`](super::Bus::devices)) is good for looking alone.
 ///
 /// Nobody but a bus can make one:
 ///

@@ -20,7 +20,8 @@ pub trait BusDevice: Send + Sync + 'static {
     /// One row of a driver's id table.
     type Id: Debug + Send + Sync + 'static;
 
-    /// The device's place in the device tree, which also names it: no two devices of a bus share a name.
+    /// The device's place in the device tree, which also names it: no two devices of a bus share a
+    /// name.
     fn node(&self) -> &Arc<Node>;
 
     /// The kind of device, which a driver without an id table must bear as its name. Several
@@ -85,8 +86,8 @@ pub trait Driver<D: BusDevice>: Send + Sync {
         &[]
     }
 
-    /// Claims a device that matches, through the row `id` if there is a table. It belongs to the driver until
-    /// [`Bound::remove`] is over.
+    /// Claims a device that matches, through the row `id` if there is a table. It belongs to the
+    /// driver until [`Bound::remove`] is over.
     ///
     /// A failed probe must leave nothing behind; the bus [quiesces](BusDevice::quiesce) the device
     /// itself. A probe must not wait for an operation of the same bus on the same device.

@@ -1,7 +1,7 @@
 //! A device's place on a bus: which driver holds it, and who may change that now.
 //!
 //! The state is under a short lock. While a driver is at work the state says `Changing`, and
-//! whoever else wants to change it waits.
+//! other changes of it wait.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -121,7 +121,8 @@ impl<D: BusDevice> Slot<D> {
         })
     }
 
-    /// Takes part in the power changes of the system from now on. False, if the device does so already, on some bus.
+    /// Takes part in the power changes of the system from now on. False, if the device does so
+    /// already, on some bus.
     pub(super) fn join_tree(self: &Arc<Self>) -> bool {
         let managed: Arc<dyn Managed> = Arc::new(Power(Arc::downgrade(self)));
         let joined = self.device.node().manage(Arc::downgrade(&managed));
@@ -161,8 +162,8 @@ impl<D: BusDevice> Slot<D> {
         self.state.lock().leaving = true;
     }
 
-    /// The right to bind the device, once nobody else is changing it. `None`, if it has a driver, is
-    /// leaving, or `allowed` says no at the very moment of the claim.
+    /// The right to bind the device, once nobody else is changing it. `None`, if it has a driver,
+    /// is leaving, or `allowed` says no at the very moment of the claim.
     pub(super) async fn claim(&self, allowed: impl Fn() -> bool) -> Option<Change<'_, D>> {
         let free = |state: &State<D>| match state.binding {
             Binding::Unbound => !state.leaving && allowed(),
@@ -203,7 +204,8 @@ impl<D: BusDevice> Slot<D> {
         self.change(|_| true).await
     }
 
-    /// Waits until nobody is changing the binding, and takes the right to if it is as `wanted` then.
+    /// Waits until nobody is changing the binding, and takes the right to if it is as `wanted`
+    /// then.
     async fn change(
         &self,
         wanted: impl Fn(&State<D>) -> bool,

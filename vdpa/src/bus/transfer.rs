@@ -1,7 +1,8 @@
 //! Handing a binding over while its device works: no driver lets go and none probes.
 //!
-//! The two halves can be nested, and then move a binding from one device of a bus to another. The half that
-//! gives up is the outer one: the inner one waits for nobody, so that two moves do not wait for each other.
+//! The two halves can be nested, and then move a binding from one device of a bus to another. The
+//! half that gives up is the outer one: the inner one waits for nobody, so that two moves do not
+//! wait for each other.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -20,8 +21,9 @@ pub enum CarryError<E> {
 }
 
 impl<D: BusDevice> Bus<D> {
-    /// Takes a device from the driver of this name, which has been made to work elsewhere by `carry`. The device
-    /// comes to rest and has no driver afterwards. If `carry` fails, nothing changes.
+    /// Takes a device from the driver of this name, which has been made to work elsewhere by
+    /// `carry`. The device comes to rest and has no driver afterwards. If `carry` fails, nothing
+    /// changes.
     ///
     /// # Errors
     /// [`CarryError`].
@@ -44,8 +46,9 @@ impl<D: BusDevice> Bus<D> {
         Ok(())
     }
 
-    /// Gives a device without a driver to the one of this name, without a probe: `carry` gets the claim and makes the
-    /// binding. If it fails, the device comes to rest and has no driver. An override is not asked.
+    /// Gives a device without a driver to the one of this name, without a probe: `carry` gets the
+    /// claim and makes the binding. If it fails, the device comes to rest and has no driver. An
+    /// override is not asked.
     ///
     /// # Errors
     /// [`CarryError`].

@@ -107,7 +107,8 @@ impl Bitmap {
     }
 }
 
-/// Has a request answered, which may have been made, and adds the pages that the device has written for it.
+/// Has a request answered, which may have been made, and adds the pages that the device has written
+/// for it.
 async fn exchange(bench: &Bench<'_>, traffic: &mut Traffic, written: &mut DirtyPages) -> Verdict {
     let latest = traffic.rig.lines[traffic.answers()].latest;
     let addr = latest.ok_or(Stop::Skipped("its requests have no answer"))?;
@@ -170,7 +171,7 @@ async fn equals(bench: &Bench<'_>) -> Verdict {
         let surplus = bitmap.seen.iter().find(|page| !allowed.contains(*page));
         equal("logged, but not written,", &surplus, &None)?;
 
-        // With the rings it is complete, whoever looks: while it runs, or when it has come to rest.
+        // With the rings it is complete at any time: while it runs, or when it has come to rest.
         let attachment = &traffic.rig.attachment;
         let mut seen = bitmap.seen.clone();
         let taken = attachment.take_dirty_pages(&mut seen);

@@ -62,7 +62,8 @@ async fn sizes(bench: &Bench<'_>) -> Verdict {
                 )?;
             }
         }
-        // Smaller sizes are for the driver to choose; the largest is what the device itself has offered.
+        // Smaller sizes are for the driver to choose; the largest is what the device itself has
+        // offered.
         let size = bench.queue_size(queue)?;
         for size in [largest, size]
             .into_iter()

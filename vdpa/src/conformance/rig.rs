@@ -129,7 +129,8 @@ impl Rig {
         })
     }
 
-    /// Sets up the device anew, as another one would be that takes the queues over, and lets it run.
+    /// Sets up the device anew, as another one would be that takes the queues over, and lets it
+    /// run.
     pub(super) async fn take_over(
         &mut self,
         bench: &Bench<'_>,
@@ -144,8 +145,8 @@ impl Rig {
         bench.start().await
     }
 
-    /// Takes the memory for the answer to the latest request of a queue away from the device, and waits until it
-    /// holds. Returns the memory.
+    /// Takes the memory for the answer to the latest request of a queue away from the device, and
+    /// waits until it holds. Returns the memory.
     pub(super) async fn withdraw_answer(&self, line: usize) -> Result<Backing, Stop> {
         let latest = self.lines.get(line).and_then(|line| line.latest);
         let addr = latest.ok_or(Stop::Skipped("its requests have no answer"))?;

@@ -1,4 +1,5 @@
-//! Data through a device, whatever its type: for checks that need something to happen in its queues.
+//! Data through a device, whatever its type: for checks that need something to happen in its
+//! queues.
 
 use alloc::format;
 use alloc::vec::Vec;

@@ -1,9 +1,9 @@
 //! The right to change what a device can reach, and what has been mapped by it.
 //!
-//! A device has at most one [`Attachment`]. It is obtained and given back while the device is as a reset
-//! has left it, so that no owner's memory is ever reached on behalf of another one. It is taken through the
-//! [claim](super::VdpaClaim) of the device's driver and ends with that. Should it be dropped while the device runs, the device
-//! keeps what was mapped until its next reset.
+//! A device has at most one [`Attachment`]. It is obtained and given back while the device is as a
+//! reset has left it, so that no owner's memory is ever reached on behalf of another one. It is
+//! taken through the [claim](super::VdpaClaim) of the device's driver and ends with that. Should it
+//! be dropped while the device runs, the device keeps what was mapped until its next reset.
 
 mod difference;
 mod lease;
@@ -112,8 +112,8 @@ impl VdpaDevice {
 }
 
 impl Claim<VdpaDevice> {
-    /// Takes the right to change what the device can reach, which is nothing yet. The device must be as a
-    /// reset has left it.
+    /// Takes the right to change what the device can reach, which is nothing yet. The device must
+    /// be as a reset has left it.
     ///
     /// `trust` decides what becomes of a client without [isolation](Self::isolation).
     ///
@@ -176,13 +176,12 @@ impl Attachment {
     /// Lets the device reach `backing` at `range` in an address space.
     ///
     /// # Errors
-    /// Nothing has changed:
-    /// [`OpError::NotOwner`], if the attachment has been given back or the claim has ended;
-    /// [`OpError::Gone`], if the device is being removed;
-    /// [`OpError::OutOfRange`], if there is no such address space, the device has no such addresses, or
-    /// the memory is shorter;
-    /// [`OpError::Invalid`], if nothing is permitted, or the memory lies elsewhere and nobody translates;
-    /// [`OpError::Overlap`]; [`OpError::OutOfResources`]; whatever the device answers.
+    /// Nothing has changed: [`OpError::NotOwner`], if the attachment has been given back or the
+    /// claim has ended; [`OpError::Gone`], if the device is being removed; [`OpError::OutOfRange`],
+    /// if there is no such address space, the device has no such addresses, or the memory is
+    /// shorter; [`OpError::Invalid`], if nothing is permitted, or the memory lies elsewhere and
+    /// nobody translates; [`OpError::Overlap`]; [`OpError::OutOfResources`]; whatever the device
+    /// answers.
     pub fn map(
         &self,
         space: u16,
@@ -216,8 +215,8 @@ impl Attachment {
         }
     }
 
-    /// Takes a range away from the device, and returns how many of its bytes were mapped. Mappings that reach
-    /// beyond it keep the rest.
+    /// Takes a range away from the device, and returns how many of its bytes were mapped. Mappings
+    /// that reach beyond it keep the rest.
     ///
     /// # Errors
     /// Nothing has changed:
@@ -233,8 +232,8 @@ impl Attachment {
         })
     }
 
-    /// Several changes of an address space follow. A device that takes its address spaces as a whole, and an IOMMU, learn of
-    /// them at the end, all others as they come.
+    /// Several changes of an address space follow. A device that takes its address spaces as a
+    /// whole, and an IOMMU, learn of them at the end, all others as they come.
     ///
     /// # Errors
     /// [`OpError::WrongState`], if a batch has been begun already; [`OpError::NotOwner`];
@@ -249,7 +248,8 @@ impl Attachment {
     ///
     /// # Errors
     /// Whatever the device answers: then it is as before the batch, and so is what is mapped.
-    /// [`OpError::WrongState`], if no batch has been begun; [`OpError::NotOwner`]; [`OpError::OutOfRange`].
+    /// [`OpError::WrongState`], if no batch has been begun; [`OpError::NotOwner`];
+    /// [`OpError::OutOfRange`].
     pub fn end_batch(&self, space: u16) -> Result<(), OpError> {
         let notifier = self.device.map_notifier(space);
         let mut forgotten = None;
@@ -274,7 +274,8 @@ impl Attachment {
     /// Takes everything in an address space away from the device, and ends a batch.
     ///
     /// # Errors
-    /// Whatever the device answers: nothing has changed. [`OpError::NotOwner`]; [`OpError::OutOfRange`].
+    /// Whatever the device answers: nothing has changed. [`OpError::NotOwner`];
+    /// [`OpError::OutOfRange`].
     pub fn reset_map(&self, space: u16) -> Result<(), OpError> {
         let notifier = self.device.map_notifier(space);
         let mut forgotten = None;
@@ -301,7 +302,8 @@ impl Attachment {
         self.lease.edit(space, |_, space| Ok(look(space.table())))
     }
 
-    /// Gives the right back, after a reset: the device reaches nothing more, and somebody else can have it.
+    /// Gives the right back, after a reset: the device reaches nothing more, and somebody else can
+    /// have it.
     ///
     /// # Errors
     /// [`OpError::WrongState`], if the device is not as a reset has left it.

@@ -1,8 +1,8 @@
 //! What only the owner of a device can do with it: negotiate, start and reset it.
 //!
-//! A device belongs to the driver that a bind has given its [`VdpaClaim`](super::VdpaClaim) to. Every operation that changes the
-//! device is one of the claim's, here and in the files beside, and answers [`OpError::NotOwner`] once the claim has
-//! ended. Whoever has a reference alone can look:
+//! A device belongs to the driver that a bind has given its [`VdpaClaim`](super::VdpaClaim) to.
+//! Every operation that changes the device is one of the claim's, here and in the files beside, and
+//! answers [`OpError::NotOwner`] once the claim has ended. A reference alone allows to look:
 //!
 //! ```compile_fail,E0599
 //! # use vdpa::device::VdpaBus;
@@ -50,7 +50,8 @@ impl Claim<VdpaDevice> {
     /// # Errors
     /// [`OpError::Invalid`], if a bit is taken away or is not the driver's to set;
     /// [`OpError::WrongState`], if `DRIVER_OK` comes before `FEATURES_OK`;
-    /// [`OpError::FeaturesRefused`], if the device does not keep `FEATURES_OK`; whatever it answers.
+    /// [`OpError::FeaturesRefused`], if the device does not keep `FEATURES_OK`; whatever it
+    /// answers.
     pub async fn set_status(&self, status: DeviceStatus) -> Result<(), OpError> {
         let _turn = self.turn.lock().await;
         self.usable()?;
@@ -83,8 +84,8 @@ impl Claim<VdpaDevice> {
     /// cleared and its status is 0. Still possible while the device is being taken off the bus.
     ///
     /// # Errors
-    /// [`OpError::Gone`]; [`OpError::Timeout`], if the device may still use its memory; then nothing but
-    /// another reset is possible.
+    /// [`OpError::Gone`]; [`OpError::Timeout`], if the device may still use its memory; then
+    /// nothing but another reset is possible.
     pub async fn reset(&self) -> Result<(), OpError> {
         let _turn = self.turn.lock().await;
         if self.is_gone() {
@@ -94,8 +95,9 @@ impl Claim<VdpaDevice> {
         self.reset_in_turn().await
     }
 
-    /// Queues down, callbacks cleared, reset, as the bus does when the claim has ended: for a driver that lends the device
-    /// to one user after the other. A device that is as a reset has left it stays so.
+    /// Queues down, callbacks cleared, reset, as the bus does when the claim has ended: for a
+    /// driver that lends the device to one user after the other. A device that is as a reset has
+    /// left it stays so.
     pub async fn quiesce(&self) {
         if self.is_valid() {
             self.bring_to_rest().await;
@@ -112,7 +114,8 @@ impl Claim<VdpaDevice> {
         self.is_valid().then_some(()).ok_or(OpError::NotOwner)
     }
 
-    /// The state of a usable device. A claim that ends meanwhile finds what is done under this lock done.
+    /// The state of a usable device. A claim that ends meanwhile finds what is done under this lock
+    /// done.
     pub(super) fn session_in_use(&self) -> Result<MutexGuard<'_, Session>, OpError> {
         let session = self.session.lock();
         self.usable()?;

@@ -1,7 +1,8 @@
 //! The end of the patience with a parent.
 //!
-//! A parent has a deadline of its own for everything that waits. One that is wrong about that, or waits for a program
-//! that has none, must not hold up the device's owner, least of all the removal of the device: the future is dropped.
+//! A parent has a deadline of its own for everything that waits. One that is wrong about that, or
+//! waits for a program that has none, must not hold up the device's owner, least of all the removal
+//! of the device: the future is dropped.
 
 use core::time::Duration;
 
@@ -15,7 +16,8 @@ use super::VdpaDevice;
 const LONGEST: Duration = Duration::from_secs(30);
 
 impl VdpaDevice {
-    /// Waits for an operation of the parent. Nobody knows how far it has come when the time is over.
+    /// Waits for an operation of the parent. Nobody knows how far it has come when the time is
+    /// over.
     pub(super) async fn in_time<T>(
         &self,
         operation: impl Future<Output = Result<T, OpError>>,

@@ -25,12 +25,13 @@ impl VdpaDevice {
 }
 
 impl Claim<VdpaDevice> {
-    /// Stops the device and waits until it touches no queue any more: it has finished the descriptors that
-    /// it had taken, or put them back. Everything that has been set stays. Suspended twice, it stays suspended.
+    /// Stops the device and waits until it touches no queue any more: it has finished the
+    /// descriptors that it had taken, or put them back. Everything that has been set stays.
+    /// Suspended twice, it stays suspended.
     ///
     /// # Errors
-    /// [`OpError::WrongState`], if it has not been started; [`OpError::Unsupported`], if it can only be stopped by
-    /// a reset; [`OpError::Timeout`], if it does not come to rest.
+    /// [`OpError::WrongState`], if it has not been started; [`OpError::Unsupported`], if it can
+    /// only be stopped by a reset; [`OpError::Timeout`], if it does not come to rest.
     pub async fn suspend(&self) -> Result<(), OpError> {
         self.change(Abilities::SUSPEND, Motion::Suspended).await
     }

@@ -28,7 +28,8 @@ impl Claim<VdpaDevice> {
     ///
     /// # Errors
     /// [`OpError::Invalid`], if the size is outside the limits or no power of two;
-    /// [`OpError::WrongState`], if this is not the time to set up the queue; whatever the device answers.
+    /// [`OpError::WrongState`], if this is not the time to set up the queue; whatever the device
+    /// answers.
     pub fn set_queue_size(&self, queue: u16, size: u16) -> Result<(), OpError> {
         let mut session = self.session_in_use()?;
         session.check_set_up(queue)?;
@@ -58,11 +59,11 @@ impl Claim<VdpaDevice> {
     /// ```
     ///
     /// # Safety
-    /// A device reads and writes memory as the rings say that it finds there. The addresses are those of
-    /// a [`Queue`](virtq::Queue), of the size, the state and the features that the device has when it
-    /// uses the queue, and all of the queue's memory is the device's until the next reset. Or every
-    /// address that the device reaches is mapped for it, as an [`Attachment`](super::Attachment)
-    /// of a client has it.
+    /// A device reads and writes memory as the rings say that it finds there. The addresses are
+    /// those of a [`Queue`](virtq::Queue), of the size, the state and the features that the device
+    /// has when it uses the queue, and all of the queue's memory is the device's until the next
+    /// reset. Or every address that the device reaches is mapped for it, as an
+    /// [`Attachment`](super::Attachment) of a client has it.
     pub unsafe fn set_queue_address(
         &self,
         queue: u16,
@@ -79,8 +80,8 @@ impl Claim<VdpaDevice> {
     /// Sets where the queue starts, or, while the device is suspended, where it goes on.
     ///
     /// # Errors
-    /// [`OpError::Invalid`], if the state is not one of the ring format agreed on, or lies outside the queue;
-    /// [`OpError::WrongState`], as for [`set_queue_address`](Self::set_queue_address);
+    /// [`OpError::Invalid`], if the state is not one of the ring format agreed on, or lies outside
+    /// the queue; [`OpError::WrongState`], as for [`set_queue_address`](Self::set_queue_address);
     /// [`OpError::Unsupported`], if the hardware can only start afresh.
     pub fn set_queue_state(&self, queue: u16, state: QueueState) -> Result<(), OpError> {
         let mut session = self.session_in_use()?;
@@ -94,8 +95,8 @@ impl Claim<VdpaDevice> {
     /// Where the queue stands.
     ///
     /// # Errors
-    /// [`OpError::WrongState`], if it does not stand still: it is ready and the device is not suspended;
-    /// [`OpError::Unsupported`], if the hardware does not tell.
+    /// [`OpError::WrongState`], if it does not stand still: it is ready and the device is not
+    /// suspended; [`OpError::Unsupported`], if the hardware does not tell.
     pub async fn queue_state(&self, queue: u16) -> Result<QueueState, OpError> {
         let _turn = self.turn.lock().await;
         self.session_in_use()?.check_still(queue)?;
@@ -138,9 +139,10 @@ impl Claim<VdpaDevice> {
         result
     }
 
-    /// Makes the device stop using the queue, and waits until it has. The queue keeps its size and its place,
-    /// and can be started again: it goes on where it stood, if the device has
-    /// [`Abilities::QUEUE_STATE`](crate::ops::Abilities::QUEUE_STATE), and from the start otherwise.
+    /// Makes the device stop using the queue, and waits until it has. The queue keeps its size and
+    /// its place, and can be started again: it goes on where it stood, if the device has
+    /// [`Abilities::QUEUE_STATE`](crate::ops::Abilities::QUEUE_STATE), and from the start
+    /// otherwise.
     ///
     /// # Errors
     /// [`OpError::Unsupported`], if the hardware can stop a queue by reset alone; whatever else the

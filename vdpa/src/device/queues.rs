@@ -50,8 +50,8 @@ impl VdpaDevice {
         self.ops.queue_ready(queue)
     }
 
-    /// Where the doorbell of the queue lies, if it can be given away: nothing but doorbells of this queue lie in
-    /// that area.
+    /// Where the doorbell of the queue lies, if it can be given away: nothing but doorbells of this
+    /// queue lie in that area.
     ///
     /// # Errors
     /// [`OpError::OutOfRange`], if there is no such queue.
@@ -61,8 +61,8 @@ impl VdpaDevice {
         Ok(self.ops.notification_area(queue))
     }
 
-    /// The interrupt message that the device sends for this queue alone, if there is one. It does not change
-    /// between `DRIVER_OK` and the next reset.
+    /// The interrupt message that the device sends for this queue alone, if there is one. It does
+    /// not change between `DRIVER_OK` and the next reset.
     ///
     /// # Errors
     /// [`OpError::OutOfRange`], if there is no such queue.
@@ -75,7 +75,8 @@ impl VdpaDevice {
     /// What the device has counted for the queue since it was made, in any state.
     ///
     /// # Errors
-    /// [`OpError::OutOfRange`], if there is no such queue; [`OpError::Unsupported`], if it does not count.
+    /// [`OpError::OutOfRange`], if there is no such queue; [`OpError::Unsupported`], if it does not
+    /// count.
     pub fn queue_statistics(&self, queue: u16) -> Result<Vec<VendorCounter>, OpError> {
         self.present()?;
         self.session.lock().check_queue(queue)?;

@@ -28,7 +28,8 @@ pub enum RegisterError {
     /// A queue's largest size is below the smallest that the device takes.
     #[error("a queue's largest size is below its smallest")]
     BadQueueSize,
-    /// A part of a function for which the platform translates, and nothing to tell it from the others by.
+    /// A part of a function for which the platform translates, and nothing to tell it from the
+    /// others by.
     #[error("a part of a function needs a PASID of its own")]
     NoPasid,
     /// Every index is taken.
@@ -63,8 +64,8 @@ impl Removal {
     /// ```
     ///
     /// # Safety
-    /// The device that leaves in this way reaches no memory from now on: its hardware has lost its place, its link
-    /// or its power.
+    /// The device that leaves in this way reaches no memory from now on: its hardware has lost its
+    /// place, its link or its power.
     #[must_use]
     pub const unsafe fn surprise() -> Self {
         Self::Surprise(Vanished(()))
@@ -169,8 +170,8 @@ impl VdpaBus {
         }
     }
 
-    /// Takes a device off the bus: its operations fail, its driver lets go, its queues stop, it is reset,
-    /// its workers end. It never takes longer than the deadlines of these operations.
+    /// Takes a device off the bus: its operations fail, its driver lets go, its queues stop, it is
+    /// reset, its workers end. It never takes longer than the deadlines of these operations.
     ///
     /// A device that does not confirm its reset may go on writing. Its memory stays allocated, and
     /// the caller is told.

@@ -1,6 +1,7 @@
 //! What a consumer has done with a device since its last reset, and what it may do next.
 //!
-//! Source: VIRTIO 1.2, 2.1 (status), 2.2 (features), 2.6.1 (reset of one queue), 3.1.1 (initialisation).
+//! Source: VIRTIO 1.2, 2.1 (status), 2.2 (features), 2.6.1 (reset of one queue), 3.1.1
+//! (initialisation).
 
 mod queue;
 
@@ -17,8 +18,8 @@ use self::queue::QueueSetup;
 
 pub(super) use self::queue::Ready;
 
-/// The bits that a driver sets. `DEVICE_NEEDS_RESET` is the device's, and `SUSPEND` has operations of
-/// its own.
+/// The bits that a driver sets. `DEVICE_NEEDS_RESET` is the device's, and `SUSPEND` has operations
+/// of its own.
 const DRIVERS_BITS: DeviceStatus = DeviceStatus::ACKNOWLEDGE
     .union(DeviceStatus::DRIVER)
     .union(DeviceStatus::FEATURES_OK)
@@ -184,16 +185,17 @@ impl Session {
         only_if(!self.lost && started && !self.asked.contains(DeviceStatus::FAILED))
     }
 
-    /// Whether the device may be told to log what it writes: the format of the rings has been agreed on.
+    /// Whether the device may be told to log what it writes: the format of the rings has been
+    /// agreed on.
     pub(super) fn check_log(&self) -> Result<(), OpError> {
         only_if(self.is_usable())
     }
 
-    /// Tells of the parts of the rings that the device has been writing, of one queue or of all: their addresses and
-    /// lengths in bytes. There are none while it is suspended.
+    /// Tells of the parts of the rings that the device has been writing, of one queue or of all:
+    /// their addresses and lengths in bytes. There are none while it is suspended.
     ///
-    /// A device writes the used ring of a split queue (VIRTIO 1.2, 2.7.8), and the descriptors and the event suppression
-    /// of a packed queue (2.8.8, 2.8.10).
+    /// A device writes the used ring of a split queue (VIRTIO 1.2, 2.7.8), and the descriptors and
+    /// the event suppression of a packed queue (2.8.8, 2.8.10).
     pub(super) fn written(&self, queue: Option<u16>, mut tell: impl FnMut((DmaAddr, u64))) {
         let started = self.asked.contains(DeviceStatus::DRIVER_OK);
         if !started || self.motion == Motion::Suspended {
@@ -219,8 +221,8 @@ impl Session {
         self.queue(queue).map(|_| ())
     }
 
-    /// Whether the queue may be set up now: between `FEATURES_OK` and `DRIVER_OK` or later where the device
-    /// can do that, and not ready.
+    /// Whether the queue may be set up now: between `FEATURES_OK` and `DRIVER_OK` or later where
+    /// the device can do that, and not ready.
     pub(super) fn check_set_up(&self, queue: u16) -> Result<(), OpError> {
         let setup = self.queue(queue)?;
         let late =
@@ -233,16 +235,16 @@ impl Session {
         )
     }
 
-    /// Whether the place and the state of the queue may be changed now: while it may be set up, and while the
-    /// device is suspended.
+    /// Whether the place and the state of the queue may be changed now: while it may be set up, and
+    /// while the device is suspended.
     pub(super) fn check_move(&self, queue: u16) -> Result<(), OpError> {
         let suspended = self.is_usable() && self.motion == Motion::Suspended;
         self.check_set_up(queue)
             .or_else(|error| self.queue(queue).and(suspended.then_some(()).ok_or(error)))
     }
 
-    /// Whether a queue can have this size (VIRTIO 1.2, 2.7: a split queue's is a power of two; 2.8.10.1: a
-    /// packed queue's is at most 2^15).
+    /// Whether a queue can have this size (VIRTIO 1.2, 2.7: a split queue's is a power of two;
+    /// 2.8.10.1: a packed queue's is at most 2^15).
     pub(super) fn check_size(&self, size: u16, smallest: u16, largest: u16) -> Result<(), OpError> {
         let shape = if self.is_packed() {
             (1..=1 << 15).contains(&size)
@@ -256,7 +258,8 @@ impl Session {
         }
     }
 
-    /// Whether a queue can start there: the state is one of the format that was agreed on, and lies in the queue.
+    /// Whether a queue can start there: the state is one of the format that was agreed on, and lies
+    /// in the queue.
     pub(super) fn check_state(&self, queue: u16, state: QueueState) -> Result<(), OpError> {
         let fits = match state {
             QueueState::Split { .. } => !self.is_packed(),
@@ -269,7 +272,8 @@ impl Session {
         }
     }
 
-    /// Whether the state of the queue stands still: the queue is not ready, or the device is suspended.
+    /// Whether the state of the queue stands still: the queue is not ready, or the device is
+    /// suspended.
     pub(super) fn check_still(&self, queue: u16) -> Result<(), OpError> {
         let still = !self.queue(queue)?.is_ready() || self.motion == Motion::Suspended;
         only_if(!self.lost && still)

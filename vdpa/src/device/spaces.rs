@@ -1,6 +1,7 @@
 //! The groups of a device's queues and the address spaces that they are in, with their checks.
 //!
-//! What is mapped in an address space is the business of an [`Attachment`](crate::device::Attachment).
+//! What is mapped in an address space is the business of an
+//! [`Attachment`](crate::device::Attachment).
 //!
 //! ```compile_fail,E0599
 //! # use vdpa::device::VdpaDevice;
@@ -36,15 +37,16 @@ impl VdpaDevice {
     /// The group that a queue belongs to.
     ///
     /// # Errors
-    /// [`OpError::OutOfRange`], if there is no such queue; [`OpError::Broken`], if the device names a group that
-    /// it does not have.
+    /// [`OpError::OutOfRange`], if there is no such queue; [`OpError::Broken`], if the device names
+    /// a group that it does not have.
     pub fn queue_group(&self, queue: u16) -> Result<u16, OpError> {
         self.present()?;
         self.session.lock().check_queue(queue)?;
         self.existing_group(self.ops.queue_group(queue))
     }
 
-    /// The group whose address space the rings of a queue are in, if it may differ from that of the buffers.
+    /// The group whose address space the rings of a queue are in, if it may differ from that of the
+    /// buffers.
     ///
     /// # Errors
     /// As for [`queue_group`](Self::queue_group).
@@ -67,11 +69,12 @@ impl VdpaDevice {
 }
 
 impl Claim<VdpaDevice> {
-    /// Puts a group of queues into an address space, until the next reset. Possible before the device starts.
+    /// Puts a group of queues into an address space, until the next reset. Possible before the
+    /// device starts.
     ///
     /// # Errors
-    /// [`OpError::OutOfRange`], if there is no such group or address space; [`OpError::WrongState`] from
-    /// `DRIVER_OK` on; whatever the device answers.
+    /// [`OpError::OutOfRange`], if there is no such group or address space; [`OpError::WrongState`]
+    /// from `DRIVER_OK` on; whatever the device answers.
     pub async fn set_group_space(&self, group: u16, space: u16) -> Result<(), OpError> {
         let _turn = self.turn.lock().await;
         self.usable()?;

@@ -1,4 +1,5 @@
-//! What a software device can reach: an IOTLB that control changes and the device's queues look things up in.
+//! What a software device can reach: an IOTLB that control changes and the device's queues look
+//! things up in.
 //!
 //! Not a cache: each queue has one of its own, [`DeviceTlb`](virtq::device::DeviceTlb).
 
@@ -16,8 +17,8 @@ use crate::ops::{Backing, OpError};
 
 /// One address space of a device that is a program.
 ///
-/// Memory lives as long as it is mapped here or kept by a cache. Whoever has a cache is told by an event
-/// when something has been taken away ([`watch`](Self::watch)).
+/// Memory lives as long as it is mapped here or kept by a cache. The owner of a cache is told by an
+/// event when something has been taken away ([`watch`](Self::watch)).
 #[derive(Debug)]
 pub struct AddressSpace {
     table: Mutex<Iotlb<Backing>>,
@@ -63,8 +64,8 @@ impl AddressSpace {
     /// Takes a range away. Mappings that reach beyond it keep the rest.
     ///
     /// # Errors
-    /// [`OpError::OutOfResources`], if a mapping would have to be split and there is no room: nothing has
-    /// changed.
+    /// [`OpError::OutOfResources`], if a mapping would have to be split and there is no room:
+    /// nothing has changed.
     pub fn unmap(&self, range: IovaRange) -> Result<(), OpError> {
         let mut table = self.table.lock();
         // Memory is given back where it came from after the lock is.

@@ -12,12 +12,12 @@ const GUARD: u64 = 0x1000;
 /// What an IOMMU maps at least.
 const PAGE: u64 = 0x1000;
 
-/// Where addresses start if the device can use them: beyond the memory of most machines, so that an address of the
-/// platform is not taken for one of these.
+/// Where addresses start if the device can use them: beyond the memory of most machines, so that an
+/// address of the platform is not taken for one of these.
 const START: u64 = 1 << 40;
 
-/// The addresses that are taken. Free ones are handed out in turn, so that one that was given back rests
-/// as long as possible.
+/// The addresses that are taken. Free ones are handed out in turn, so that one that was given back
+/// rests as long as possible.
 #[derive(Debug)]
 pub(super) struct Iovas {
     /// First and last addresses, in ascending order.
@@ -33,7 +33,8 @@ impl Iovas {
         }
     }
 
-    /// Takes `len` addresses (not zero) of `space` that start at a multiple of `align`, and not at `shunned`.
+    /// Takes `len` addresses (not zero) of `space` that start at a multiple of `align`, and not at
+    /// `shunned`.
     pub(super) fn take(
         &mut self,
         space: &IovaSpace,

@@ -14,7 +14,8 @@ pub struct IovaSpace {
 }
 
 impl IovaSpace {
-    /// The addresses that are in one of `ranges`, which may overlap, and not in `reserved`. `None`, if nothing is left.
+    /// The addresses that are in one of `ranges`, which may overlap, and not in `reserved`. `None`,
+    /// if nothing is left.
     #[must_use]
     pub fn new(ranges: &[IovaRange], reserved: &[IovaRange]) -> Option<Self> {
         let mut ranges = join(ranges);

@@ -18,10 +18,11 @@ use super::{Addressing, MapTarget};
 /// What a driver has allocated, and where its device finds it.
 ///
 /// The space can be attached to another device: whatever is allocated then lies at the same
-/// addresses there, and the driver notices nothing. Addresses are decided by the device that the space is attached
-/// to while nothing is allocated: one that translates gets I/O virtual addresses, which are never those
-/// of the platform and have a free page on each side; any other, and no device at all, gets those of the platform. A
-/// space that has begun with the platform's addresses keeps to them, so that it can go back.
+/// addresses there, and the driver notices nothing. Addresses are decided by the device that the
+/// space is attached to while nothing is allocated: one that translates gets I/O virtual addresses,
+/// which are never those of the platform and have a free page on each side; any other, and no
+/// device at all, gets those of the platform. A space that has begun with the platform's addresses
+/// keeps to them, so that it can go back.
 pub struct DmaSpace {
     source: Arc<dyn DmaAllocator>,
     state: Mutex<State>,
@@ -65,7 +66,8 @@ impl DmaSpace {
         PlacedDma::new(Arc::clone(&self.source), Placer(Arc::clone(self)))
     }
 
-    /// Gives memory, parts of which somebody else hands out, an address for as long as the space lives.
+    /// Gives memory, parts of which somebody else hands out, an address for as long as the space
+    /// lives.
     ///
     /// # Errors
     /// [`DmaError::OutOfMemory`], if the device cannot be made to reach it.
@@ -74,12 +76,13 @@ impl DmaSpace {
         Ok(DmaAddr(range.first()))
     }
 
-    /// Lets a device reach all memory of the space, now and from now on. An earlier device keeps what
-    /// it has until its attachment is given back, and is told of nothing more.
+    /// Lets a device reach all memory of the space, now and from now on. An earlier device keeps
+    /// what it has until its attachment is given back, and is told of nothing more.
     ///
     /// # Errors
-    /// [`OpError::Invalid`], if the device takes only the platform's addresses and memory lies at others; whatever
-    /// [`MapTarget::map`] answers. Then the device reaches none of it, and nothing else has changed.
+    /// [`OpError::Invalid`], if the device takes only the platform's addresses and memory lies at
+    /// others; whatever [`MapTarget::map`] answers. Then the device reaches none of it, and nothing
+    /// else has changed.
     pub fn attach(&self, target: Arc<dyn MapTarget>) -> Result<(), OpError> {
         let mut state = self.state.lock();
         map_all(&*target, &state.blocks)?;
@@ -124,7 +127,8 @@ fn map_all(target: &dyn MapTarget, blocks: &[Block]) -> Result<(), OpError> {
     target.end_batch()
 }
 
-/// Unmaps all blocks as far as the device goes along: one that is somebody else's has lost them already.
+/// Unmaps all blocks as far as the device goes along: one that is somebody else's has lost them
+/// already.
 fn unmap_all(target: &dyn MapTarget, blocks: &[Block]) {
     let batch = target.begin_batch();
     for block in blocks {
@@ -224,8 +228,8 @@ impl fmt::Debug for DmaSpace {
 /// Places what is allocated in the space.
 struct Placer(Arc<DmaSpace>);
 
-// SAFETY: a device that is attached to works on the queues of the driver that the space is of, which
-// is what setting the address of a queue asks for.
+// SAFETY: a device that is attached to works on the queues of the driver that the space is of,
+// which is what setting the address of a queue asks for.
 unsafe impl Placement for Placer {
     fn place(&self, memory: &DeviceMemory) -> Result<DmaAddr, DmaError> {
         self.0.place(memory)

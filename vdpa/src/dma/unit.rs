@@ -11,8 +11,8 @@ use super::{DmaFault, DmaFaults, Owner};
 
 /// The devices whose DMA requests look alike: those of one requester id and PASID.
 ///
-/// It belongs to the kernel, to one client or to nobody. Devices that translate themselves do not need
-/// it to tell them apart; all others of one unit have the same owner.
+/// It belongs to the kernel, to one client or to nobody. Devices that translate themselves do not
+/// need it to tell them apart; all others of one unit have the same owner.
 #[derive(Debug)]
 pub struct IsolationUnit {
     node: Arc<Node>,
@@ -30,8 +30,8 @@ struct Tenants {
 }
 
 impl IsolationUnit {
-    /// The unit of the requests that `node` issues, with its PCI requester id (the segment in the upper half,
-    /// bus, device and function in the lower) and its PASID, where it has them.
+    /// The unit of the requests that `node` issues, with its PCI requester id (the segment in the
+    /// upper half, bus, device and function in the lower) and its PASID, where it has them.
     ///
     /// All devices that share both must share the unit.
     #[must_use]
@@ -76,8 +76,8 @@ impl IsolationUnit {
         self.foreign_maps.load(Ordering::Relaxed)
     }
 
-    /// An IOMMU has refused the unit an access. Not from interrupt context, where who looks at the faults cannot be waited
-    /// for.
+    /// An IOMMU has refused the unit an access. Not from interrupt context, where who looks at the
+    /// faults cannot be waited for.
     ///
     /// A device that goes on and on writes a few lines, not as many as it likes.
     pub fn report_fault(&self, fault: DmaFault) {
@@ -102,7 +102,8 @@ impl IsolationUnit {
         self.foreign_maps.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes the unit, or a share of it if the kernel has it and wants it, until the claim is dropped.
+    /// Takes the unit, or a share of it if the kernel has it and wants it, until the claim is
+    /// dropped.
     pub(crate) fn claim(self: &Arc<Self>, owner: Owner) -> Result<Claim, Owner> {
         let mut tenants = self.tenants.lock();
         let count = match *tenants {

@@ -11,8 +11,8 @@ pub struct Piece<T> {
     pub target: T,
 }
 
-/// The pieces of an access, in the order of their addresses, without a hole between them. After a fault
-/// there are no more.
+/// The pieces of an access, in the order of their addresses, without a hole between them. After a
+/// fault there are no more.
 #[derive(Clone, Debug)]
 pub struct Pieces<'a, T> {
     mappings: Overlaps<'a, T>,

@@ -241,7 +241,8 @@ impl FakeParent {
         state.queues[usize::from(queue)].ring.as_mut().map(act)
     }
 
-    /// Sets the bits of the pages of so many bytes, if the driver wants a log. Notes if its memory is not there.
+    /// Sets the bits of the pages of so many bytes, if the driver wants a log. Notes if its memory
+    /// is not there.
     fn log_written(&self, request: &Request, len: u64) {
         let Some(log) = self.state.lock().dirty_log else {
             return;
@@ -421,7 +422,8 @@ impl State {
         ))
     }
 
-    /// A queue that is in use goes on where it was last told to: its place or state was set in suspension.
+    /// A queue that is in use goes on where it was last told to: its place or state was set in
+    /// suspension.
     fn move_ring(&mut self, heap: &Arc<HeapDma>, queue: u16) {
         if self.queues[usize::from(queue)].ring.is_some() {
             self.queues[usize::from(queue)].ring = self.ring(heap, queue);

@@ -195,8 +195,8 @@ impl FakePlatform {
         }
     }
 
-    /// Runs a future and the tasks until the future ends. Whenever all of them wait, the clock jumps to
-    /// the moment that the next sleeper waits for.
+    /// Runs a future and the tasks until the future ends. Whenever all of them wait, the clock
+    /// jumps to the moment that the next sleeper waits for.
     ///
     /// # Panics
     /// If all of them wait for something that never comes.

@@ -39,7 +39,8 @@ pub enum Lie {
     Config,
     /// It starts one entry further than it was told.
     State,
-    /// It ignores a state that is set while the queue is in use, which only a suspended device allows.
+    /// It ignores a state that is set while the queue is in use, which only a suspended device
+    /// allows.
     StateInUse,
     /// It goes on while it says that it is suspended.
     Suspend,

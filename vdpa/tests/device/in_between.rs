@@ -1,4 +1,5 @@
-//! What is not allowed while something else is under way, and what is known when nobody has waited for its end.
+//! What is not allowed while something else is under way, and what is known when nobody has waited
+//! for its end.
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};

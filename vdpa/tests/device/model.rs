@@ -1,5 +1,5 @@
-//! What a device may be asked for and when, written down a second time: VIRTIO 1.2, sections 2.1, 2.2, 2.6.1
-//! and 3.1.1, and the rules of suspension, of queue state and of groups.
+//! What a device may be asked for and when, written down a second time: VIRTIO 1.2, sections 2.1,
+//! 2.2, 2.6.1 and 3.1.1, and the rules of suspension, of queue state and of groups.
 
 use vdpa::ops::{Abilities, OpError, QueueState};
 

@@ -1,4 +1,5 @@
-//! The one removal sequence: its order, its cases, and what is left when a device does not cooperate.
+//! The one removal sequence: its order, its cases, and what is left when a device does not
+//! cooperate.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! Random operations, some of which the parent fails, against the model of what is allowed.
 //!
-//! After every step the answer, what the parent was asked for, and where the device is are those of the model.
+//! After every step the answer, what the parent was asked for, and where the device is are those of
+//! the model.
 
 use proptest::prelude::*;
 use virtio::DeviceStatus;
@@ -119,7 +120,8 @@ fn world(abilities: Abilities) -> World {
     w
 }
 
-/// Applies the operations, each with whether the parent fails it, and compares every outcome with the model's.
+/// Applies the operations, each with whether the parent fails it, and compares every outcome with
+/// the model's.
 fn follows_the_rules(
     abilities: Abilities,
     ops: impl IntoIterator<Item = (Op, bool)>,
@@ -186,7 +188,8 @@ fn follows_the_rules(
     Ok(())
 }
 
-/// Found by the property test: the state of a queue that is in use can be set in suspension, and is what a stop keeps.
+/// Found by the property test: the state of a queue that is in use can be set in suspension, and is
+/// what a stop keeps.
 #[test]
 fn a_state_set_in_suspension_outlives_the_stop_of_its_queue() {
     let abilities = Abilities::SUSPEND | Abilities::QUEUE_STATE;

@@ -10,8 +10,8 @@ use virtq::DmaBuffer;
 
 use crate::world::{Model, RW, Snapshot, World, backing};
 
-/// Lets the steps of an action fail one after the other, until it needs no more of them. The world must be
-/// the same after each failure. Returns how many there were.
+/// Lets the steps of an action fail one after the other, until it needs no more of them. The world
+/// must be the same after each failure. Returns how many there were.
 fn fail_each_step(
     world: &World,
     look: impl Fn() -> Snapshot,

@@ -196,8 +196,8 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// Blocks lie inside the ranges, touch nothing that is reserved, are a page apart, and are refused only if there is
-    /// no room left.
+    /// Blocks lie inside the ranges, touch nothing that is reserved, are a page apart, and are
+    /// refused only if there is no room left.
     #[test]
     fn addresses_are_handed_out_where_there_are_any_and_nowhere_else(
         ranges in vec(stretch(24), 1..5),

@@ -1,4 +1,5 @@
-//! Who may let a device reach which memory: attachments, isolation units, memory that moves, address spaces.
+//! Who may let a device reach which memory: attachments, isolation units, memory that moves,
+//! address spaces.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -17,7 +17,8 @@ enum Step {
     Clear,
 }
 
-/// An address near one of the ends, and with it the part of the middle that a range then holds is all or nothing.
+/// An address near one of the ends, and with it the part of the middle that a range then holds is
+/// all or nothing.
 fn bound() -> impl Strategy<Value = u64> {
     prop_oneof![
         4 => 0..WINDOW,

@@ -65,7 +65,8 @@ impl BackendFeatures {
     /// Whether the client may acknowledge these.
     ///
     /// # Errors
-    /// [`VhostError::Unsupported`], if one is not offered; [`VhostError::Invalid`], if one needs another.
+    /// [`VhostError::Unsupported`], if one is not offered; [`VhostError::Invalid`], if one needs
+    /// another.
     pub(super) fn check(self, offered: Self) -> Result<(), VhostError> {
         if !offered.contains(self) {
             return Err(VhostError::Unsupported);

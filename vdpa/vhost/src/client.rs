@@ -30,8 +30,8 @@ pub(super) struct Client {
     state: Mutex<State>,
 }
 
-/// What the client has set. It is locked while the device is being changed by a plain call, so that nothing is
-/// changed after the end.
+/// What the client has set. It is locked while the device is being changed by a plain call, so that
+/// nothing is changed after the end.
 pub(super) struct State {
     /// The device is not the client's any more.
     over: bool,
@@ -91,7 +91,8 @@ impl Client {
         self.hung_up.load(Ordering::Acquire)
     }
 
-    /// Does something with the device and with what the client has set, unless the device has been taken away.
+    /// Does something with the device and with what the client has set, unless the device has been
+    /// taken away.
     pub(super) fn with<R>(
         &self,
         act: impl FnOnce(&mut State) -> Result<R, VhostError>,

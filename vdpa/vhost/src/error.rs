@@ -21,14 +21,16 @@ pub enum VhostError {
     /// No device has this name (`ENOENT`).
     #[error("no vhost device has this name")]
     NotFound,
-    /// Another client has the device open, or the device keeps a log already; or what is to be set is fixed by now:
-    /// features after `FEATURES_OK`, groups after `DRIVER_OK`, a second owner (`EBUSY`).
+    /// Another client has the device open, or the device keeps a log already; or what is to be set
+    /// is fixed by now: features after `FEATURES_OK`, groups after `DRIVER_OK`, a second owner
+    /// (`EBUSY`).
     #[error("in use")]
     Busy,
     /// The client speaks another version of the protocol (`EPROTO`).
     #[error("the client speaks another version of the protocol")]
     WrongVersion,
-    /// The device's memory accesses are not isolated, and the client has not asked for that by name (`EACCES`).
+    /// The device's memory accesses are not isolated, and the client has not asked for that by name
+    /// (`EACCES`).
     #[error("nothing isolates the device from memory that is not the client's")]
     NotIsolated,
     /// Devices that cannot be told apart from this one belong to somebody else (`EXDEV`).
@@ -43,8 +45,8 @@ pub enum VhostError {
     /// There is no such queue (`ENOBUFS`).
     #[error("no such queue")]
     NoSuchQueue,
-    /// There is no such group or address space, a value is none that the device can take, a status bit
-    /// would be cleared, or a message does not fit its batch (`EINVAL`).
+    /// There is no such group or address space, a value is none that the device can take, a status
+    /// bit would be cleared, or a message does not fit its batch (`EINVAL`).
     #[error("invalid value")]
     Invalid,
     /// The device's status does not allow it (`EBADFD`).
@@ -62,8 +64,8 @@ pub enum VhostError {
     /// A range of addresses wraps around (`EOVERFLOW`).
     #[error("the address range wraps around")]
     RangeWraps,
-    /// A range lies outside the addresses that the device can use, or, where nobody translates, is not where
-    /// the memory is (`ERANGE`).
+    /// A range lies outside the addresses that the device can use, or, where nobody translates, is
+    /// not where the memory is (`ERANGE`).
     #[error("the device cannot use these addresses")]
     NotReachable,
     /// A mapping reaches beyond its memory (`EFAULT`).

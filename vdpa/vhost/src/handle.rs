@@ -20,8 +20,9 @@ use super::{BackendFeatures, VhostError};
 
 /// A device that a client has opened.
 ///
-/// Every request may answer [`VhostError::HungUp`], after the device has been taken away. What may wait for the
-/// device is done by a task of the shim: a future that is dropped half-way stops nothing that has begun.
+/// Every request may answer [`VhostError::HungUp`], after the device has been taken away. What may
+/// wait for the device is done by a task of the shim: a future that is dropped half-way stops
+/// nothing that has begun.
 ///
 /// To drop the handle closes the device too, some time later.
 #[derive(Debug)]
@@ -44,8 +45,8 @@ impl VhostHandle {
     /// Closes the device, and waits until it is free for the next client.
     ///
     /// # Errors
-    /// [`VhostError::Timeout`], if the device does not come out of its reset: it may still use what was mapped, which
-    /// stays allocated.
+    /// [`VhostError::Timeout`], if the device does not come out of its reset: it may still use what
+    /// was mapped, which stays allocated.
     pub async fn close(self) -> Result<(), VhostError> {
         self.client.channel.end();
         self.client.channel.wait_for_end().await
@@ -91,8 +92,8 @@ impl VhostHandle {
     ///
     /// # Errors
     /// [`VhostError::Busy`] after `FEATURES_OK`; [`VhostError::Invalid`], if one is not offered;
-    /// [`VhostError::Unsupported`] for `NOTIFICATION_DATA` together with a kick event, which cannot carry any;
-    /// whatever the device answers.
+    /// [`VhostError::Unsupported`] for `NOTIFICATION_DATA` together with a kick event, which cannot
+    /// carry any; whatever the device answers.
     pub fn set_features(&self, features: Features) -> Result<(), VhostError> {
         self.client.with(|state| {
             let kicks = state.vrings.iter().any(|vring| vring.kick.is_some());
@@ -117,8 +118,8 @@ impl VhostHandle {
     /// Says which of these the client uses; the last word counts.
     ///
     /// # Errors
-    /// [`VhostError::Unsupported`], if one is not offered; [`VhostError::Invalid`] for `DESC_ASID` without
-    /// `IOTLB_ASID`.
+    /// [`VhostError::Unsupported`], if one is not offered; [`VhostError::Invalid`] for `DESC_ASID`
+    /// without `IOTLB_ASID`.
     pub fn set_backend_features(&self, features: BackendFeatures) -> Result<(), VhostError> {
         self.client.with(|state| {
             features.check(self.client.offered)?;
@@ -153,13 +154,15 @@ impl VhostHandle {
 
     /// Adds bits to the device status, or resets the device if `status` is empty.
     ///
-    /// A reset ends an open batch, as its end would, and makes the doorbells that have been handed out dead. What is
-    /// mapped stays if `IOTLB_PERSIST` has been acknowledged; otherwise it goes. The client's events stay.
+    /// A reset ends an open batch, as its end would, and makes the doorbells that have been handed
+    /// out dead. What is mapped stays if `IOTLB_PERSIST` has been acknowledged; otherwise it goes.
+    /// The client's events stay.
     ///
     /// # Errors
-    /// [`VhostError::Invalid`], if a bit is taken away or is not the driver's to set; [`VhostError::WrongState`], if
-    /// `DRIVER_OK` comes before `FEATURES_OK`; [`VhostError::FeaturesRefused`]; whatever else the device
-    /// answers, of which [`VhostError::OutOfResources`] is about interrupts.
+    /// [`VhostError::Invalid`], if a bit is taken away or is not the driver's to set;
+    /// [`VhostError::WrongState`], if `DRIVER_OK` comes before `FEATURES_OK`;
+    /// [`VhostError::FeaturesRefused`]; whatever else the device answers, of which
+    /// [`VhostError::OutOfResources`] is about interrupts.
     pub async fn set_status(&self, status: DeviceStatus) -> Result<(), VhostError> {
         self.client
             .channel
@@ -178,7 +181,8 @@ impl VhostHandle {
     /// Reads from the configuration space; all bytes are of one moment.
     ///
     /// # Errors
-    /// [`VhostError::NoSuchConfig`], if the range is empty or does not lie inside; whatever the device answers.
+    /// [`VhostError::NoSuchConfig`], if the range is empty or does not lie inside; whatever the
+    /// device answers.
     pub fn config(&self, offset: u32, bytes: &mut [u8]) -> Result<(), VhostError> {
         if bytes.is_empty() {
             return Err(VhostError::NoSuchConfig);
@@ -204,8 +208,8 @@ impl VhostHandle {
             .with(|_| device.write_config(offset, bytes).map_err(config_error))
     }
 
-    /// Which event to raise when the configuration space has changed or the device needs a reset. It
-    /// survives a reset.
+    /// Which event to raise when the configuration space has changed or the device needs a reset.
+    /// It survives a reset.
     ///
     /// # Errors
     /// [`VhostError::HungUp`].
@@ -218,8 +222,8 @@ impl VhostHandle {
         })
     }
 
-    /// Stops the device without forgetting anything: it touches no queue any more, and where its queues stand can be
-    /// read. A device that does not run has nothing to stop.
+    /// Stops the device without forgetting anything: it touches no queue any more, and where its
+    /// queues stand can be read. A device that does not run has nothing to stop.
     ///
     /// # Errors
     /// [`VhostError::Unsupported`], if it can only be stopped by a reset; [`VhostError::Timeout`].

@@ -1,14 +1,16 @@
-//! The bus driver that lends a vDPA device to one client at a time, which drives it with rings and memory of
-//! its own.
+//! The bus driver that lends a vDPA device to one client at a time, which drives it with rings and
+//! memory of its own.
 //!
-//! It is no virtio driver: it looks into no ring. A client opens a device through the [`VhostRegistry`], gets
-//! a [`VhostHandle`], and asks in the vocabulary of Linux's `vhost.h` and `vhost-vdpa`. Whatever a client says is
-//! only a number until it has been checked: indices and states by [`VdpaDevice`], addresses by the device's
-//! translation, amounts of memory by the client's quota.
+//! It is no virtio driver: it looks into no ring. A client opens a device through the
+//! [`VhostRegistry`], gets a [`VhostHandle`], and asks in the vocabulary of Linux's `vhost.h` and
+//! `vhost-vdpa`. Whatever a client says is only a number until it has been checked: indices and
+//! states by [`VdpaDevice`], addresses by the device's translation, amounts of memory by the
+//! client's quota.
 //!
-//! Opening resets the device. Closing stops its queues, drops its callbacks, resets it, unmaps what the client has
-//! mapped, and only then lets the next client in. A handle that is dropped is closed by a task. When the device
-//! is taken away, the client gets a hang-up event and [`VhostError::HungUp`] for each request; it is not waited for.
+//! Opening resets the device. Closing stops its queues, drops its callbacks, resets it, unmaps what
+//! the client has mapped, and only then lets the next client in. A handle that is dropped is closed
+//! by a task. When the device is taken away, the client gets a hang-up event and
+//! [`VhostError::HungUp`] for each request; it is not waited for.
 //!
 //! ```no_run
 //! # use vhost_vdpa::{OpenOptions, VhostError, VhostRegistry};
@@ -61,8 +63,8 @@ pub use self::request::{Reply, Request};
 
 use self::vhost_node::VhostNode;
 
-/// The version of the protocol: requests, messages and what they mean. A client that speaks another one
-/// is refused.
+/// The version of the protocol: requests, messages and what they mean. A client that speaks another
+/// one is refused.
 pub const VERSION: u32 = 1;
 
 /// The driver.
@@ -73,8 +75,8 @@ pub struct VhostVdpa {
 }
 
 impl VhostVdpa {
-    /// A driver for the devices that `ids` describe, or whose override names it. Clients find them in
-    /// `registry`.
+    /// A driver for the devices that `ids` describe, or whose override names it. Clients find them
+    /// in `registry`.
     #[must_use]
     pub fn new(registry: Arc<VhostRegistry>, ids: impl Into<Vec<VdpaId>>) -> Self {
         Self {

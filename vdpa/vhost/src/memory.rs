@@ -130,7 +130,8 @@ impl ClientMemory {
         self.change(space, |attachment| {
             attachment.map(space, range, permission, backing)
         })
-        // Everything else that could be wrong has been looked at: nobody translates, and the memory lies elsewhere.
+        // Everything else that could be wrong has been looked at: nobody translates, and the memory
+        // lies elsewhere.
         .map_err(|error| match error {
             VhostError::Invalid => VhostError::NotReachable,
             other => other,

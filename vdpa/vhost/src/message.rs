@@ -1,15 +1,15 @@
 //! What a client says about its memory.
 //!
-//! Source: `struct vhost_iotlb_msg` of Linux's `vhost_types.h`. Nothing is ever missing here: a client maps
-//! in advance, so the types `MISS` and `ACCESS_FAIL` do not exist.
+//! Source: `struct vhost_iotlb_msg` of Linux's `vhost_types.h`. Nothing is ever missing here: a
+//! client maps in advance, so the types `MISS` and `ACCESS_FAIL` do not exist.
 
 use vdpa::iotlb::Permission;
 use virtq::DeviceMemory;
 
 /// A change of what the device can reach, or the frame of several such changes.
 ///
-/// Inside a batch every message still answers for itself; one that fails has changed nothing. The end of the batch
-/// may fail too: then nothing of the batch has happened.
+/// Inside a batch every message still answers for itself; one that fails has changed nothing. The
+/// end of the batch may fail too: then nothing of the batch has happened.
 #[derive(Clone, Debug)]
 pub enum IotlbMessage {
     /// Lets the device reach memory at an address.
@@ -27,9 +27,9 @@ pub enum IotlbMessage {
         /// What the device may do with it.
         permission: Permission,
     },
-    /// Takes a range away from the device. A mapping that reaches beyond the range keeps the rest, and that
-    /// nothing is mapped there is no error. The device may go on with what it has begun until the address space
-    /// has [settled](super::VhostHandle::settle).
+    /// Takes a range away from the device. A mapping that reaches beyond the range keeps the rest,
+    /// and that nothing is mapped there is no error. The device may go on with what it has begun
+    /// until the address space has [settled](super::VhostHandle::settle).
     Invalidate {
         /// The address space.
         asid: u16,
@@ -38,7 +38,8 @@ pub enum IotlbMessage {
         /// How long it is, in bytes; never 0.
         size: u64,
     },
-    /// What follows, up to the end of the batch, takes effect at once and concerns this address space alone.
+    /// What follows, up to the end of the batch, takes effect at once and concerns this address
+    /// space alone.
     BatchBegin {
         /// The address space.
         asid: u16,

@@ -79,7 +79,8 @@ impl VhostRegistry {
         self.find(name).map(|vhost_node| vhost_node.device_type())
     }
 
-    /// The name of the next device; waits for one that it has not told of. Dropped half-way, it forgets none.
+    /// The name of the next device; waits for one that it has not told of. Dropped half-way, it
+    /// forgets none.
     pub async fn next(&self) -> String {
         let unannounced = || {
             let mut entries = self.entries.lock();
@@ -90,13 +91,14 @@ impl VhostRegistry {
         self.arrived.until(unannounced).await
     }
 
-    /// Opens a device: it is reset and belongs to the caller alone, until the handle is closed or the device is
-    /// taken away.
+    /// Opens a device: it is reset and belongs to the caller alone, until the handle is closed or
+    /// the device is taken away.
     ///
     /// # Errors
-    /// [`VhostError::NotFound`]; [`VhostError::Busy`], if another client has it, or is being taken down;
-    /// [`VhostError::WrongVersion`]; [`VhostError::NotIsolated`]; [`VhostError::UnitTaken`];
-    /// [`VhostError::HungUp`]; [`VhostError::Timeout`], if the device does not come out of its reset.
+    /// [`VhostError::NotFound`]; [`VhostError::Busy`], if another client has it, or is being taken
+    /// down; [`VhostError::WrongVersion`]; [`VhostError::NotIsolated`]; [`VhostError::UnitTaken`];
+    /// [`VhostError::HungUp`]; [`VhostError::Timeout`], if the device does not come out of its
+    /// reset.
     pub async fn open(&self, name: &str, options: OpenOptions) -> Result<VhostHandle, VhostError> {
         if options.version != VERSION {
             return Err(VhostError::WrongVersion);

@@ -1,8 +1,9 @@
 //! What a client can ask for, and what it is answered.
 //!
-//! The vocabulary is that of Linux's `vhost.h` (`VHOST_*`, `VHOST_VDPA_*`), without its numbers and its
-//! encodings. A client written in Rust calls the methods of [`VhostHandle`](super::VhostHandle); these
-//! types are for one that gets its requests from elsewhere.
+//! The vocabulary is that of Linux's `vhost.h` (`VHOST_*`, `VHOST_VDPA_*`), without its numbers and
+//! its encodings. A client written in Rust calls the methods of
+//! [`VhostHandle`](super::VhostHandle); these types are for one that gets its requests from
+//! elsewhere.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

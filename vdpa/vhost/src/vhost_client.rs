@@ -1,8 +1,9 @@
 //! The user's side of vhost: a device that a client has opened, as a device of a virtio bus.
 //!
-//! The same drivers run here as over [`virtio_vdpa`]. What differs is below them: rings and
-//! buffers lie in an arena of the client's own, at addresses of the client's own, and whatever the device is
-//! told goes through a [`VhostHandle`], which believes nothing. A client that goes wrong harms only itself.
+//! The same drivers run here as over [`virtio_vdpa`]. What differs is below them: rings and buffers
+//! lie in an arena of the client's own, at addresses of the client's own, and whatever the device
+//! is told goes through a [`VhostHandle`], which believes nothing. A client that goes wrong harms
+//! only itself.
 //!
 //! ```no_run
 //! # use std::sync::Arc;
@@ -43,8 +44,8 @@ use self::transport::ClientTransport;
 /// What a client can choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientOptions {
-    /// How many bytes its arena has, for rings and buffers. All of it is mapped at the start, and counts against
-    /// the quota that the handle was opened with.
+    /// How many bytes its arena has, for rings and buffers. All of it is mapped at the start, and
+    /// counts against the quota that the handle was opened with.
     pub arena: usize,
 }
 
@@ -74,8 +75,8 @@ pub enum ClientError {
 
 /// A device that a client has opened, on the client's virtio bus.
 ///
-/// It leaves the bus when it is [detached](Self::detach), when this value is dropped, and when the device is taken
-/// away from the client.
+/// It leaves the bus when it is [detached](Self::detach), when this value is dropped, and when the
+/// device is taken away from the client.
 #[derive(Debug)]
 pub struct Client {
     device: Arc<VirtioDevice>,
@@ -105,8 +106,9 @@ impl Client {
         Ok(Self::watch(result?, &transport))
     }
 
-    /// Takes over a device of this kernel's drivers while it runs: what [`VirtioVdpa`] has made of `from` goes on
-    /// over `handle`, with its driver and everything in flight. It stays on the bus where it is.
+    /// Takes over a device of this kernel's drivers while it runs: what [`VirtioVdpa`] has made of
+    /// `from` goes on over `handle`, with its driver and everything in flight. It stays on the bus
+    /// where it is.
     ///
     /// # Errors
     /// [`MoveError`]; the handle has been closed.
@@ -124,8 +126,9 @@ impl Client {
         Ok(Self::watch(device, &transport))
     }
 
-    /// Gives the device to the driver `virtio_vdpa` while it runs: it goes on over `to`, which is on `vdpa` and has no
-    /// driver, and the handle is closed. On failure the client has the device as before.
+    /// Gives the device to the driver `virtio_vdpa` while it runs: it goes on over `to`, which is
+    /// on `vdpa` and has no driver, and the handle is closed. On failure the client has the device
+    /// as before.
     ///
     /// # Errors
     /// [`MoveError`].
@@ -144,7 +147,7 @@ impl Client {
     /// Returns when the device has left its bus and is closed, for whatever reason.
     pub async fn ended(&self) {
         self.ended.wait().await;
-        // Whoever asks again hears the same.
+        // A second call has the same answer.
         self.ended.raise();
     }
 

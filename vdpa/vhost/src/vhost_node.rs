@@ -83,7 +83,8 @@ impl VhostNode {
         }
     }
 
-    /// Takes the device from its client, if there is one, and waits until it is free. No one can open it any more.
+    /// Takes the device from its client, if there is one, and waits until it is free. No one can
+    /// open it any more.
     pub(super) async fn retire(&self) {
         let client = {
             let mut state = self.state.lock();

@@ -1,4 +1,5 @@
-//! The task that does for a client what may wait for the device, and takes everything down at the end.
+//! The task that does for a client what may wait for the device, and takes everything down at the
+//! end.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -211,8 +212,8 @@ impl Worker {
         act(memory.as_mut().ok_or(VhostError::HungUp)?)
     }
 
-    /// Queues stop, callbacks are dropped, the device is reset; then, and only then, its memory is unmapped and the
-    /// device is free again.
+    /// Queues stop, callbacks are dropped, the device is reset; then, and only then, its memory is
+    /// unmapped and the device is free again.
     async fn tear_down(&mut self) -> Result<(), VhostError> {
         self.stop_forwarding().await;
         self.client.finish();

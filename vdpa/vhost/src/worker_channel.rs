@@ -1,7 +1,7 @@
 //! Where a client leaves what has to be done and the shim's worker takes it.
 //!
-//! What may wait for the device is done by a task of the shim: a client that drops a future half-way, or
-//! never polls it again, stops nobody else, least of all the removal of the device.
+//! What may wait for the device is done by a task of the shim: a client that drops a future
+//! half-way, or never polls it again, stops nobody else, least of all the removal of the device.
 
 use alloc::sync::Arc;
 use core::future::poll_fn;
@@ -40,7 +40,7 @@ pub(super) struct WorkerChannel {
     state: Mutex<ChannelState>,
     /// Raised for the worker.
     bell: Event,
-    /// For whoever waits until there is room, or until the worker is done.
+    /// For callers that wait until there is room, or until the worker is done.
     changed: Waiters,
 }
 
@@ -76,7 +76,8 @@ impl Reply {
 }
 
 impl WorkerChannel {
-    /// Has a command carried out. Dropped half-way, it is carried out all the same, once it is pending.
+    /// Has a command carried out. Dropped half-way, it is carried out all the same, once it is
+    /// pending.
     ///
     /// # Errors
     /// [`VhostError::HungUp`], if the worker takes no more; whatever becomes of the command.

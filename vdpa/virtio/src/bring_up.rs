@@ -64,8 +64,8 @@ impl VirtioClaim {
     /// If it fails, the device has been reset and every queue is down.
     ///
     /// # Errors
-    /// [`OpError::WrongState`] before [`negotiate`](Self::negotiate); whatever the device answers, of which
-    /// [`OpError::VectorRefused`] and [`OpError::OutOfResources`] are about interrupts.
+    /// [`OpError::WrongState`] before [`negotiate`](Self::negotiate); whatever the device answers,
+    /// of which [`OpError::VectorRefused`] and [`OpError::OutOfResources`] are about interrupts.
     pub async fn start(&self) -> Result<(), OpError> {
         let _turn = self.turn.lock().await;
         self.usable()?;
@@ -116,7 +116,8 @@ impl VirtioDevice {
     }
 }
 
-/// Without the features of a network device that need another one which is not there (VIRTIO 1.2, 2.2.1 and 5.1.3.1).
+/// Without the features of a network device that need another one which is not there (VIRTIO 1.2,
+/// 2.2.1 and 5.1.3.1).
 fn without_orphans(features: Features) -> Features {
     use virtio::net::F;
     let needs = [
@@ -136,8 +137,8 @@ fn without_orphans(features: Features) -> Features {
     })
 }
 
-/// Agrees on features with a device that has been reset: those that `choose` picks from what it offers,
-/// which must have all that are `required`.
+/// Agrees on features with a device that has been reset: those that `choose` picks from what it
+/// offers, which must have all that are `required`.
 pub(super) async fn agree(
     transport: &Arc<dyn Transport>,
     required: Features,

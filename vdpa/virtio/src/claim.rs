@@ -1,6 +1,6 @@
 //! A virtio device that belongs to a driver, with everything that changes it.
 //!
-//! A bind gives it, and it ends with that. Whoever has a reference to the device alone can look:
+//! A bind gives it, and it ends with that. A reference to the device alone allows to look:
 //!
 //! ```compile_fail,E0599
 //! # async fn attack(bus: &virtio_bus::VirtioBus) {
@@ -49,7 +49,8 @@ use vdpa::ops::OpError;
 
 use super::VirtioDevice;
 
-/// A virtio device that belongs to a driver: what the driver makes of the [`Claim`] that it is given.
+/// A virtio device that belongs to a driver: what the driver makes of the [`Claim`] that it is
+/// given.
 ///
 /// Every operation that changes the device answers [`OpError::NotOwner`] once the claim has ended.
 #[derive(Debug)]
@@ -71,19 +72,21 @@ impl VirtioClaim {
         self.transport()?.write_config(offset, bytes)
     }
 
-    /// Says that the device has violated its contract: it gets the status `FAILED`, and whoever waits
-    /// for it is woken. Only a [`reset`](Self::reset) makes it usable again.
+    /// Says that the device has violated its contract: it gets the status `FAILED`, and those who
+    /// wait for it is woken. Only a [`reset`](Self::reset) makes it usable again.
     pub fn mark_broken(&self) {
         if self.0.is_valid() {
             self.give_up();
         }
     }
 
-    /// Resets the device, after which it touches no memory. A driver calls it before it drops its queues:
-    /// what is in a queue that is dropped earlier is lost, because the device might still write it.
+    /// Resets the device, after which it touches no memory. A driver calls it before it drops its
+    /// queues: what is in a queue that is dropped earlier is lost, because the device might still
+    /// write it.
     ///
     /// # Errors
-    /// [`OpError::Gone`]; [`OpError::Timeout`]: the device may still use its memory, which stays allocated.
+    /// [`OpError::Gone`]; [`OpError::Timeout`]: the device may still use its memory, which stays
+    /// allocated.
     pub async fn reset(&self) -> Result<(), OpError> {
         let _turn = self.turn.lock().await;
         self.usable()?;

@@ -1,5 +1,5 @@
-//! What a driver has read once from the configuration space and keeps to, so that another device must allow
-//! it, too.
+//! What a driver has read once from the configuration space and keeps to, so that another device
+//! must allow it, too.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -1,8 +1,8 @@
 //! The virtio bus, and a virtio device as its driver sees it.
 //!
-//! A driver has the [`VirtioClaim`] of its device. It negotiates features, creates queues, starts the device, and resets it before it lets
-//! its queues go. It knows neither the [`Transport`] nor who made the device, and both can change
-//! while it works ([`VirtioDevice::move_to`]).
+//! A driver has the [`VirtioClaim`] of its device. It negotiates features, creates queues, starts
+//! the device, and resets it before it lets its queues go. It knows neither the [`Transport`] nor
+//! who made the device, and both can change while it works ([`VirtioDevice::move_to`]).
 //!
 //! Source: VIRTIO 1.2, sections 2.1, 2.2 and 3.
 
@@ -88,13 +88,14 @@ pub enum CreateError {
     Device(#[from] OpError),
 }
 
-/// A virtio device on the virtio bus, to look at. What changes it is done through the [`VirtioClaim`] of its driver.
+/// A virtio device on the virtio bus, to look at. What changes it is done through the
+/// [`VirtioClaim`] of its driver.
 ///
-/// Whoever holds a reference keeps the object, not the device: after the device has left the bus,
+/// A reference keeps the object, not the device: after the device has left the bus,
 /// every operation answers [`OpError::Gone`] and every event has been raised.
 pub struct VirtioDevice {
-    /// The way to the device. It changes when the device is moved, and ends when the device has left its bus: whoever
-    /// refers to it keeps nobody below from being used by others.
+    /// The way to the device. It changes when the device is moved, and ends when the device has
+    /// left its bus: a holder that refers to it keeps nobody below from being used by others.
     transport: Mutex<Option<Arc<dyn Transport>>>,
     /// The memory of the queues and buffers.
     memory: Memory,
@@ -150,8 +151,8 @@ mod condition {
 }
 
 impl VirtioDevice {
-    /// Makes a device of what the transport leads to, which it has to itself, and puts it on the bus. Its memory
-    /// has been attached to the transport.
+    /// Makes a device of what the transport leads to, which it has to itself, and puts it on the
+    /// bus. Its memory has been attached to the transport.
     ///
     /// # Errors
     /// [`CreateError`]: there is no device. The transport and the memory are as they were.
@@ -195,7 +196,8 @@ impl VirtioDevice {
         own.is_ok_and(|own| Arc::ptr_eq(own.node(), transport.node()))
     }
 
-    /// Takes the device off its bus, and its memory from what the transport leads to, which is given back.
+    /// Takes the device off its bus, and its memory from what the transport leads to, which is
+    /// given back.
     pub async fn withdraw(self: &Arc<Self>) {
         if let Some(bus) = self.bus() {
             bus.remove_device(self).await;
@@ -254,8 +256,8 @@ impl VirtioDevice {
     /// Reads from the configuration space; all bytes are of one moment.
     ///
     /// # Errors
-    /// [`OpError::OutOfRange`], if the range does not lie inside; [`OpError::Gone`]; whatever the device
-    /// answers.
+    /// [`OpError::OutOfRange`], if the range does not lie inside; [`OpError::Gone`]; whatever the
+    /// device answers.
     pub fn read_config(&self, offset: u32, bytes: &mut [u8]) -> Result<(), OpError> {
         self.transport()?.read_config(offset, bytes)
     }
@@ -266,7 +268,8 @@ impl VirtioDevice {
         self.transport().map_or(0, |way| way.queue_count())
     }
 
-    /// Raised when the configuration has changed, when the device has broken, and when it is removed.
+    /// Raised when the configuration has changed, when the device has broken, and when it is
+    /// removed.
     #[must_use]
     pub fn config_event(&self) -> &Arc<Event> {
         &self.config_event
@@ -275,8 +278,8 @@ impl VirtioDevice {
     /// Whether the device can still be worked with. Cheap: it asks no register.
     ///
     /// # Errors
-    /// [`OpError::Gone`] after removal; [`OpError::Broken`] after [`VirtioClaim::mark_broken`] or when
-    /// the device has asked for a reset.
+    /// [`OpError::Gone`] after removal; [`OpError::Broken`] after [`VirtioClaim::mark_broken`] or
+    /// when the device has asked for a reset.
     pub fn check(&self) -> Result<(), OpError> {
         match self.condition.load(Ordering::Acquire) {
             condition::WORKING => Ok(()),
@@ -285,7 +288,7 @@ impl VirtioDevice {
         }
     }
 
-    /// Does as if the device had violated its contract, whoever has it.
+    /// Does as if the device had violated its contract, without its claim.
     #[cfg(feature = "testing")]
     pub fn break_down(&self) {
         self.give_up();

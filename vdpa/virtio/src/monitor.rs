@@ -1,8 +1,10 @@
-//! The task that reads a device's status when its configuration interrupt has come, and now and then.
+//! The task that reads a device's status when its configuration interrupt has come, and now and
+//! then.
 //!
-//! A device that needs a reset says so through that interrupt (VIRTIO 1.2, 2.1.2), and the handler may
-//! only wake. So a task looks, and tells the driver and whoever waits for a queue. A device that is suddenly
-//! there no more says nothing at all, and whoever has requests there would wait for ever.
+//! A device that needs a reset says so through that interrupt (VIRTIO 1.2, 2.1.2), and the handler
+//! may only wake. So a task looks, and tells the driver and the tasks that wait for a queue. A
+//! device that is suddenly there no more says nothing at all, and requests there would wait for
+//! ever.
 
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};

@@ -1,7 +1,8 @@
 //! Moving a running device: the driver keeps its rings, and another device takes them up.
 //!
-//! At no time do both run. The old device is brought to rest and reset, the new one gets the same features,
-//! memory, rings and places, and then the notifications lead there. If that fails, the old one is taken up again.
+//! At no time do both run. The old device is brought to rest and reset, the new one gets the same
+//! features, memory, rings and places, and then the notifications lead there. If that fails, the
+//! old one is taken up again.
 
 use alloc::sync::Arc;
 
@@ -14,10 +15,10 @@ use super::quiesce::{QuiesceError, Setup, StateTransfer};
 use super::{Transport, VirtioDevice};
 
 impl VirtioDevice {
-    /// Moves the device to what `to` leads to, which has been reset and is used by nobody, while the driver
-    /// works. What is in flight completes there. On success the old transport has been given back; on failure
-    /// the new one has, and the old device runs again. Where that is not possible either, the device
-    /// has been [marked broken](crate::VirtioClaim::mark_broken).
+    /// Moves the device to what `to` leads to, which has been reset and is used by nobody, while
+    /// the driver works. What is in flight completes there. On success the old transport has been
+    /// given back; on failure the new one has, and the old device runs again. Where that is not
+    /// possible either, the device has been [marked broken](crate::VirtioClaim::mark_broken).
     ///
     /// A device that tells no queue state gets again what it had begun and not finished.
     ///
@@ -112,7 +113,8 @@ impl VirtioDevice {
         Ok(())
     }
 
-    /// Resets a device that did not take over. If it does not confirm that, nothing else may run in its place.
+    /// Resets a device that did not take over. If it does not confirm that, nothing else may run in
+    /// its place.
     async fn stop(&self, to: &Arc<dyn Transport>, error: OpError) -> MoveError {
         match to.reset().await {
             Ok(()) | Err(OpError::Gone) => {}

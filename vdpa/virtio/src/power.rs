@@ -6,12 +6,12 @@ use super::VirtioClaim;
 use super::quiesce::{QuiesceError, StateTransfer};
 
 impl VirtioClaim {
-    /// Brings the device to rest so that it can lose power. The queues stay as they are, with what is in
-    /// flight; the driver may go on filling them.
+    /// Brings the device to rest so that it can lose power. The queues stay as they are, with what
+    /// is in flight; the driver may go on filling them.
     ///
     /// # Errors
-    /// [`PowerError::Busy`], if the driver would have to [rewind](Self::rewind_wanted) and does not;
-    /// [`PowerError::Device`]. The device runs, unless it has been marked broken.
+    /// [`PowerError::Busy`], if the driver would have to [rewind](Self::rewind_wanted) and does
+    /// not; [`PowerError::Device`]. The device runs, unless it has been marked broken.
     pub async fn suspend(&self) -> Result<(), PowerError> {
         let _turn = self.turn.lock().await;
         self.usable().map_err(|_| PowerError::Device)?;

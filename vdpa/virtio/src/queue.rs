@@ -101,14 +101,14 @@ impl QueueEntry {
 }
 
 impl VirtioClaim {
-    /// Creates the queue `index` with at most `max_size` entries, a power of two, or fewer if the device
-    /// takes no more. `name` says what it is for. Possible between negotiation and start.
+    /// Creates the queue `index` with at most `max_size` entries, a power of two, or fewer if the
+    /// device takes no more. `name` says what it is for. Possible between negotiation and start.
     ///
     /// If it fails, the device has been reset and every queue is down.
     ///
     /// # Errors
-    /// [`OpError::OutOfRange`], if there is no such queue; [`OpError::WrongState`], if this is not the time
-    /// or the queue exists; [`OpError::OutOfResources`]; whatever the device answers.
+    /// [`OpError::OutOfRange`], if there is no such queue; [`OpError::WrongState`], if this is not
+    /// the time or the queue exists; [`OpError::OutOfResources`]; whatever the device answers.
     pub async fn create_queue<T: Chain>(
         &self,
         index: u16,

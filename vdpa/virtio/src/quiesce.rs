@@ -1,8 +1,8 @@
-//! Bringing a running device to rest so that its driver does not notice, and taking it up again, there or
-//! elsewhere.
+//! Bringing a running device to rest so that its driver does not notice, and taking it up again,
+//! there or elsewhere.
 //!
-//! The driver keeps its rings and goes on filling them. Its notifications reach nobody meanwhile, and are
-//! made up for afterwards.
+//! The driver keeps its rings and goes on filling them. Its notifications reach nobody meanwhile,
+//! and are made up for afterwards.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -111,8 +111,9 @@ impl VirtioDevice {
         Ok(states)
     }
 
-    /// Makes a device that has been reset run as `setup` says, from `states` on. Its memory is attached.
-    /// Afterwards [`let_go`](Self::let_go) makes up for what the driver wanted to tell meanwhile.
+    /// Makes a device that has been reset run as `setup` says, from `states` on. Its memory is
+    /// attached. Afterwards [`let_go`](Self::let_go) makes up for what the driver wanted to tell
+    /// meanwhile.
     pub(super) async fn take_up(
         &self,
         transport: &Arc<dyn Transport>,
@@ -139,8 +140,8 @@ impl VirtioDevice {
         transport.set_status(running()).await
     }
 
-    /// Lets the driver's notifications through to a device that runs, and makes up for those that got lost,
-    /// in both directions.
+    /// Lets the driver's notifications through to a device that runs, and makes up for those that
+    /// got lost, in both directions.
     pub(super) fn let_go(
         &self,
         transport: &Arc<dyn Transport>,
@@ -154,7 +155,7 @@ impl VirtioDevice {
         for (queue, doorbell) in setup.queues.iter().zip(&doorbells) {
             queue.switch.switch(doorbell);
         }
-        // Whoever rang before the switch has published before that; the device must find it.
+        // A ring before the switch was published before that; the device must find it.
         fence(Ordering::SeqCst);
         for (queue, doorbell) in setup.queues.iter().zip(&doorbells) {
             doorbell.ring(0);
@@ -187,8 +188,8 @@ impl VirtioDevice {
         Ok(Some(states))
     }
 
-    /// Nobody notifies the device any more, so it finishes what it knows of. What it has begun and not
-    /// finished when it is reset, it gets again.
+    /// Nobody notifies the device any more, so it finishes what it knows of. What it has begun and
+    /// not finished when it is reset, it gets again.
     async fn wait_for_stillness(&self, setup: &Setup) {
         let look = || -> Vec<Option<u16>> {
             let used = setup.queues.iter().map(|queue| queue.used.as_ref());

@@ -63,7 +63,8 @@ impl<T> Registry<T> {
             .map(|(_, device)| device)
     }
 
-    /// Takes the device of this name, if nobody has taken it: to use it, or because it is going away.
+    /// Takes the device of this name, if nobody has taken it: to use it, or because it is going
+    /// away.
     #[must_use]
     pub fn take_named(&self, name: &str) -> Option<T> {
         let mut state = self.state.lock();

@@ -1,9 +1,9 @@
 //! How a driver makes its rings start again, for a device that can take a queue up nowhere else.
 //!
 //! Hardware without a way to set the state of a queue begins with the first entry after each reset
-//! (VIRTIO 1.2, 4.1.4.3 has no register for it). Only the driver knows what was in flight, so it is asked to
-//! [rewind](virtq::Queue::rewind) while the device is at rest. It is asked first whether it listens at all,
-//! before anything has been stopped.
+//! (VIRTIO 1.2, 4.1.4.3 has no register for it). Only the driver knows what was in flight, so it is
+//! asked to [rewind](virtq::Queue::rewind) while the device is at rest. It is asked first whether
+//! it listens at all, before anything has been stopped.
 
 use core::sync::atomic::{AtomicU8, Ordering};
 use core::time::Duration;
@@ -64,9 +64,9 @@ impl Drop for Rewind<'_> {
 pub(super) struct DriverSilent;
 
 impl VirtioClaim {
-    /// Whether the driver has to [rewind](virtq::Queue::rewind) its queues, which it should ask whenever
-    /// [`config_event`](VirtioDevice::config_event) has been raised. A driver that does not ask cannot
-    /// be moved to a device that only starts afresh, nor away from one.
+    /// Whether the driver has to [rewind](virtq::Queue::rewind) its queues, which it should ask
+    /// whenever [`config_event`](VirtioDevice::config_event) has been raised. A driver that does
+    /// not ask cannot be moved to a device that only starts afresh, nor away from one.
     #[must_use]
     pub fn rewind_wanted(&self) -> Option<Rewind<'_>> {
         let rewinding = &self.rewinding;

@@ -1,9 +1,9 @@
 //! What a virtio device asks of the way to its hardware.
 //!
-//! There are two ways: straight over a vDPA device ([`virtio_vdpa`](crate::virtio_vdpa)), and as a client of
-//! vhost. A [`VirtioDevice`](super::VirtioDevice) and its driver do not know which one it is, and
-//! can change from one to another while they run. The words are those of [`VdpaOps`](vdpa::VdpaOps), and whoever is
-//! behind a transport checks what it is told.
+//! There are two ways: straight over a vDPA device ([`virtio_vdpa`](crate::virtio_vdpa)), and as a
+//! client of vhost. A [`VirtioDevice`](super::VirtioDevice) and its driver do not know which one it
+//! is, and can change from one to another while they run. The words are those of
+//! [`VdpaOps`](vdpa::VdpaOps), and who is behind a transport checks what it is told.
 
 use alloc::sync::Arc;
 use core::fmt::Debug;
@@ -17,7 +17,8 @@ use virtq::{Doorbell, Event};
 
 /// The way from a virtio device to what carries its requests out.
 ///
-/// Every operation may answer [`OpError::Gone`]; an error without a word here is whatever the device answers.
+/// Every operation may answer [`OpError::Gone`]; an error without a word here is whatever the
+/// device answers.
 ///
 /// # Safety
 /// A device that has been reset touches no memory, and the target for maps is the device's.

@@ -1,8 +1,9 @@
-//! The bus driver that makes a vDPA device a device of the virtio bus, for the drivers of this kernel.
+//! The bus driver that makes a vDPA device a device of the virtio bus, for the drivers of this
+//! kernel.
 //!
-//! A thin adapter: it brings the two buses together and moves no data. A failed set-up of a queue, and
-//! whatever else a virtio driver leaves behind, is cleaned up by the devices themselves. It also moves
-//! virtio devices from one vDPA device to another while they run.
+//! A thin adapter: it brings the two buses together and moves no data. A failed set-up of a queue,
+//! and whatever else a virtio driver leaves behind, is cleaned up by the devices themselves. It
+//! also moves virtio devices from one vDPA device to another while they run.
 
 mod transport;
 
@@ -34,8 +35,8 @@ impl VirtioVdpa {
         Self { bus }
     }
 
-    /// Moves the virtio device of `from` to `to` while it runs, both on `vdpa` and `to` without a driver.
-    /// Afterwards this driver has `to`, and `from` has been reset and has none.
+    /// Moves the virtio device of `from` to `to` while it runs, both on `vdpa` and `to` without a
+    /// driver. Afterwards this driver has `to`, and `from` has been reset and has none.
     ///
     /// # Errors
     /// [`MoveError`]; what that means for the devices is said at [`VirtioDevice::move_to`].
@@ -50,8 +51,8 @@ impl VirtioVdpa {
         carry.await.map_err(flatten)
     }
 
-    /// Moves the virtio device of `from` to another transport while it runs. Afterwards `from`, on `vdpa`, has
-    /// been reset and has no driver. The caller has the device now.
+    /// Moves the virtio device of `from` to another transport while it runs. Afterwards `from`, on
+    /// `vdpa`, has been reset and has no driver. The caller has the device now.
     ///
     /// # Errors
     /// As for [`move_device`](Self::move_device).
@@ -80,7 +81,8 @@ impl VirtioVdpa {
     }
 }
 
-/// Moves a virtio device that runs to `to`, on `vdpa` and without a driver, which this driver has afterwards.
+/// Moves a virtio device that runs to `to`, on `vdpa` and without a driver, which this driver has
+/// afterwards.
 ///
 /// # Errors
 /// As for [`VirtioVdpa::move_device`].

@@ -1,5 +1,5 @@
-//! How long our queues take, and those of others, on the same chains in one run: criterion's groups,
-//! and at the end a table with ratios.
+//! How long our queues take, and those of others, on the same chains in one run: criterion's
+//! groups, and at the end a table with ratios.
 
 mod contest;
 mod report;
@@ -25,7 +25,8 @@ fn main() {
         bench(&mut criterion, case);
     }
     criterion.final_summary();
-    // `cargo bench` says `--bench`; `cargo test` only wants to see every case work, a profiler only one.
+    // `cargo bench` says `--bench`; `cargo test` only wants to see every case work, a profiler only
+    // one.
     let says = |option| std::env::args().any(|argument| argument == option);
     if says("--bench") && !says("--profile-time") {
         time();
@@ -46,8 +47,8 @@ fn bench(criterion: &mut Criterion, case: &mut Case) {
     group.finish();
 }
 
-/// Runs all cases in turns, so that what else the machine does meets all alike, and tells the best of
-/// each. They are made anew several times: where memory happens to lie decides over stalls, too.
+/// Runs all cases in turns, so that what else the machine does meets all alike, and tells the best
+/// of each. They are made anew several times: where memory happens to lie decides over stalls, too.
 fn time() {
     const SETS: usize = 5;
     const TURNS: usize = 40;

@@ -1,8 +1,9 @@
-//! Both ends of a packed virtqueue in one program: a driver lends buffers, and a device in another thread turns
-//! the letters around.
+//! Both ends of a packed virtqueue in one program: a driver lends buffers, and a device in another
+//! thread turns the letters around.
 //!
-//! It shows what a user of the crate brings along: memory that the device can reach ([`Pages`]) for the driver,
-//! a translation of the driver's addresses ([`Window`]) for the device, and a way to wake each other.
+//! It shows what a user of the crate brings along: memory that the device can reach ([`Pages`]) for
+//! the driver, a translation of the driver's addresses ([`Window`]) for the device, and a way to
+//! wake each other.
 //!
 //! Run it on the host: `cargo run -p virtq --example echo`.
 
@@ -28,8 +29,8 @@ const BUFFER: usize = 64;
 /// Memory from the heap. A kernel takes it from its own allocator of physical pages.
 struct Pages;
 
-// SAFETY: the blocks are the heap's, zeroed and exclusive. Their address is the processor's, and the only
-// device of this program reaches them through a translation instead.
+// SAFETY: the blocks are the heap's, zeroed and exclusive. Their address is the processor's, and
+// the only device of this program reaches them through a translation instead.
 unsafe impl DmaAllocator for Pages {
     fn allocate(&self, layout: Layout) -> Result<DmaBlock, DmaError> {
         if layout.size() == 0 {
@@ -72,7 +73,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pages: Arc<dyn DmaAllocator> = Arc::new(Pages);
     let memory = SharedMemory::new(&pages, 64 * 1024)?;
     let arena = Arena::new(memory.clone(), BASE)?;
-    // SAFETY: the only device that the memory is mapped for serves the one queue that is made below.
+    // SAFETY: the only device that the memory is mapped for serves the one queue that is made
+    // below.
     let window = Window(unsafe { DeviceMemory::lent(&memory) });
 
     let features = RingFeatures {

@@ -1,5 +1,5 @@
-//! An allocator of parts of one piece of shared memory, such as the memory that a client has mapped for its
-//! device in one go. Its books are kept apart from the memory, out of the device's reach.
+//! An allocator of parts of one piece of shared memory, such as the memory that a client has mapped
+//! for its device in one go. Its books are kept apart from the memory, out of the device's reach.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -27,7 +27,8 @@ pub enum ArenaError {
     Taken,
 }
 
-/// A [`DmaAllocator`] that hands out parts of one piece of memory, whose address for the device is known.
+/// A [`DmaAllocator`] that hands out parts of one piece of memory, whose address for the device is
+/// known.
 pub struct Arena {
     memory: SharedMemory,
     base: DmaAddr,
@@ -64,8 +65,8 @@ impl Arena {
         }))
     }
 
-    /// The first offset from `start` on where a block may lie that must be a multiple of `align` for the
-    /// processor and for the device.
+    /// The first offset from `start` on where a block may lie that must be a multiple of `align`
+    /// for the processor and for the device.
     fn place(&self, start: usize, align: usize) -> Option<usize> {
         let ptr = self.memory.ptr().addr().get();
         let offset = ptr.checked_add(start)?.checked_next_multiple_of(align)? - ptr;
@@ -74,8 +75,8 @@ impl Arena {
     }
 }
 
-// SAFETY: blocks lie inside the memory, which the arena keeps and has claimed; what one takes is free for no
-// other until it is given back.
+// SAFETY: blocks lie inside the memory, which the arena keeps and has claimed; what one takes is
+// free for no other until it is given back.
 unsafe impl DmaAllocator for Arena {
     fn allocate(&self, layout: Layout) -> Result<DmaBlock, DmaError> {
         if layout.size() == 0 {
@@ -121,7 +122,8 @@ impl Free {
         free
     }
 
-    /// Takes `size` bytes from the first range that has them behind the offset that `place` finds in it.
+    /// Takes `size` bytes from the first range that has them behind the offset that `place` finds
+    /// in it.
     fn take(&mut self, size: usize, place: impl Fn(usize) -> Option<usize>) -> Option<usize> {
         let fit = |range: &Range<usize>| {
             let start = place(range.start)?;

@@ -1,8 +1,8 @@
-//! Copies between the program's own memory and memory that another party may change meanwhile: a driver,
-//! a device, or a client. Not for rings, whose cells are accessed atomically.
+//! Copies between the program's own memory and memory that another party may change meanwhile: a
+//! driver, a device, or a client. Not for rings, whose cells are accessed atomically.
 //!
-//! Each byte is copied by an atomic access. The other party may tear what is copied, so it is checked
-//! afterwards, in the copy, and never read from the source again.
+//! Each byte is copied by an atomic access. The other party may tear what is copied, so it is
+//! checked afterwards, in the copy, and never read from the source again.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{Ordering, compiler_fence};
@@ -62,7 +62,8 @@ mod bytes {
 
 /// The same in the processor's words: to the compiler, assembly is a copy by atomic bytes.
 ///
-/// Source: Intel SDM volume 3, 9.1.1 (accesses that are always atomic) and 9.2.4 (string operations).
+/// Source: Intel SDM volume 3, 9.1.1 (accesses that are always atomic) and 9.2.4 (string
+/// operations).
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod x86_64 {
     use core::arch::asm;

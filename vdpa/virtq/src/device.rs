@@ -1,9 +1,10 @@
 //! The device side of a virtqueue: what Linux calls vringh, for simulators, VDUSE and vhost-user.
 //!
 //! A [`DeviceQueue`] takes the chains that a driver offers, copies to and from them, and gives them
-//! back. It reaches the driver's memory through a [`Memory`] alone, directly or translated, and tells a
-//! [`DirtyLog`] what it writes. Nothing that the driver writes is believed: each descriptor is read
-//! once into private memory and checked, and the first violation breaks the queue ([`Broken`]).
+//! back. It reaches the driver's memory through a [`Memory`] alone, directly or translated, and
+//! tells a [`DirtyLog`] what it writes. Nothing that the driver writes is believed: each descriptor
+//! is read once into private memory and checked, and the first violation breaks the queue
+//! ([`Broken`]).
 //!
 //! It knows no device type, no transport and no vhost, and allocates nothing after set-up.
 //!

@@ -8,7 +8,8 @@ use crate::{AccessError, SharedMemory};
 /// A share of memory that may be mapped for a device.
 ///
 /// A device writes wherever its rings say. So the memory must be *open*, with no exclusive buffer
-/// inside as long as this value lives; or whoever maps it must know whose rings the device works on.
+/// inside as long as this value lives; or the one who maps it must know whose rings the device
+/// works on.
 pub struct DeviceMemory {
     memory: SharedMemory,
     access: Access,
@@ -45,9 +46,9 @@ impl DeviceMemory {
     /// ```
     ///
     /// # Safety
-    /// Each device that the value or a clone of it is mapped for touches a buffer in the memory only
-    /// while a driver has lent it through a [`Queue`](crate::Queue) of the device, and a ring only
-    /// until that queue's hold is released.
+    /// Each device that the value or a clone of it is mapped for touches a buffer in the memory
+    /// only while a driver has lent it through a [`Queue`](crate::Queue) of the device, and a ring
+    /// only until that queue's hold is released.
     #[must_use]
     pub unsafe fn lent(memory: &SharedMemory) -> Self {
         Self {

@@ -1,7 +1,7 @@
 //! Memory that a device can reach: where it comes from and who owns it.
 //!
 //! A [`DmaBuffer`] is the only way this crate hands memory to a device. It is owned and exclusive,
-//! so whoever holds it may use it as a byte slice, and whoever gave it to a queue cannot.
+//! so its holder may use it as a byte slice, which is over once it is in a queue.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -23,7 +23,8 @@ impl DmaAddr {
     /// The address `offset` bytes further on.
     ///
     /// # Panics
-    /// If the address wraps. The offset lies inside one allocation, so that would be a bug of the allocator.
+    /// If the address wraps. The offset lies inside one allocation, so that would be a bug of the
+    /// allocator.
     #[must_use]
     pub fn offset(self, offset: usize) -> Self {
         let offset = u64::try_from(offset).expect("usize is at most 64 bits");
@@ -41,8 +42,8 @@ impl fmt::LowerHex for DmaAddr {
     }
 }
 
-/// Whose addresses a buffer's are. A queue takes no buffer of another address space, where its device
-/// would find other memory or none.
+/// Whose addresses a buffer's are. A queue takes no buffer of another address space, where its
+/// device would find other memory or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressSpaceId(u32);
 
@@ -92,9 +93,9 @@ pub struct DmaBlock {
 ///
 /// # Safety
 /// A returned block must be zeroed, valid for reads and writes of its whole layout until it is
-/// deallocated, even if the allocator is dropped before, and referred to by nothing else in the program.
-/// `addr` must name the same bytes for the device, made of hardware or of software, which touches them
-/// only while they are lent to it.
+/// deallocated, even if the allocator is dropped before, and referred to by nothing else in the
+/// program. `addr` must name the same bytes for the device, made of hardware or of software, which
+/// touches them only while they are lent to it.
 pub unsafe trait DmaAllocator: Send + Sync {
     /// Takes a zeroed block.
     ///
@@ -160,8 +161,8 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: the block came from this allocator, and the last buffer that named a part of it is
-        // gone. A queue leaks the buffers that its device may still hold.
+        // SAFETY: the block came from this allocator, and the last buffer that named a part of it
+        // is gone. A queue leaks the buffers that its device may still hold.
         unsafe { self.allocator.deallocate(self.block) };
     }
 }

@@ -18,7 +18,8 @@ pub enum NotifyFormat {
     IndexAndPlace,
 }
 
-/// The notification of one queue (VIRTIO 1.2, 2.9): a device register, or an event of a software device.
+/// The notification of one queue (VIRTIO 1.2, 2.9): a device register, or an event of a software
+/// device.
 ///
 /// Ringing is straight code: no lock, no dynamic call.
 #[derive(Clone)]
@@ -62,8 +63,8 @@ impl Doorbell {
         Self(Kind::Fixed(Target::Register16 { register, index }))
     }
 
-    /// A doorbell that stores the queue's index and where its driver stands into a device register, as
-    /// [`NotifyFormat::IndexAndPlace`] says.
+    /// A doorbell that stores the queue's index and where its driver stands into a device register,
+    /// as [`NotifyFormat::IndexAndPlace`] says.
     ///
     /// # Safety
     /// As for [`Doorbell::register16`], whatever the place is.
@@ -115,7 +116,7 @@ impl Doorbell {
     pub fn ring(&self, place: u16) {
         match self.target() {
             Target::Register16 { register, index } => {
-                // SAFETY: whoever made the doorbell vouches for the register.
+                // SAFETY: the maker of the doorbell has promised what the register is.
                 unsafe { register.as_ptr().write_volatile(*index) };
             }
             Target::Register32 {
@@ -124,7 +125,7 @@ impl Doorbell {
                 places,
             } => {
                 let value = u32::from(*index) | u32::from(place & places) << 16;
-                // SAFETY: whoever made the doorbell vouches for the register.
+                // SAFETY: the maker of the doorbell has promised what the register is.
                 unsafe { register.as_ptr().write_volatile(value) };
             }
             Target::Event(event) => event.raise(),

@@ -1,5 +1,5 @@
-//! What lets a doorbell's target be exchanged while others ring it: for a driver that is moved from one device
-//! to another, and keeps the doorbell that it has.
+//! What lets a doorbell's target be exchanged while others ring it: for a driver that is moved from
+//! one device to another, and keeps the doorbell that it has.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -11,7 +11,8 @@ use spin::Mutex;
 use crate::Doorbell;
 use crate::doorbell::Target;
 
-/// Where a [switched](Doorbell::switched) doorbell leads. Ringing through it takes no lock and never waits.
+/// Where a [switched](Doorbell::switched) doorbell leads. Ringing through it takes no lock and
+/// never waits.
 pub struct DoorbellSwitch {
     /// One of `targets`.
     now: AtomicPtr<Target>,
@@ -30,8 +31,9 @@ impl DoorbellSwitch {
         })
     }
 
-    /// Sets the switch to what `to` rings, for everybody who rings from now on. Who is about to ring may
-    /// still reach the old target, so ring the new one afterwards, for whatever that was for.
+    /// Sets the switch to what `to` rings, for everybody who rings from now on. Who is about to
+    /// ring may still reach the old target, so ring the new one afterwards, for whatever that was
+    /// for.
     ///
     /// Old targets live as long as the switch.
     pub fn switch(&self, to: &Doorbell) {

@@ -64,7 +64,8 @@ impl Event {
         }
     }
 
-    /// Waits until the event is raised, and takes it down. The latest waiter is the one that is woken.
+    /// Waits until the event is raised, and takes it down. The latest waiter is the one that is
+    /// woken.
     pub async fn wait(&self) {
         poll_fn(|cx| self.poll_wait(cx)).await;
     }

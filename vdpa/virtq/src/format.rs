@@ -1,4 +1,5 @@
-//! What both sides of a queue know of its format: flags, features, places, and where a queue stands.
+//! What both sides of a queue know of its format: flags, features, places, and where a queue
+//! stands.
 
 use crate::DmaAddr;
 

@@ -4,9 +4,9 @@
 //! device can reach, and nothing else. It knows no bus, no kernel and no device type.
 //!
 //! Buffers are *moved* into a [`Queue`] as a [`Chain`] and come back when the device has used them,
-//! so a driver needs neither lifetimes nor `unsafe`. [`Requests`] makes each chain a future. Whatever
-//! the device writes is read once and checked; a device that breaks the rules breaks its queue,
-//! never the program.
+//! so a driver needs neither lifetimes nor `unsafe`. [`Requests`] makes each chain a future.
+//! Whatever the device writes is read once and checked; a device that breaks the rules breaks its
+//! queue, never the program.
 //!
 //! The other end, for simulators and back-ends of hypervisors, is in [`device`].
 //!

@@ -1,5 +1,5 @@
-//! Memory that gets an address of its own for a device: an I/O virtual address, where the device or an IOMMU
-//! translates. Which one, and how the device learns of it, is up to a [`Placement`].
+//! Memory that gets an address of its own for a device: an I/O virtual address, where the device or
+//! an IOMMU translates. Which one, and how the device learns of it, is up to a [`Placement`].
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -34,7 +34,8 @@ pub struct PlacedDma<P> {
     source: Arc<dyn DmaAllocator>,
     placement: P,
     space: AddressSpaceId,
-    /// What is out, in the order in which it lies. It outlives the allocator: who has a block may still use it.
+    /// What is out, in the order in which it lies. It outlives the allocator: who has a block may
+    /// still use it.
     out: Mutex<Vec<ManuallyDrop<SharedMemory>>>,
 }
 
@@ -51,8 +52,8 @@ impl<P: Placement> PlacedDma<P> {
     }
 }
 
-// SAFETY: a block is the whole of an allocation of the source, kept until it is given back, and claimed, so
-// that no allocator hands out parts of it. The placement vouches for the address.
+// SAFETY: a block is the whole of an allocation of the source, kept until it is given back, and
+// claimed, so that no allocator hands out parts of it. The placement vouches for the address.
 unsafe impl<P: Placement> DmaAllocator for PlacedDma<P> {
     fn allocate(&self, layout: Layout) -> Result<DmaBlock, DmaError> {
         let memory = SharedMemory::with_layout(&self.source, layout)?;

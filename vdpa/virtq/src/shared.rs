@@ -1,7 +1,7 @@
 //! Memory that several parties reach at once: a client and the software device that serves it, say.
 //!
-//! A handle keeps the memory alive and copies out of it and into it, and nothing else: safe code can
-//! neither reach beyond the memory nor keep a pointer to it. Copies are atomic byte by byte, so
+//! A handle keeps the memory alive and copies out of it and into it, and nothing else: safe code
+//! can neither reach beyond the memory nor keep a pointer to it. Copies are atomic byte by byte, so
 //! parties that write at the same time mix their bytes and do no harm beyond that.
 //!
 //! Memory is either open to all of its handles, or claimed by one allocator, whose buffers are
@@ -33,8 +33,8 @@ const CLAIMED: usize = usize::MAX;
 
 /// A share of one allocation, which is given back with the last of its clones.
 ///
-/// All clones reach the same bytes, at any time. What one party writes while another one reads arrives in any
-/// mixture of old and new bytes.
+/// All clones reach the same bytes, at any time. What one party writes while another one reads
+/// arrives in any mixture of old and new bytes.
 ///
 /// While a [`DmaAllocator`] of this crate hands out parts of the memory ([`Arena`](crate::Arena),
 /// [`PlacedDma`](crate::PlacedDma)), its handles reach nothing. To let a device reach it, see
@@ -84,15 +84,16 @@ impl SharedMemory {
         self.0.region.layout().align() as u64
     }
 
-    /// Where the device finds the first byte for which the memory was allocated: an address of the platform, or
-    /// of one device alone.
+    /// Where the device finds the first byte for which the memory was allocated: an address of the
+    /// platform, or of one device alone.
     #[must_use]
     pub fn addr(&self) -> DmaAddr {
         self.0.region.addr()
     }
 
-    /// Where any device of the platform finds the first byte, if it lets it. `None` for memory whose address
-    /// somebody has given it for one device, and which may mean other memory to others.
+    /// Where any device of the platform finds the first byte, if it lets it. `None` for memory
+    /// whose address somebody has given it for one device, and which may mean other memory to
+    /// others.
     #[must_use]
     pub fn platform_addr(&self) -> Option<DmaAddr> {
         self.0.region.platform_addr()
@@ -120,8 +121,8 @@ impl SharedMemory {
         Ok(())
     }
 
-    /// Sets bits of the byte at `offset`, in one step: none is lost that another party sets or takes meanwhile.
-    /// Whoever takes them sees everything that was written before.
+    /// Sets bits of the byte at `offset`, in one step: none is lost that another party sets or
+    /// takes meanwhile. The taker sees everything that was written before.
     ///
     /// # Errors
     /// [`AccessError`]: nothing was set.
@@ -165,7 +166,8 @@ impl SharedMemory {
     /// As for [`read_lent`](Self::read_lent).
     pub unsafe fn set_lent_bits(&self, offset: u64, bits: u8) -> Result<(), AccessError> {
         let byte = self.locate(offset, 1)?;
-        // SAFETY: the byte lies inside the allocation, and by the caller's word all access is atomic.
+        // SAFETY: the byte lies inside the allocation, and by the caller's word all access is
+        // atomic.
         let byte = unsafe { AtomicU8::from_ptr(byte.as_ptr()) };
         byte.fetch_or(bits, Ordering::AcqRel);
         Ok(())
@@ -201,14 +203,14 @@ impl SharedMemory {
         self.0.region.ptr()
     }
 
-    /// A number that no other memory has as long as a share of this one lives. (Memory may lie inside other
-    /// memory, where both have the same pointer.)
+    /// A number that no other memory has as long as a share of this one lives. (Memory may lie
+    /// inside other memory, where both have the same pointer.)
     pub(crate) fn id(&self) -> usize {
         Arc::as_ptr(&self.0).addr()
     }
 
-    /// Takes the right to hand out parts of the memory. False if an allocator has it, or if the memory
-    /// is open to somebody at this moment.
+    /// Takes the right to hand out parts of the memory. False if an allocator has it, or if the
+    /// memory is open to somebody at this moment.
     pub(crate) fn claim(&self) -> bool {
         let users = &self.0.users;
         let claimed = users.compare_exchange(0, CLAIMED, Ordering::Acquire, Ordering::Relaxed);
@@ -222,7 +224,8 @@ impl SharedMemory {
 
     /// Keeps allocators away from the memory until as many calls of [`leave`](Self::leave).
     pub(crate) fn enter(&self) -> Result<(), AccessError> {
-        // A count cannot reach the mark: each user holds a share, whose number is limited below that.
+        // A count cannot reach the mark: each user holds a share, whose number is limited below
+        // that.
         let one_more = |users| (users != CLAIMED).then(|| users + 1);
         let users = &self.0.users;
         users

@@ -1,4 +1,5 @@
-//! For tests on a host: memory that a "device" reaches by address, and a device side by the specification.
+//! For tests on a host: memory that a "device" reaches by address, and a device side by the
+//! specification.
 
 mod device_ring;
 mod heap_dma;

@@ -1,5 +1,5 @@
-//! Disks that say odd things of themselves: what Linux works with works here, too, and the others are refused
-//! without a trace.
+//! Disks that say odd things of themselves: what Linux works with works here, too, and the others
+//! are refused without a trace.
 
 use virtio::blk::F;
 use virtio_bus::Registry;

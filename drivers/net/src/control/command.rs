@@ -30,8 +30,8 @@ pub(super) enum Ack {
 #[error("the card leaves a command without an answer that there is")]
 pub(super) struct NoAnswer;
 
-/// The place of the one command that can be under way. It is taken for as long as the card has it, also if
-/// nobody waits for the answer any more.
+/// The place of the one command that can be under way. It is taken for as long as the card has it,
+/// also if nobody waits for the answer any more.
 #[derive(Debug)]
 pub(crate) struct Slot(Mutex<State>);
 
@@ -165,9 +165,9 @@ impl Command {
     }
 }
 
-// SAFETY: The segments are the first bytes of the buffer, at most `ACK` of them as `Setting::encode` has filled
-// no more, and the one at `ACK`; `new` has compared its length. The value owns the loan and so the buffer,
-// changes neither, and lets nobody else.
+// SAFETY: The segments are the first bytes of the buffer, at most `ACK` of them as
+// `Setting::encode` has filled no more, and the one at `ACK`; `new` has compared its length. The
+// value owns the loan and so the buffer, changes neither, and lets nobody else.
 unsafe impl Chain for Command {
     const MAX_SEGMENTS: u16 = 2;
 

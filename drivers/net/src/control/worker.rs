@@ -1,4 +1,5 @@
-//! The task of a control queue: it takes the card's answers, and tells a card again that has lost what it was told.
+//! The task of a control queue: it takes the card's answers, and tells a card again that has lost
+//! what it was told.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -43,7 +44,7 @@ impl Worker {
     /// Waits for the end of the task, which follows when the queue has been stopped.
     pub(crate) async fn join(&self) {
         self.ended.wait().await;
-        // Whoever joins again finds it ended too.
+        // A second join finds it ended, too.
         self.ended.raise();
     }
 }
@@ -81,7 +82,8 @@ async fn answers(control_queue: &ControlQueue, event: &Event) {
     .await;
 }
 
-/// Takes answers without interrupts, as often as other tasks leave time for it while there is one to come.
+/// Takes answers without interrupts, as often as other tasks leave time for it while there is one
+/// to come.
 async fn poll(control_queue: &ControlQueue) {
     loop {
         control_queue.work.wait().await;

@@ -1,5 +1,5 @@
-//! A device that does not keep to the specification: frames are dropped and counted, broken rings and
-//! headers end the interface.
+//! A device that does not keep to the specification: frames are dropped and counted, broken rings
+//! and headers end the interface.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -195,8 +195,8 @@ fn a_device_that_asks_for_a_reset_wakes_the_stack_and_is_out_of_use() {
 }
 
 proptest! {
-    /// Whatever the device writes: no panic, no endless loop, and no byte of a frame that it has not
-    /// said it wrote.
+    /// Whatever the device writes: no panic, no endless loop, and no byte of a frame that it has
+    /// not said it wrote.
     #[test]
     fn nonsense_is_survived(
         features in prop_oneof![

@@ -1,4 +1,5 @@
-//! Configuration space of one function: what is there, which bits can be written, and how often it lies.
+//! Configuration space of one function: what is there, which bits can be written, and how often it
+//! lies.
 
 use super::input::Noise;
 
@@ -61,7 +62,8 @@ impl Function {
         function.set(0x24, &[1, 0, 1, 0]);
         function.allow(0x28, &[0xff; 8]);
         function.set(0x34, &[0x40]);
-        // A root port with a slot that has power, hot-plug and no command interrupts, and passes ARI on.
+        // A root port with a slot that has power, hot-plug and no command interrupts, and passes
+        // ARI on.
         function.set(0x40, &[0x10, 0, 0x42, 0x01]);
         function.set(0x40 + 0x0c, &0x0010_0000_u32.to_le_bytes());
         function.set(0x40 + 0x12, &0x2000_u16.to_le_bytes());

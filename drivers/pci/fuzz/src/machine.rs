@@ -161,7 +161,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// With the drivers of ports and of virtio functions, but for those of `ifcvf` nothing is QEMU's.
+    /// With the drivers of ports and of virtio functions, but for those of `ifcvf` nothing is
+    /// QEMU's.
     pub fn new(
         buses: RangeInclusive<u8>,
         function_size: u16,

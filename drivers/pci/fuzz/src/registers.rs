@@ -1,4 +1,5 @@
-//! Virtio functions whose registers lie and whose rings say anything, under the parents and the drivers above them.
+//! Virtio functions whose registers lie and whose rings say anything, under the parents and the
+//! drivers above them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

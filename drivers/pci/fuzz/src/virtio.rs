@@ -1,4 +1,5 @@
-//! The registers of a virtio function: those of a device by the specification, which lies now and then.
+//! The registers of a virtio function: those of a device by the specification, which lies now and
+//! then.
 
 use std::sync::Arc;
 

@@ -66,7 +66,8 @@ impl Subject for Place {
     }
 }
 
-/// What concerns disks, packed rings, and devices that translate, log, or tell the state of their queues.
+/// What concerns disks, packed rings, and devices that translate, log, or tell the state of their
+/// queues.
 const NOT_OURS: [&str; 20] = [
     "read back",
     "has a name",

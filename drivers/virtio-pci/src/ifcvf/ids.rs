@@ -13,13 +13,15 @@ const INTEL: u16 = 0x8086;
 const MODERN_BASE: u16 = 0x1040;
 const QEMU: u16 = 0x1100;
 
-/// Where in the live-migration block the state of queue `q` is. Three layouts are in public use; all of them agree
-/// for the first two queues of a network function.
+/// Where in the live-migration block the state of queue `q` is. Three layouts are in public use;
+/// all of them agree for the first two queues of a network function.
 ///
-/// As a number it is the [`driver_data`](PciId::driver_data) of a row; 0 is a function without the block.
+/// As a number it is the [`driver_data`](PciId::driver_data) of a row; 0 is a function without the
+/// block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateLayout {
-    /// 32 bits at `0x20 + q / 2 * 0x40 + q % 2 * 4`: the next available index, and above it the next used one.
+    /// 32 bits at `0x20 + q / 2 * 0x40 + q % 2 * 4`: the next available index, and above it the
+    /// next used one.
     PerPair = 1,
     /// 32 bits at `0x20 + q * 0x40`, as for [`PerPair`](Self::PerPair).
     PerQueue = 2,
@@ -48,8 +50,8 @@ pub(super) const IDS: [PciId; 5] = [
 ];
 
 /// QEMU's modern network card and disk, for runs without hardware; for
-/// [`with_ids`](super::Ifcvf::with_ids). They have no live-migration block: their common configuration is where it
-/// would be.
+/// [`with_ids`](super::Ifcvf::with_ids). They have no live-migration block: their common
+/// configuration is where it would be.
 pub const QEMU_IDS: [PciId; 2] = [qemu(0x1041), qemu(0x1042)];
 
 const fn row(device: u16, subdevice: u16, layout: StateLayout) -> PciId {

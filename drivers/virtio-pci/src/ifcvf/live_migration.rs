@@ -1,17 +1,20 @@
-//! The live-migration block: the registers at the start of BAR 4 that tell where each queue stands, and log which
-//! pages the function writes.
+//! The live-migration block: the registers at the start of BAR 4 that tell where each queue stands,
+//! and log which pages the function writes.
 //!
-//! The function takes the state of a queue when the queue is enabled, and writes it once the queue has stopped. It
-//! knows split queues only. QEMU's functions have their common configuration in this place, so nothing is accessed
-//! unless the whole block lies where nothing else does.
+//! The function takes the state of a queue when the queue is enabled, and writes it once the queue
+//! has stopped. It knows split queues only. QEMU's functions have their common configuration in
+//! this place, so nothing is accessed unless the whole block lies where nothing else does.
 //!
 //! What the words mean, where the sources leave it open:
 //!
-//! - A network function fetches buffers ahead, so the available index of a queue may be beyond what it has used. It
-//!   goes on at the *used* index: those buffers are fetched again, in the order in which they are used.
-//! - A disk may complete its requests in any order, so no index tells which of those that it has begun are done. Its
-//!   queues are stopped when there are none, and if there are some nevertheless, the state is not known.
-//! - With [`StateLayout::Flat`] there is one index, where the function goes on. Nothing is there to compare it with.
+//! - A network function fetches buffers ahead, so the available index of a queue may be beyond what
+//!   it has used. It goes on at the *used* index: those buffers are fetched again, in the order in
+//!   which they are used.
+//! - A disk may complete its requests in any order, so no index tells which of those that it has
+//!   begun are done. Its queues are stopped when there are none, and if there are some
+//!   nevertheless, the state is not known.
+//! - With [`StateLayout::Flat`] there is one index, where the function goes on. Nothing is there to
+//!   compare it with.
 //!
 //! Source: Linux, `drivers/vdpa/ifcvf`; DPDK, `drivers/vdpa/ifc/base`.
 
@@ -73,7 +76,8 @@ impl LiveMigration {
         (u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]))
     }
 
-    /// How many queues there are before the control queue, which comes after the pairs in use (VIRTIO 1.2, 5.1.2).
+    /// How many queues there are before the control queue, which comes after the pairs in use
+    /// (VIRTIO 1.2, 5.1.2).
     fn data_queues(&self, features: Features) -> u16 {
         let pairs = virtio::net::F::MQ | virtio::net::F::RSS;
         if !features.contains(virtio::net::F::CTRL_VQ) {
@@ -120,8 +124,8 @@ impl StateRegisters for LiveMigration {
             let index = u32::from(avail_index);
             self.window.write32(at, index << 16 | index);
         }
-        // A queue that goes on must do so here. No source says that the word can be read before the queue is enabled, and
-        // a new queue, which starts here by itself, shall not depend on it.
+        // A queue that goes on must do so here. No source says that the word can be read before the
+        // queue is enabled, and a new queue, which starts here by itself, shall not depend on it.
         let written = self.indices(queue) == (avail_index, avail_index);
         taken(written || avail_index == 0, OpError::Broken)
     }

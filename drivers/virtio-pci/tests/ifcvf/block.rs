@@ -1,4 +1,5 @@
-//! The live-migration block: which of its registers the driver uses for which card, and when it leaves it alone.
+//! The live-migration block: which of its registers the driver uses for which card, and when it
+//! leaves it alone.
 
 use std::collections::BTreeSet;
 
@@ -150,7 +151,8 @@ fn indices_wrap() {
 
 #[test]
 fn words_that_make_no_sense_are_not_believed() {
-    // Used before it was made available; more taken than there is room for; and a disk that has dropped something.
+    // Used before it was made available; more taken than there is room for; and a disk that has
+    // dropped something.
     let nonsense = [
         (Product::N3000Net, 0x0005_0004),
         (Product::N3000Net, 0x0000_0021),

@@ -76,7 +76,8 @@ impl Subject for Slot {
     }
 
     fn change_config(&self) -> bool {
-        // The link goes down or comes up; a block card's topology is not negotiated, so that nobody looks.
+        // The link goes down or comes up; a block card's topology is not negotiated, so that nobody
+        // looks.
         let at = match self.product.kind() {
             Kind::Net => 6,
             Kind::Blk => 24,
@@ -86,7 +87,8 @@ impl Subject for Slot {
     }
 }
 
-/// What concerns packed rings, of which the block tells no state, and devices that translate addresses.
+/// What concerns packed rings, of which the block tells no state, and devices that translate
+/// addresses.
 const NOT_OURS: [&str; 7] = [
     "packed: a queue starts where it is told to, or at the start alone",
     "memory can be mapped and taken away, whole and in parts, in every address space",
@@ -124,8 +126,8 @@ fn assert_passes(plan: Plan) {
     Slot::new(plan).assert_passes();
 }
 
-/// With a vector for each queue and the configuration; one for the queues and one for the configuration; one for
-/// everything; none.
+/// With a vector for each queue and the configuration; one for the queues and one for the
+/// configuration; one for everything; none.
 #[track_caller]
 fn assert_passes_with_any_vectors(product: Product) {
     let plan = Plan::new(product);

@@ -1,4 +1,5 @@
-//! Interrupt vectors: one per queue, shared, or none; refused, and given back; and what they tell of.
+//! Interrupt vectors: one per queue, shared, or none; refused, and given back; and what they tell
+//! of.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

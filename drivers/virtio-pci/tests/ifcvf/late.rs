@@ -17,7 +17,8 @@ fn stops(bench: &Bench, when: Delay) {
 /// What is done to a card.
 type Act = fn(&Bench, &VdpaClaim, &mut Rig) -> Result<(), OpError>;
 
-/// A card does not stop in time when it is told to, and is mended afterwards, in either layout: it goes on.
+/// A card does not stop in time when it is told to, and is mended afterwards, in either layout: it
+/// goes on.
 fn goes_on(told_to_stop: Act, mended: Act) {
     for product in [Product::N3000Net, Product::C5000xNet] {
         let (bench, device) = Bench::one(Plan::new(product));

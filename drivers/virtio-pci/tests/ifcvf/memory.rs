@@ -1,4 +1,4 @@
-//! The driver does no DMA: whatever the card reaches belongs to whoever drives the queues.
+//! The driver does no DMA: what the card reaches belongs to the driver of its queues.
 
 use ifcvf_card::{Plan, Product};
 

@@ -90,7 +90,8 @@ fn the_ids_are_those_of_the_cards_and_no_others() {
 fn right_capabilities_are_found_wherever_they_are_in_the_list() {
     Bench::one(changed(|_| ()));
     Bench::one(changed(|list| list.reverse()));
-    // Of several acceptable ones the first counts (VIRTIO 1.2, 4.1.4.2), and others are passed over.
+    // Of several acceptable ones the first counts (VIRTIO 1.2, 4.1.4.2), and others are passed
+    // over.
     Bench::one(changed(|list| {
         list.insert(0, VirtioCap { bar: 7, ..list[0] });
         list.push(VirtioCap {

@@ -28,7 +28,7 @@ fn assert_gone_cleanly(bench: &Bench, when: u64) {
     bench.run(bench.machine.pci.remove_device(&function));
     assert!(bench.vdpa.devices().is_empty(), "{when}");
     assert_eq!(bench.platform().vectors_in_use(), 0, "{when}");
-    // Whoever looks after the card does so every millisecond.
+    // The card is looked at every millisecond.
     bench.run(bench.platform().sleep(Duration::from_millis(2)));
     let tasks = bench.platform().tasks();
     assert_eq!(tasks, ["card"], "{when}");
@@ -86,8 +86,8 @@ fn device(bench: &Bench, accesses: u64) -> Arc<VdpaClaim> {
     devices.remove(0)
 }
 
-/// What a device that is gone may answer. One that goes in the middle of something may also be caught at
-/// nonsense; what it did before it went may have gone well.
+/// What a device that is gone may answer. One that goes in the middle of something may also be
+/// caught at nonsense; what it did before it went may have gone well.
 #[track_caller]
 fn assert_tells(result: Result<(), OpError>, lasts: bool, accesses: u64) {
     match result {

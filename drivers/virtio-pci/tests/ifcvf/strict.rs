@@ -1,7 +1,9 @@
-//! The drivers on a card that holds them to the specification: not one statement is broken, on cards of Intel's and
-//! on plain functions, with few vectors, slow resets, and registers that forget what is written too early.
+//! The drivers on a card that holds them to the specification: not one statement is broken, on
+//! cards of Intel's and on plain functions, with few vectors, slow resets, and registers that
+//! forget what is written too early.
 //!
-//! What is broken would be in [`Card::violations`](ifcvf_card::Card::violations), by the statement's section.
+//! What is broken would be in [`Card::violations`](ifcvf_card::Card::violations), by the
+//! statement's section.
 
 use std::sync::Arc;
 
@@ -29,8 +31,8 @@ const PRODUCTS: [Product; 7] = [
     Product::VirtioBlk,
 ];
 
-/// A card that forgets what is written too early, and interrupts with the vectors that are there when queues are
-/// enabled.
+/// A card that forgets what is written too early, and interrupts with the vectors that are there
+/// when queues are enabled.
 fn strict(product: Product) -> Plan {
     Plan {
         queues: 1,
@@ -233,7 +235,8 @@ fn a_queue_is_reset_by_the_letter() {
     rig.stop();
 }
 
-/// A function that lacks what is needed is told so (VIRTIO 1.2, 2.2.1), and the rest of the machine goes on.
+/// A function that lacks what is needed is told so (VIRTIO 1.2, 2.2.1), and the rest of the machine
+/// goes on.
 #[test]
 fn a_function_that_cannot_be_used_is_told_so() {
     const FAILED: u8 = 128;

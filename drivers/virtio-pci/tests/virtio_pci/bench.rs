@@ -130,7 +130,8 @@ impl Bench {
         self.machine.platform.block_on(future)
     }
 
-    /// Negotiates `features`, with those that the driver demands, and readies every queue with a callback.
+    /// Negotiates `features`, with those that the driver demands, and readies every queue with a
+    /// callback.
     pub fn start(&self, vdpa: &VdpaClaim, features: u128, calls: &Calls) -> Result<(), OpError> {
         self.run(async {
             vdpa.reset().await?;

@@ -1,5 +1,5 @@
-//! Which functions the driver of Intel's VFs takes, and on what terms. What it does with a card that has a
-//! live-migration block is tested with the model of one.
+//! Which functions the driver of Intel's VFs takes, and on what terms. What it does with a card
+//! that has a live-migration block is tested with the model of one.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! What Linux's `ifcvf` and `vp_vdpa` get wrong, or leave open, and both parents here do not: one test each.
+//! What Linux's `ifcvf` and `vp_vdpa` get wrong, or leave open, and both parents here do not: one
+//! test each.
 
 mod interrupts;
 mod layout;

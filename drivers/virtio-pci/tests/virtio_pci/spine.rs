@@ -118,7 +118,8 @@ fn a_function_becomes_a_virtio_device_whose_queue_carries_a_buffer() {
     assert_eq!(machine.platform.vectors_in_use(), 0);
     assert_eq!(device.violations(), Vec::<String>::new());
 
-    // Whoever still refers to the device and its queue keeps nobody from the function, and reaches it no more.
+    // References to the device and its queue that are left block no other use of the function, and
+    // no longer reach it.
     let claim = machine.device("pci0000:00:01.0").claim();
     assert!(claim.is_ok());
     let buffer = DmaBuffer::new(&driver.dma(), 5).unwrap();

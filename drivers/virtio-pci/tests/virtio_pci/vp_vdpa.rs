@@ -1,4 +1,5 @@
-//! The parent driver: operations as register accesses, bounded waits, shared vectors, clean failures.
+//! The parent driver: operations as register accesses, bounded waits, shared vectors, clean
+//! failures.
 
 mod conformance;
 mod doorbells;

@@ -9,7 +9,8 @@ use hadris_storage::async_::BlockDevice;
 use crate::partition::{Table, partitions};
 use crate::volume::{Volume, VolumeError};
 
-/// What `disk=` on the kernel's command line says: a disk, such as `blk1`, or a partition, such as `blk0p2`.
+/// What `disk=` on the kernel's command line says: a disk, such as `blk1`, or a partition, such as
+/// `blk0p2`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice<'a> {
     /// The name of the disk.
@@ -74,7 +75,8 @@ pub struct Search<D: BlockDevice> {
     pub skipped: usize,
 }
 
-/// Mounts the partition `wanted`; or the disk as a whole, if it is a volume; or the first partition that is one.
+/// Mounts the partition `wanted`; or the disk as a whole, if it is a volume; or the first partition
+/// that is one.
 pub async fn open<D>(device: D, wanted: Option<usize>) -> Search<D>
 where
     D: BlockDevice + Clone,

@@ -2,8 +2,8 @@
 
 use core::fmt::{self, Write};
 
-/// Text for an HTML element or a double-quoted attribute. Control characters, which HTML does not allow there and
-/// a terminal would obey, become U+FFFD.
+/// Text for an HTML element or a double-quoted attribute. Control characters, which HTML does not
+/// allow there and a terminal would obey, become U+FFFD.
 #[derive(Clone, Copy, Debug)]
 pub struct Html<'a>(pub &'a str);
 
@@ -24,7 +24,8 @@ impl fmt::Display for Html<'_> {
     }
 }
 
-/// One segment of a URL's path: everything but RFC 3986's unreserved characters (2.3) percent-encoded.
+/// One segment of a URL's path: everything but RFC 3986's unreserved characters (2.3)
+/// percent-encoded.
 #[derive(Clone, Copy, Debug)]
 pub struct Segment<'a>(pub &'a str);
 

@@ -1,9 +1,11 @@
-//! HTTP/1.1 as it stands on the wire (RFC 9112): where a request ends, what it says, and how an answer begins.
+//! HTTP/1.1 as it stands on the wire (RFC 9112): where a request ends, what it says, and how an
+//! answer begins.
 //!
-//! Everything here is a state machine over bytes that somebody else reads and writes. It is strict where two
-//! readers of one connection could disagree about the end of a request (RFC 9112, 11.2): such a request is
-//! refused and its connection closed, never repaired. `picoserve` leaves such requests to its user and takes
-//! `Content-Length` without question; the crate `httparse` reads the field lines, and what is around them is here.
+//! Everything here is a state machine over bytes that somebody else reads and writes. It is strict
+//! where two readers of one connection could disagree about the end of a request (RFC 9112, 11.2):
+//! such a request is refused and its connection closed, never repaired. `picoserve` leaves such
+//! requests to its user and takes `Content-Length` without question; the crate `httparse` reads the
+//! field lines, and what is around them is here.
 //!
 //! | part | what it does |
 //! |---|---|

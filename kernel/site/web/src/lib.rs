@@ -1,5 +1,5 @@
-//! What the site reads and answers, without sockets, tasks or devices: HTTP, paths, types, ranges, dates, the
-//! files of a FAT volume, and the pages.
+//! What the site reads and answers, without sockets, tasks or devices: HTTP, paths, types, ranges,
+//! dates, the files of a FAT volume, and the pages.
 //!
 //! Everything here runs on the host too, so that the tests need no machine to boot. The application
 //! on top of it (package `site`) owns connections and the disk.

@@ -1,6 +1,7 @@
 //! The page of a directory, and the small pages that say what went wrong.
 //!
-//! A directory may have more entries than memory, so its page is made in pieces, each when the last one is on its way.
+//! A directory may have more entries than memory, so its page is made in pieces, each when the last
+//! one is on its way.
 
 use alloc::string::String;
 use alloc::vec;
@@ -101,7 +102,8 @@ impl Page {
         }
     }
 
-    /// The next piece of the page; `None` behind the last. `volume` is the one that the directory is on.
+    /// The next piece of the page; `None` behind the last. `volume` is the one that the directory
+    /// is on.
     pub async fn next<D: BlockDevice>(&mut self, volume: &Volume<D>) -> Option<String> {
         let (piece, stage) = match self.stage {
             Stage::Head => (written(|page| self.head(page)), Stage::Rows),
@@ -220,8 +222,8 @@ impl Totals {
     }
 }
 
-/// A page for an answer that is not a file: its status, a headline and one sentence, of which only the beginning is
-/// shown if it repeats something long.
+/// A page for an answer that is not a file: its status, a headline and one sentence, of which only
+/// the beginning is shown if it repeats something long.
 #[must_use]
 pub fn message(status: u16, headline: &str, sentence: &dyn Display) -> String {
     const LONGEST: usize = 500;

@@ -1,4 +1,5 @@
-//! Management of vDPA devices over HTTP: which request means which command of `vdpa`, and who may send it.
+//! Management of vDPA devices over HTTP: which request means which command of `vdpa`, and who may
+//! send it.
 //!
 //! | request | command |
 //! |---|---|
@@ -12,8 +13,9 @@
 //! | `DELETE /api/vdpa/dev/NAME` | `vdpa -j dev del NAME` |
 //! | `POST /api/vdpa`, the words as plain text | `vdpa` with these words |
 //!
-//! What changes something is for those alone whom the kernel's command line lets do it, and never for a page of
-//! another site that a browser shows: neither under that site's name nor under one that leads here.
+//! What changes something is for those alone whom the kernel's command line lets do it, and never
+//! for a page of another site that a browser shows: neither under that site's name nor under one
+//! that leads here.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -124,7 +126,7 @@ impl From<UsageError> for Refusal {
     }
 }
 
-/// What the request asks for, if whoever sent it may have it.
+/// What the request asks for, if its sender may have it.
 ///
 /// # Errors
 /// [`Refusal`].
@@ -136,7 +138,7 @@ pub fn invocation(request: &Request<'_>, admin: Admin) -> Result<Invocation, Ref
     Ok(invocation)
 }
 
-/// Whether whoever sent the request may change something.
+/// Whether the sender of the request may change something.
 pub(crate) fn permit(request: &Request<'_>, admin: Admin) -> Result<(), Refusal> {
     if admin == Admin::Nobody {
         let sentence =

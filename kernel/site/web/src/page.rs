@@ -1,8 +1,8 @@
 //! The front page: the device chains with their features and live queue counters.
 //!
-//! It is complete as it is sent. A small script then asks `/api/status` once a second and replaces the
-//! numbers: an element with `data-v="a.0.b"` shows the value at that path of the JSON, written as
-//! `data-f` says.
+//! It is complete as it is sent. A small script then asks `/api/status` once a second and replaces
+//! the numbers: an element with `data-v="a.0.b"` shows the value at that path of the JSON, written
+//! as `data-f` says.
 
 use alloc::format;
 use alloc::string::{String, ToString};

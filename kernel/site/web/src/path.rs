@@ -1,7 +1,7 @@
 //! The path of a request, turned into the names that lead to a file (RFC 3986).
 //!
-//! The names are decoded one by one after the path was cut at its slashes, so an encoded slash never
-//! separates, and a path that climbs above the root is refused rather than bent back into it.
+//! The names are decoded one by one after the path was cut at its slashes, so an encoded slash
+//! never separates, and a path that climbs above the root is refused rather than bent back into it.
 
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -1,4 +1,5 @@
-//! PCI functions over HTTP: which request means which command of [`pci::tool`], and who may send it.
+//! PCI functions over HTTP: which request means which command of [`pci::tool`], and who may send
+//! it.
 //!
 //! | request | command |
 //! |---|---|
@@ -6,7 +7,8 @@
 //! | `GET /api/pci/ADDRESS` | `pci show ADDRESS` |
 //! | `POST /api/pci/ADDRESS`, JSON `{"sriov_numvfs": COUNT}` | `pci sriov ADDRESS numvfs COUNT` |
 //!
-//! Answers are arrays of functions. What changes something is for the same alone as in [`management`](crate::management).
+//! Answers are arrays of functions. What changes something is for the same alone as in
+//! [`management`](crate::management).
 
 use alloc::string::{String, ToString};
 
@@ -28,7 +30,7 @@ struct Settings<'a> {
     sriov_numvfs: &'a RawValue,
 }
 
-/// What the request asks for, if whoever sent it may have it.
+/// What the request asks for, if its sender may have it.
 ///
 /// # Errors
 /// [`Refusal`].

@@ -18,11 +18,11 @@ pub struct Piece {
     pub wanted: Range<usize>,
 }
 
-/// The piece with the first bytes of `range` that lie in `extent`, in whole blocks of `block` bytes and
-/// not longer than `limit` bytes.
+/// The piece with the first bytes of `range` that lie in `extent`, in whole blocks of `block` bytes
+/// and not longer than `limit` bytes.
 ///
-/// `None`, if the extent does not hold the first byte of the range, lies where no disk has bytes, or the
-/// limit is below a block.
+/// `None`, if the extent does not hold the first byte of the range, lies where no disk has bytes,
+/// or the limit is below a block.
 #[must_use]
 pub fn first_piece(
     extent: &Extent,

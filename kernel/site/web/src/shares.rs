@@ -1,7 +1,8 @@
 //! How the memory that is free at the start is shared by those who will want some at the same time.
 //!
-//! What a client can make the server hold is bounded per connection, and there are no more connections than memory for
-//! them. What cannot be bounded in advance, the pages about devices, draws on a [`Pool`].
+//! What a client can make the server hold is bounded per connection, and there are no more
+//! connections than memory for them. What cannot be bounded in advance, the pages about devices,
+//! draws on a [`Pool`].
 
 use alloc::rc::Rc;
 use core::cell::Cell;
@@ -32,8 +33,8 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// Shares `free` bytes among at most `most` connections, each of which needs `others` bytes from the start
-    /// besides what it sends.
+    /// Shares `free` bytes among at most `most` connections, each of which needs `others` bytes
+    /// from the start besides what it sends.
     #[must_use]
     pub fn of(free: u64, most: usize, others: usize) -> Self {
         let free = usize::try_from(free).unwrap_or(usize::MAX);

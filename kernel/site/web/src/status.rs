@@ -1,7 +1,7 @@
 //! The state of the machine as the page shows it and as `/api/status` gives it in JSON.
 //!
-//! The application fills it in from the kernel; this module only says which facts there are. What devices tell about
-//! themselves is as the bus and its management report it.
+//! The application fills it in from the kernel; this module only says which facts there are. What
+//! devices tell about themselves is as the bus and its management report it.
 
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -1,13 +1,15 @@
-//! The FAT volume whose files are served: finding, listing, and where on the disk a file's bytes lie.
+//! The FAT volume whose files are served: finding, listing, and where on the disk a file's bytes
+//! lie.
 //!
-//! Only the file system's own blocks go through here, through a small read-ahead. The bytes of files do
-//! not: [`Volume::extents`] says where they are, and whoever sends a file reads the disk directly, so
-//! that downloads wait for each other nowhere but at the disk. Nothing is ever written.
+//! Only the file system's own blocks go through here, through a small read-ahead. The bytes of
+//! files do not: [`Volume::extents`] says where they are, and the sender of a file reads the disk
+//! directly, so that downloads wait for each other nowhere but at the disk. Nothing is ever
+//! written.
 //!
-//! A volume may be damaged or made to do harm. Every question has an end: directories are read slot by slot
-//! up to a limit, chains of clusters are watched for loops, and nothing outside the volume is read. This
-//! stands on the on-disk layer of `hadris-fat` and not on its file system, for which one bad entry makes
-//! the whole directory unreadable.
+//! A volume may be damaged or made to do harm. Every question has an end: directories are read slot
+//! by slot up to a limit, chains of clusters are watched for loops, and nothing outside the volume
+//! is read. This stands on the on-disk layer of `hadris-fat` and not on its file system, for which
+//! one bad entry makes the whole directory unreadable.
 //!
 //! Source: Microsoft, FAT32 File System Specification 1.03.
 

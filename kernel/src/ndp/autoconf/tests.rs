@@ -24,7 +24,8 @@ fn up(config: &str) -> Autoconf {
     autoconf
 }
 
-/// What a router says: for how long it is one, and its prefixes with the seconds that they are valid and preferred.
+/// What a router says: for how long it is one, and its prefixes with the seconds that they are
+/// valid and preferred.
 fn router(address: &str, lifetime: u16, prefixes: &[(&str, u32, u32)]) -> Vec<u8> {
     let mut message = Vec::from([134, 0, 0, 0, 64, 0]);
     message.extend(lifetime.to_be_bytes());
@@ -118,7 +119,7 @@ fn an_address_of_another_host_is_left_to_it() {
         assert!(configuration.is_open, "the link-local address is free");
         assert_eq!(configuration.address, None);
     }
-    // Whoever has the link-local address has the same hardware address.
+    // The owner of the link-local address has the same hardware address.
     let mut autoconf = up("2001:db8::2/64");
     run(&mut autoconf, seconds(0));
     autoconf.receive(seconds(0), &advertisement(ROUTER_MAC, link_local()));

@@ -1,5 +1,5 @@
-//! A model of an Intel IFC VF as a program of its own, which QEMU 10.1 or newer has as a device of its machine
-//! (`-device vfio-user-pci`).
+//! A model of an Intel IFC VF as a program of its own, which QEMU 10.1 or newer has as a device of
+//! its machine (`-device vfio-user-pci`).
 
 use std::fs::OpenOptions;
 use std::io;
@@ -14,9 +14,10 @@ use thiserror::Error;
 
 /// An Intel IFC VF for QEMU 10.1 or newer
 ///
-/// Waits for one QEMU with -device '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"SOCKET"}}',
-/// -object memory-backend-memfd,id=m,size=SIZE,share=on and -machine memory-backend=m, and ends with it. Each line
-/// of the standard input is a misbehaviour that begins then, as for --misbehave.
+/// Waits for one QEMU with -device
+/// '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"SOCKET"}}', -object
+/// memory-backend-memfd,id=m,size=SIZE,share=on and -machine memory-backend=m, and ends with it.
+/// Each line of the standard input is a misbehaviour that begins then, as for --misbehave.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Options {
@@ -32,8 +33,8 @@ struct Options {
     /// What the disk says its name is, of which 20 bytes count
     #[arg(long, value_name = "TEXT", default_value = "ifcvf-card")]
     id: String,
-    /// Sockets of a network card's cable, this end's and the other's (-netdev dgram); without them the card
-    /// receives what it sends
+    /// Sockets of a network card's cable, this end's and the other's (-netdev dgram); without them
+    /// the card receives what it sends
     #[arg(long, num_args = 2, value_names = ["OWN", "PEER"])]
     cable: Option<Vec<PathBuf>>,
     /// A network card's address, as 02:1f:c0:00:00:01

@@ -1,7 +1,8 @@
-//! A cable to another program: each frame is a datagram between two sockets, as QEMU's `-netdev dgram` has it.
+//! A cable to another program: each frame is a datagram between two sockets, as QEMU's
+//! `-netdev dgram` has it.
 //!
-//! No frame is lost on it: where one end is too slow the other one waits. Only what is sent while nobody is at the
-//! other end goes into the void.
+//! No frame is lost on it: where one end is too slow the other one waits. Only what is sent while
+//! nobody is at the other end goes into the void.
 
 use std::collections::VecDeque;
 use std::io;
@@ -87,8 +88,8 @@ impl Cable {
     }
 }
 
-/// Sends a frame to a peer that may have come or come anew since the last one. Only a socket that is connected
-/// can wait for room at its peer's.
+/// Sends a frame to a peer that may have come or come anew since the last one. Only a socket that
+/// is connected can wait for room at its peer's.
 fn send(socket: &UnixDatagram, peer: &Path, frame: &[u8]) -> io::Result<usize> {
     match socket.send(frame) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),

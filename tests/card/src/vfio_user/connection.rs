@@ -1,7 +1,8 @@
 //! One client's socket: whole messages, with the files that come along, and the answers to them.
 //!
-//! The length that a client claims is checked before anything is done with it, and a message that is refused is
-//! taken from the socket as a whole, so that the next one begins where it should. Not the meaning of a message.
+//! The length that a client claims is checked before anything is done with it, and a message that
+//! is refused is taken from the socket as a whole, so that the next one begins where it should. Not
+//! the meaning of a message.
 //!
 //! Source: QEMU, docs/interop/vfio-user.rst, "Header".
 
@@ -24,7 +25,8 @@ pub(super) const FILES_MAX: usize = 16;
 /// The bytes of a header.
 const HEADER: usize = 16;
 
-/// The longest body: data with offset, region and length before it, or a version with all its capabilities.
+/// The longest body: data with offset, region and length before it, or a version with all its
+/// capabilities.
 const BODY_MAX: usize = DATA_MAX as usize + 1024;
 
 /// How long a client that has begun a message may take to end it, or to take an answer.
@@ -158,7 +160,8 @@ impl Connection {
         Ok(received.bytes)
     }
 
-    /// Answers `request`, if an answer is waited for. One that failed is answered with the error alone.
+    /// Answers `request`, if an answer is waited for. One that failed is answered with the error
+    /// alone.
     pub(super) fn answer(
         &mut self,
         request: &Request,

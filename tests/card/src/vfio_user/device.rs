@@ -1,4 +1,5 @@
-//! The card as a device of vfio-user: its regions are the configuration space and the BARs, its interrupts MSI-X.
+//! The card as a device of vfio-user: its regions are the configuration space and the BARs, its
+//! interrupts MSI-X.
 
 use std::fs::File;
 use std::io;

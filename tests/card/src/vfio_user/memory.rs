@@ -1,8 +1,9 @@
-//! The client's memory as the card reaches it: files that the client passes and this program maps, which come
-//! and go while the card runs.
+//! The client's memory as the card reaches it: files that the client passes and this program maps,
+//! which come and go while the card runs.
 //!
-//! Memory without a file is known, so that the client may have any, but cannot be reached: asking the client for
-//! each byte of a ring (DMA_READ, DMA_WRITE) would make a card that no driver can wait for.
+//! Memory without a file is known, so that the client may have any, but cannot be reached: asking
+//! the client for each byte of a ring (DMA_READ, DMA_WRITE) would make a card that no driver can
+//! wait for.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -55,8 +56,8 @@ impl ClientMemory {
     ///
     /// # Errors
     ///
-    /// `INVAL` for a range that cannot be, `EXIST` for one that overlaps another, `NOSPC` for one too many,
-    /// `PERM` for a file that may shrink under the mapping, and what mapping gives.
+    /// `INVAL` for a range that cannot be, `EXIST` for one that overlaps another, `NOSPC` for one
+    /// too many, `PERM` for a file that may shrink under the mapping, and what mapping gives.
     pub(super) fn map(
         &self,
         flags: DmaMapFlags,
@@ -76,7 +77,8 @@ impl ClientMemory {
         if mappings.len() >= MAPPINGS_MAX {
             return Err(Errno::NOSPC);
         }
-        // They do not overlap, so the last one that begins before the end is the only one that may reach in.
+        // They do not overlap, so the last one that begins before the end is the only one that may
+        // reach in.
         let before = mappings.range(..=last).next_back();
         if before.is_some_and(|(_, other)| other.last >= address) {
             return Err(Errno::EXIST);
@@ -167,10 +169,11 @@ fn map_file(file: File, offset: u64, size: u64, flags: DmaMapFlags) -> Result<Mm
     unsafe_code,
     reason = "where the client's memory is, only this module knows"
 )]
-// SAFETY: a piece starts at the address asked for and ends inside a mapping that has the access. The mapping
-// stays until `unmap`, after which the generation is another; the one thread that calls `unmap` is the one that
-// lets the card work, so none of its operations on a ring is under way then, and each begins with a look at the
-// generation. The file cannot shrink under the mapping, and nothing else here refers to that memory.
+// SAFETY: a piece starts at the address asked for and ends inside a mapping that has the access.
+// The mapping stays until `unmap`, after which the generation is another; the one thread that calls
+// `unmap` is the one that lets the card work, so none of its operations on a ring is under way
+// then, and each begins with a look at the generation. The file cannot shrink under the mapping,
+// and nothing else here refers to that memory.
 unsafe impl Memory for ClientMemory {
     fn translate(&self, addr: DmaAddr, len: u32, access: Access) -> Result<Piece, Fault> {
         let mappings = self.lock();

@@ -93,8 +93,8 @@ impl Server {
         })
     }
 
-    /// Waits for a client and is its card until it goes. Each line of `orders` is a [`Misbehaviour`] that begins
-    /// then. Returns the card as the client left it.
+    /// Waits for a client and is its card until it goes. Each line of `orders` is a
+    /// [`Misbehaviour`] that begins then. Returns the card as the client left it.
     ///
     /// # Errors
     ///

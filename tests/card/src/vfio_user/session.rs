@@ -1,8 +1,9 @@
 //! What each command of a client means, for any device behind it ([`ServerBackend`]).
 //!
-//! The crate `vfio_user` has a server of its own, whose trait and types these are. It believes the client: a
-//! version without its final zero ends the program, a length decides how much memory is taken, and what follows
-//! a refused header is read as the next one. This one checks before it does anything.
+//! The crate `vfio_user` has a server of its own, whose trait and types these are. It believes the
+//! client: a version without its final zero ends the program, a length decides how much memory is
+//! taken, and what follows a refused header is read as the next one. This one checks before it does
+//! anything.
 //!
 //! Source: QEMU, docs/interop/vfio-user.rst; Linux, include/uapi/linux/vfio.h.
 

@@ -33,8 +33,8 @@ impl Vectors {
     ///
     /// # Errors
     ///
-    /// `INVAL` for interrupts or vectors that are not there and for a wrong number of files, `OPNOTSUPP` for
-    /// what is not known: a mask is part of the table, which the client keeps.
+    /// `INVAL` for interrupts or vectors that are not there and for a wrong number of files,
+    /// `OPNOTSUPP` for what is not known: a mask is part of the table, which the client keeps.
     pub(super) fn set(
         &self,
         index: u32,

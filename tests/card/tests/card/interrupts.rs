@@ -34,7 +34,8 @@ fn set_entry(slot: &Slot, vector: u16) {
     }
 }
 
-/// A card that runs, with each entry set and each queue at the vector of its number, the configuration at the last.
+/// A card that runs, with each entry set and each queue at the vector of its number, the
+/// configuration at the last.
 fn running(plan: Plan) -> (Slot, Vec<crate::slot::Line>) {
     let slot = Slot::new(plan);
     set_control(&slot, ENABLE);

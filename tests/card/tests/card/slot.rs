@@ -263,7 +263,8 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Makes a request available, with room for an answer of so many bytes. Returns the answer's page.
+    /// Makes a request available, with room for an answer of so many bytes. Returns the answer's
+    /// page.
     pub(crate) fn offer(&mut self, request: &[u8], answer: usize) -> u64 {
         let buffer = |len: usize| (len > 0).then(|| DmaBuffer::new(&self.dma, len).unwrap());
         let mut readable = buffer(request.len());

@@ -1,4 +1,5 @@
-//! A driver of the card that knows the registers and split rings, as in VIRTIO 1.2, and nothing else.
+//! A driver of the card that knows the registers and split rings, as in VIRTIO 1.2, and nothing
+//! else.
 
 use std::fs::File;
 use std::io::Read;
@@ -175,7 +176,8 @@ impl<'a> Driver<'a> {
         assert_eq!(self.get(CONFIG_VECTOR), 0_u16.to_le_bytes());
     }
 
-    /// Tells the live-migration block where a queue of the first pair starts, and that there is one pair or queue.
+    /// Tells the live-migration block where a queue of the first pair starts, and that there is one
+    /// pair or queue.
     fn place(&mut self, queue: u16) {
         let word = 0x20 + 4 * u64::from(queue);
         if self.words == Words::Whole {

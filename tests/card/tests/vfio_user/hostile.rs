@@ -1,4 +1,5 @@
-//! Clients that mean ill, or have lost their way: each message has its error, and the next one its answer.
+//! Clients that mean ill, or have lost their way: each message has its error, and the next one its
+//! answer.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -314,7 +315,8 @@ fn no_message_of_twenty_thousand_brings_the_card_down() {
                 )
             }
             4 => (RESET, vec![]),
-            // The rest goes to registers: the common configuration, doorbells, the block, and elsewhere.
+            // The rest goes to registers: the common configuration, doorbells, the block, and
+            // elsewhere.
             _ => {
                 let region = [0, 0, 0, 2, 4, CONFIG, 9][(chance.next() % 7) as usize];
                 let offset = match chance.next() % 4 {

@@ -1,4 +1,5 @@
-//! The card as a program: a client on its socket, real rings in shared memory, and clients that mean ill.
+//! The card as a program: a client on its socket, real rings in shared memory, and clients that
+//! mean ill.
 
 #![expect(
     clippy::unwrap_used,

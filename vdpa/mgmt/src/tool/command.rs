@@ -105,7 +105,8 @@ impl Command {
         add(&borrowed(&words))
     }
 
-    /// Reads an object of JSON whose keys are the words of `dev set` after the device: `{"mac": "..."}`.
+    /// Reads an object of JSON whose keys are the words of `dev set` after the device:
+    /// `{"mac": "..."}`.
     ///
     /// # Errors
     /// [`UsageError`].
@@ -114,7 +115,8 @@ impl Command {
         set(&[&["name", device], &borrowed(&words)[..]].concat())
     }
 
-    /// Reads an object of JSON whose keys are the words of `dev move` after the device: `{"to": "vdpa1"}`.
+    /// Reads an object of JSON whose keys are the words of `dev move` after the device:
+    /// `{"to": "vdpa1"}`.
     ///
     /// # Errors
     /// [`UsageError`].

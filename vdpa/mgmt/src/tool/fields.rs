@@ -1,4 +1,5 @@
-//! What there is to tell about something, field by field: the keys and values that text and JSON have in common.
+//! What there is to tell about something, field by field: the keys and values that text and JSON
+//! have in common.
 
 use alloc::borrow::Cow;
 use alloc::string::String;

@@ -1,7 +1,7 @@
 //! JSON, written and read.
 //!
-//! Everything is written by one kind of writer, and numbers are not read as such: both would be more code than
-//! all that is said here.
+//! Everything is written by one kind of writer, and numbers are not read as such: both would be
+//! more code than all that is said here.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -78,7 +78,8 @@ fn word(value: &str) -> Result<String, UsageError> {
     }
 }
 
-/// The members of an object, in the order of their keys. Of members with the same key it is the last one.
+/// The members of an object, in the order of their keys. Of members with the same key it is the
+/// last one.
 struct Members<'j>(Vec<(String, &'j RawValue)>);
 
 impl<'j> Deserialize<'j> for Members<'j> {

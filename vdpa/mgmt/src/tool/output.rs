@@ -20,7 +20,8 @@ pub enum Output {
     Statistics(String, QueueStatistics),
     /// It has been done, and there is nothing to say.
     Done,
-    /// The device has been deleted, but did not confirm that it has stopped: its memory is not used again.
+    /// The device has been deleted, but did not confirm that it has stopped: its memory is not used
+    /// again.
     Leaked {
         /// The device.
         device: String,

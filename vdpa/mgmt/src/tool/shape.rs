@@ -1,7 +1,8 @@
-//! The shapes of the program: which fields of a report are shown, under which keys and in which order.
+//! The shapes of the program: which fields of a report are shown, under which keys and in which
+//! order.
 //!
-//! The keys of block devices are the names of Linux's netlink attributes (`VDPA_ATTR_DEV_BLK_...`); the program
-//! shows none.
+//! The keys of block devices are the names of Linux's netlink attributes (`VDPA_ATTR_DEV_BLK_...`);
+//! the program shows none.
 
 use alloc::string::ToString;
 
@@ -18,7 +19,8 @@ use super::output::Output;
 const LINK_UP: u16 = 1;
 const LINK_ANNOUNCE: u16 = 2;
 
-/// The result of a command as one object with one section, and in it one member for each thing shown.
+/// The result of a command as one object with one section, and in it one member for each thing
+/// shown.
 pub(super) fn document(output: &Output, numbers: Numbers) -> Fields {
     let (section, members) = match output {
         Output::Help(_) | Output::Done => return Fields::default(),

@@ -1,4 +1,5 @@
-//! A bus with management, workshops that make fake devices, and a function with a device of its own.
+//! A bus with management, workshops that make fake devices, and a function with a device of its
+//! own.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -195,7 +196,8 @@ impl Settings for Notes {
     }
 }
 
-/// A bus driver that notes what it finds in the configuration space of a device when it first sees it.
+/// A bus driver that notes what it finds in the configuration space of a device when it first sees
+/// it.
 pub struct Onlooker(pub Arc<Mutex<Vec<Sight>>>);
 
 /// A device's name, and the start of its configuration space.

@@ -11,8 +11,8 @@ use super::{Access, SimBlkConfig};
 
 /// The longest segment in bytes.
 pub(super) const SIZE_MAX: u32 = 64 * 1024;
-/// The most ranges in a request to discard or to write zeroes, and the most sectors in one of them: such a
-/// request is short, and must not keep the worker for long nevertheless.
+/// The most ranges in a request to discard or to write zeroes, and the most sectors in one of them:
+/// such a request is short, and must not keep the worker for long nevertheless.
 pub(super) const ZERO_SEG_MAX: u32 = 8;
 pub(super) const ZERO_SECTORS_MAX: u32 = 8192;
 
@@ -30,7 +30,8 @@ pub(super) fn features(access: Access) -> Features {
     features.into()
 }
 
-/// The most segments of data in a request: a header and a status go with them into the longest queue.
+/// The most segments of data in a request: a header and a status go with them into the longest
+/// queue.
 pub(super) fn seg_max(config: &SimBlkConfig) -> u16 {
     config.sim.queue_size.saturating_sub(2).max(1)
 }

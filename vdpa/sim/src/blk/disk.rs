@@ -23,8 +23,8 @@ static ZEROES: [u8; 4096] = [0; 4096];
 /// When the memory of a disk is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Storage {
-    /// With the first write to each part of it, so that an unused disk costs nothing. A write that finds no
-    /// memory fails. What is discarded is given back.
+    /// With the first write to each part of it, so that an unused disk costs nothing. A write that
+    /// finds no memory fails. What is discarded is given back.
     #[default]
     Sparse,
     /// When it is made, for good.
@@ -48,7 +48,7 @@ pub enum DiskError {
     OutOfMemory,
 }
 
-/// The bytes of a disk. Whoever has them has checked his ranges.
+/// The bytes of a disk. Callers have checked their ranges.
 pub(super) struct Contents {
     storage: Storage,
     /// Whose memory it takes no more of than simulated devices may have.
@@ -61,7 +61,8 @@ impl RamDisk {
     /// A disk of so many bytes, in whole sectors.
     ///
     /// # Errors
-    /// [`CreateError::BadCapacity`]; [`CreateError::OutOfMemory`], if all of it is to be there at once.
+    /// [`CreateError::BadCapacity`]; [`CreateError::OutOfMemory`], if all of it is to be there at
+    /// once.
     pub fn new(capacity: u64, storage: Storage) -> Result<Arc<Self>, CreateError> {
         Self::within(None, capacity, storage)
     }

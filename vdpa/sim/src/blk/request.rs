@@ -1,7 +1,7 @@
 //! One request to a disk (VIRTIO 1.2, 5.2.6), from its header to its status.
 //!
-//! Data are copied between the driver's memory and the disk, and nowhere else. Nothing that the header says is
-//! believed.
+//! Data are copied between the driver's memory and the disk, and nowhere else. Nothing that the
+//! header says is believed.
 
 use vdpa::Features;
 use virtio::blk::{F, S, T};
@@ -72,7 +72,8 @@ pub(super) fn answer(
         }
     };
     let has_status = port.write(chain, room, &[status.into()]) == Ok(1);
-    // VIRTIO 1.2, 2.7.8.2: so many bytes from the start were written; the status may lie beyond a gap.
+    // VIRTIO 1.2, 2.7.8.2: so many bytes from the start were written; the status may lie beyond a
+    // gap.
     let written = if has_status && data == room {
         room + 1
     } else {

@@ -1,5 +1,5 @@
-//! A cable between two network cards. Each end belongs to one card, which takes the lock of a direction once
-//! a turn, not once a frame.
+//! A cable between two network cards. Each end belongs to one card, which takes the lock of a
+//! direction once a turn, not once a frame.
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;

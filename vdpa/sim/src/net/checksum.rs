@@ -1,5 +1,5 @@
-//! The checksum that a driver leaves to the card (VIRTIO 1.2, 5.1.6.2), for a receiver that does not take it
-//! unfinished.
+//! The checksum that a driver leaves to the card (VIRTIO 1.2, 5.1.6.2), for a receiver that does
+//! not take it unfinished.
 
 use vdpa::checksum::Sum;
 
@@ -19,7 +19,8 @@ impl Unfinished {
         (place + 2 <= frame_len).then_some(place)
     }
 
-    /// Sums up what the driver has prepared, with the sum of the pseudo-header in the checksum's place.
+    /// Sums up what the driver has prepared, with the sum of the pseudo-header in the checksum's
+    /// place.
     pub(super) fn finish(self, frame: &mut [u8]) {
         let Some(place) = self.place(frame.len()) else {
             return;

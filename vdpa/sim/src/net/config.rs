@@ -1,5 +1,5 @@
-//! What a simulated network card offers, its queues, and its configuration space (VIRTIO 1.2, 5.1.2 to
-//! 5.1.4).
+//! What a simulated network card offers, its queues, and its configuration space (VIRTIO 1.2, 5.1.2
+//! to 5.1.4).
 
 use vdpa::Features;
 use vdpa::MacAddress;
@@ -50,7 +50,8 @@ pub(super) fn is_consistent(features: Features) -> bool {
     features.contains(F::CTRL_VQ) || features.intersection(controlled) == Features::EMPTY
 }
 
-/// What a queue is for: the pairs come first, and the control queue behind the last that was negotiated.
+/// What a queue is for: the pairs come first, and the control queue behind the last that was
+/// negotiated.
 pub(super) fn role(queue: u16, pairs: u16, features: Features) -> Role {
     let pairs = if features.contains(F::MQ) { pairs } else { 1 };
     let pair = queue / 2;

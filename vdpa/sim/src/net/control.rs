@@ -41,8 +41,8 @@ impl Control {
         }
     }
 
-    /// Carries out one command of a card with so many queue pairs, and answers it. Returns how many bytes
-    /// were written, and whether the command was refused.
+    /// Carries out one command of a card with so many queue pairs, and answers it. Returns how many
+    /// bytes were written, and whether the command was refused.
     pub(super) fn serve(
         &mut self,
         port: &mut SimQueue,

@@ -2,8 +2,8 @@
 
 use vdpa::MacAddress;
 
-/// The most addresses of a kind that a card remembers. With more it takes all frames of that kind, as the
-/// specification has it.
+/// The most addresses of a kind that a card remembers. With more it takes all frames of that kind,
+/// as the specification has it.
 const TABLE_LEN: usize = 64;
 
 /// Whether a mode is on.

@@ -1,5 +1,5 @@
-//! Frames on their way through a card: from a transmit queue to a receive queue of its own, or over a cable to
-//! and from another one.
+//! Frames on their way through a card: from a transmit queue to a receive queue of its own, or over
+//! a cable to and from another one.
 
 use core::mem;
 
@@ -144,7 +144,8 @@ impl NetModel {
         }
     }
 
-    /// Puts a frame among those that leave, of which there may be `room`; nobody receives them if that is nothing.
+    /// Puts a frame among those that leave, of which there may be `room`; nobody receives them if
+    /// that is nothing.
     fn send_frame(
         &mut self,
         room: Option<usize>,
@@ -218,7 +219,8 @@ impl NetModel {
         let merged = &mut self.forwarding.merged;
         match deliver(frame, port, self.features, merged, counters) {
             Delivery::Done => Sent::Done,
-            // A queue that the driver has broken gets no buffers any more; the turn ends with a request for reset.
+            // A queue that the driver has broken gets no buffers any more; the turn ends with a
+            // request for reset.
             Delivery::NoBuffer if self.overrun == Overrun::Wait => Sent::Wait,
             Delivery::NoBuffer => {
                 counters.overruns += 1;

@@ -1,4 +1,5 @@
-//! A frame comes in: into the buffers that the driver has offered (VIRTIO 1.2, 5.1.6.3 and 5.1.6.4).
+//! A frame comes in: into the buffers that the driver has offered (VIRTIO 1.2, 5.1.6.3 and
+//! 5.1.6.4).
 
 use alloc::vec::Vec;
 
@@ -19,7 +20,8 @@ pub(super) const MERGE_MAX: u16 = 16;
 pub(super) enum Delivery {
     /// It has been received, or lost and counted.
     Done,
-    /// There are not enough buffers now. None has been used, and the driver has been asked to notify of more.
+    /// There are not enough buffers now. None has been used, and the driver has been asked to
+    /// notify of more.
     NoBuffer,
 }
 

@@ -307,7 +307,7 @@ fn a_bitmap_that_is_taken_away_is_not_written_and_the_device_goes_on() {
         assert!(!changed(&mut logged.rig).is_empty(), "it is served");
         assert!(logged.rig.count(0, "dma faults") > 0);
         logged.suspend_and_resume();
-        // The rings are marked by whoever has the memory.
+        // The rings are marked by the owner of the memory.
         logged.check();
     }
 }
@@ -387,7 +387,7 @@ fn a_log_can_be_had_in_every_state_of_a_device_that_has_agreed() {
     assert_eq!(again, Err(LogError::Device(OpError::WrongState)));
 }
 
-/// Whoever takes the log while a device on another processor goes on misses no page.
+/// Taking the log while a device on another processor goes on misses no page.
 #[test]
 fn no_page_is_missed_while_the_device_runs() {
     let rounds = if cfg!(miri) { 3 } else { 200 };

@@ -1,5 +1,5 @@
-//! Rings full of whatever a driver likes: the device breaks or goes on, is as good as new after a reset, and
-//! no other device notices.
+//! Rings full of whatever a driver likes: the device breaks or goes on, is as good as new after a
+//! reset, and no other device notices.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! The simulated devices, through the vDPA bus and their queues: what they do, what they refuse, and what is left
-//! of them.
+//! The simulated devices, through the vDPA bus and their queues: what they do, what they refuse,
+//! and what is left of them.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod blk;

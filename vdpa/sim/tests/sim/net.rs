@@ -273,7 +273,8 @@ fn a_checksum_is_finished_for_who_does_not_take_it_unfinished() {
         let frame = &answer.bytes[HEADER..answer.written];
         if finished {
             assert_eq!(answer.bytes[0], 0);
-            // What was there has gone into the sum: everything but the checksum, plus 0x1234, plus the checksum.
+            // What was there has gone into the sum: everything but the checksum, plus 0x1234, plus
+            // the checksum.
             let total = pseudo + 0x1234 + u32::from(u16::from_be_bytes([frame[40], frame[41]]));
             assert_eq!((total & 0xffff) + (total >> 16), 0xffff);
         } else {

@@ -245,7 +245,8 @@ fn the_control_queue_has_an_address_space_of_its_own() {
             .platform
             .block_on(rig.device.set_group_space(1, 1))
             .unwrap();
-        // The control queue and its buffers lie in the second space, at the addresses that are in use in the first.
+        // The control queue and its buffers lie in the second space, at the addresses that are in
+        // use in the first.
         let control_space = DmaSpace::new(&world.kernel());
         let second = Arc::new(Space(Arc::clone(&rig.attachment), 1));
         control_space.attach(second).unwrap();

@@ -10,8 +10,8 @@ use crate::platform::DomainChange;
 
 use super::platform_addr::platform_addr;
 
-/// The changes that lead from `before` to `after`. What is mapped in both as it was is not touched: a device that runs
-/// goes on using it.
+/// The changes that lead from `before` to `after`. What is mapped in both as it was is not touched:
+/// a device that runs goes on using it.
 pub(super) fn difference(
     before: &Iotlb<Backing>,
     after: &Iotlb<Backing>,

@@ -1,4 +1,5 @@
-//! What an owner has until he leaves: the address spaces of a device and the way by which it gets to know of them.
+//! What an owner has until he leaves: the address spaces of a device and the way by which it gets
+//! to know of them.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -116,8 +117,8 @@ impl Lease {
             .sum()
     }
 
-    /// Looks at an address space, or changes it. What is dropped meanwhile must not be the last of its kind:
-    /// the lock is held.
+    /// Looks at an address space, or changes it. What is dropped meanwhile must not be the last of
+    /// its kind: the lock is held.
     pub(super) fn edit<R>(
         &self,
         space: u16,
@@ -168,7 +169,8 @@ impl Lease {
             .collect()
     }
 
-    /// Makes the device, which is at rest, forget everything. Returns that, to be dropped without a lock.
+    /// Makes the device, which is at rest, forget everything. Returns that, to be dropped without a
+    /// lock.
     pub(super) fn end(&self, device: &VdpaDevice) -> Option<Holding> {
         let holding = self.holding.lock().take()?;
         if let Route::Device = holding.route {

@@ -1,7 +1,8 @@
 //! The log of the pages that a device writes: who may have one, and how long its memory lives.
 //!
-//! The device logs what it writes into buffers. What it writes into the rings is known here: the pages
-//! are marked when a queue, or the device, has come to rest, and named to whoever reads the log before that.
+//! The device logs what it writes into buffers. What it writes into the rings is known here: the
+//! pages are marked when a queue, or the device, has come to rest, and named to a reader of the log
+//! before that.
 
 use alloc::vec::Vec;
 
@@ -24,13 +25,14 @@ pub(super) struct Log {
 }
 
 impl Attachment {
-    /// Lets the device log which pages it writes, in whichever address space, until the log is stopped or the device
-    /// is reset. The bitmap lies where the device reaches it: mapped for reading and writing in one piece of the
-    /// first address space, and nothing else lies there. Its memory lives at least as long as the log; whoever unmaps
-    /// it before takes it away from the device.
+    /// Lets the device log which pages it writes, in whichever address space, until the log is
+    /// stopped or the device is reset. The bitmap lies where the device reaches it: mapped for
+    /// reading and writing in one piece of the first address space, and nothing else lies there.
+    /// Its memory lives at least as long as the log; a caller that unmaps it before takes it away
+    /// from the device.
     ///
-    /// Writes to the rings are marked, too: when their queue is stopped, the device is suspended or reset, or
-    /// the log is stopped.
+    /// Writes to the rings are marked, too: when their queue is stopped, the device is suspended or
+    /// reset, or the log is stopped.
     ///
     /// # Errors
     /// [`LogError`].
@@ -56,10 +58,12 @@ impl Attachment {
         })
     }
 
-    /// Ends the log. What has been logged until then stays in the bitmap, where the caller reads it.
+    /// Ends the log. What has been logged until then stays in the bitmap, where the caller reads
+    /// it.
     ///
     /// # Errors
-    /// [`LogError`]; if the device may still write the bitmap, its memory is kept until the next reset.
+    /// [`LogError`]; if the device may still write the bitmap, its memory is kept until the next
+    /// reset.
     pub async fn stop_dirty_log(&self) -> Result<(), LogError> {
         let _turn = self.device.turn.lock().await;
         self.check_log()?;
@@ -74,8 +78,8 @@ impl Attachment {
         Ok(())
     }
 
-    /// Takes what has been logged since the last time, and adds it to a set. A queue in use counts as written, as
-    /// far as the device writes into its rings.
+    /// Takes what has been logged since the last time, and adds it to a set. A queue in use counts
+    /// as written, as far as the device writes into its rings.
     ///
     /// # Errors
     /// [`LogError::NotRunning`]; [`OpError::NotOwner`].
@@ -149,7 +153,8 @@ impl Log {
             if place >= self.len {
                 return;
             }
-            // SAFETY: as for `take_dirty_pages`. The byte lies in the bitmap, which lies in the memory.
+            // SAFETY: as for `take_dirty_pages`. The byte lies in the bitmap, which lies in the
+            // memory.
             let _ = unsafe { memory.set_lent_bits(offset + place, 1 << (page % 8)) };
         }
     }

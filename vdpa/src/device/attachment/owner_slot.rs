@@ -62,8 +62,8 @@ impl OwnerSlot {
         drop(forgotten);
     }
 
-    /// The driver has let go, and with it who has attached through its claim: nothing more can be mapped, and what is
-    /// mapped goes at the next reset or with the next owner.
+    /// The driver has let go, and with it who has attached through its claim: nothing more can be
+    /// mapped, and what is mapped goes at the next reset or with the next owner.
     pub(in crate::device) fn evict(&self) {
         if let Some(lease) = self.lease() {
             lease.orphan();

@@ -1,4 +1,5 @@
-//! One address space of a device as its owner sees it: what is mapped, and what the device has not been told.
+//! One address space of a device as its owner sees it: what is mapped, and what the device has not
+//! been told.
 
 use alloc::vec::Vec;
 use core::mem;
@@ -8,8 +9,8 @@ use crate::ops::{Backing, OpError};
 
 use super::route::{Change, MapNotifier, Route};
 
-/// How many mappings an address space holds. A client pays for bytes; this bounds what it takes to remember
-/// them.
+/// How many mappings an address space holds. A client pays for bytes; this bounds what it takes to
+/// remember them.
 const MAPPINGS_MAX: usize = 1 << 17;
 
 /// What is mapped. All changes happen completely or not at all.
@@ -23,7 +24,8 @@ pub(super) struct Space {
 enum Batch {
     /// The device learns of each change.
     Told,
-    /// It learns of all of them at the end. What was there before is kept, and kept alive, until then.
+    /// It learns of all of them at the end. What was there before is kept, and kept alive, until
+    /// then.
     Withheld { before: Iotlb<Backing>, bytes: u64 },
 }
 

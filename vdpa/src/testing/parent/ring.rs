@@ -31,7 +31,8 @@ impl Ring {
                 };
                 Self::Split(DeviceRing::at(heap, addresses, size, features, index))
             }
-            // Nothing is in flight, so the places of available and of used descriptors are the same.
+            // Nothing is in flight, so the places of available and of used descriptors are the
+            // same.
             Some(QueueState::Packed {
                 used_index,
                 used_wrap,

@@ -22,7 +22,8 @@ pub struct Traits {
     pub group_count: u16,
     /// The group of the rings of every queue, if it differs.
     pub descriptor_group: Option<u16>,
-    /// Where the doorbell of queue 0 lies, and those of the others after it, if they can be given away.
+    /// Where the doorbell of queue 0 lies, and those of the others after it, if they can be given
+    /// away.
     pub doorbells: Option<NotificationArea>,
 }
 
@@ -45,7 +46,8 @@ impl Default for Traits {
     }
 }
 
-/// Who translates the addresses of a fake device. Its queues are served in the platform's memory in any case.
+/// Who translates the addresses of a fake device. Its queues are served in the platform's memory in
+/// any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Translation {
     /// The platform.

@@ -1,5 +1,6 @@
-//! A client that asks for whatever it likes, in any order, and writes what it likes into its rings while its
-//! device serves them. A neighbour on another device must notice nothing, and nothing may be left at the end.
+//! A client that asks for whatever it likes, in any order, and writes what it likes into its rings
+//! while its device serves them. A neighbour on another device must notice nothing, and nothing may
+//! be left at the end.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! Programs that fuzzing writes: a client that asks for what it likes and writes what it likes.
 //!
-//! An input is a string of bytes without rules, so that every input is a program. A run panics where the
-//! side under test breaks a promise. Nothing here depends on a fuzzer: the tests of `vdpa` replay the
-//! inputs in `corpus/` with the same code.
+//! An input is a string of bytes without rules, so that every input is a program. A run panics
+//! where the side under test breaks a promise. Nothing here depends on a fuzzer: the tests of
+//! `vdpa` replay the inputs in `corpus/` with the same code.
 
 mod hostile_client;
 #[path = "../../../virtq/fuzz/src/input.rs"]

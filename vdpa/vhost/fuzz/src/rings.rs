@@ -39,8 +39,8 @@ pub fn write_descriptor(memory: &SharedMemory, input: &mut Input) {
     write(memory, at, &descriptor);
 }
 
-/// A chain as a driver would write it for a split ring, from the input's lengths and directions, and makes it
-/// available.
+/// A chain as a driver would write it for a split ring, from the input's lengths and directions,
+/// and makes it available.
 pub fn write_chain(memory: &SharedMemory, input: &mut Input) {
     let ring = ring(input);
     let count = 1 + input.below(3);

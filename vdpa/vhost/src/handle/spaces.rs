@@ -25,17 +25,20 @@ impl VhostHandle {
     /// The group that a queue belongs to.
     ///
     /// # Errors
-    /// [`VhostError::NoSuchQueue`]; [`VhostError::Broken`], if the device names a group that it does not have.
+    /// [`VhostError::NoSuchQueue`]; [`VhostError::Broken`], if the device names a group that it
+    /// does not have.
     pub fn vring_group(&self, queue: u16) -> Result<u16, VhostError> {
         let device = &self.client.device;
         self.client
             .with(|_| device.queue_group(queue).map_err(queue_error))
     }
 
-    /// The group whose address space the rings of a queue are in, where that is not the group of the queue.
+    /// The group whose address space the rings of a queue are in, where that is not the group of
+    /// the queue.
     ///
     /// # Errors
-    /// As for [`vring_group`](Self::vring_group); [`VhostError::Unsupported`], if there is no such group.
+    /// As for [`vring_group`](Self::vring_group); [`VhostError::Unsupported`], if there is no such
+    /// group.
     pub fn vring_desc_group(&self, queue: u16) -> Result<u16, VhostError> {
         let device = &self.client.device;
         self.client.with(|_| {
@@ -47,8 +50,9 @@ impl VhostHandle {
     /// Puts a group into an address space, until the next reset.
     ///
     /// # Errors
-    /// [`VhostError::NoOwner`]; [`VhostError::Invalid`], if there is no such group or address space;
-    /// [`VhostError::Busy`] from `DRIVER_OK` on; [`VhostError::Unsupported`], if there is only one.
+    /// [`VhostError::NoOwner`]; [`VhostError::Invalid`], if there is no such group or address
+    /// space; [`VhostError::Busy`] from `DRIVER_OK` on; [`VhostError::Unsupported`], if there is
+    /// only one.
     pub async fn set_group_asid(&self, group: u16, asid: u16) -> Result<(), VhostError> {
         self.client.with_owned(|_| Ok(()))?;
         let command = Command::SetGroupAsid(group, asid);
@@ -88,12 +92,13 @@ impl VhostHandle {
     /// Changes what the device can reach.
     ///
     /// # Errors
-    /// [`VhostError::NoOwner`]; [`VhostError::Invalid`], if there is no such address space, another one than 0 is named
-    /// without `IOTLB_ASID`, or the message does not fit the open batch or the lack of one; [`VhostError::Unsupported`]
-    /// for a batch without `IOTLB_BATCH`; [`VhostError::EmptyRange`]; [`VhostError::RangeWraps`];
-    /// [`VhostError::NotReachable`]; [`VhostError::BeyondMemory`]; [`VhostError::NoPermission`];
-    /// [`VhostError::Exists`]; [`VhostError::OverQuota`]; [`VhostError::TooManyMappings`];
-    /// [`VhostError::OutOfResources`]. After any of them nothing has changed.
+    /// [`VhostError::NoOwner`]; [`VhostError::Invalid`], if there is no such address space, another
+    /// one than 0 is named without `IOTLB_ASID`, or the message does not fit the open batch or the
+    /// lack of one; [`VhostError::Unsupported`] for a batch without `IOTLB_BATCH`;
+    /// [`VhostError::EmptyRange`]; [`VhostError::RangeWraps`]; [`VhostError::NotReachable`];
+    /// [`VhostError::BeyondMemory`]; [`VhostError::NoPermission`]; [`VhostError::Exists`];
+    /// [`VhostError::OverQuota`]; [`VhostError::TooManyMappings`]; [`VhostError::OutOfResources`].
+    /// After any of them nothing has changed.
     pub fn message(&self, message: IotlbMessage) -> Result<(), VhostError> {
         let acknowledged = self.client.with_owned(|state| Ok(state.backend))?;
         let mut memory = self.client.memory.lock();
@@ -101,8 +106,8 @@ impl VhostHandle {
         memory.handle(message, acknowledged)
     }
 
-    /// Waits until every earlier change of an address space holds: afterwards the device uses no memory that was taken
-    /// away before.
+    /// Waits until every earlier change of an address space holds: afterwards the device uses no
+    /// memory that was taken away before.
     ///
     /// # Errors
     /// [`VhostError::NoOwner`]; [`VhostError::Invalid`], if there is no such address space;

@@ -28,8 +28,8 @@ impl VhostHandle {
         self.client.device.queue_align()
     }
 
-    /// Whether the device tells where its queues stand and takes them up anywhere. If not, every queue
-    /// starts afresh.
+    /// Whether the device tells where its queues stand and takes them up anywhere. If not, every
+    /// queue starts afresh.
     #[must_use]
     pub fn keeps_vring_base(&self) -> bool {
         let abilities = self.client.device.abilities();
@@ -64,21 +64,22 @@ impl VhostHandle {
     /// Sets how many entries the queue has.
     ///
     /// # Errors
-    /// [`VhostError::NoOwner`]; [`VhostError::NoSuchQueue`]; [`VhostError::Invalid`], if the queue cannot have this
-    /// size; [`VhostError::WrongState`], unless the device is between `FEATURES_OK` and `DRIVER_OK`, or
-    /// takes late queues, and the queue is not enabled.
+    /// [`VhostError::NoOwner`]; [`VhostError::NoSuchQueue`]; [`VhostError::Invalid`], if the queue
+    /// cannot have this size; [`VhostError::WrongState`], unless the device is between
+    /// `FEATURES_OK` and `DRIVER_OK`, or takes late queues, and the queue is not enabled.
     pub fn set_vring_num(&self, queue: u16, size: u16) -> Result<(), VhostError> {
         let device = &self.client.device;
         self.client
             .with_vring(queue, |_| Ok(device.set_queue_size(queue, size)?))
     }
 
-    /// Sets where the queue lies, in the addresses of its address space. Whether something is mapped there shows
-    /// when the device looks.
+    /// Sets where the queue lies, in the addresses of its address space. Whether something is
+    /// mapped there shows when the device looks.
     ///
     /// # Errors
-    /// As for [`set_vring_num`](Self::set_vring_num), but that it is also possible while the device is suspended;
-    /// [`VhostError::Invalid`], if a part is not aligned (VIRTIO 1.2, 2.7 and 2.8.10).
+    /// As for [`set_vring_num`](Self::set_vring_num), but that it is also possible while the device
+    /// is suspended; [`VhostError::Invalid`], if a part is not aligned (VIRTIO 1.2, 2.7 and
+    /// 2.8.10).
     pub fn set_vring_addr(&self, queue: u16, address: QueueAddress) -> Result<(), VhostError> {
         let device = &self.client.device;
         self.client.with_vring(queue, |state| {
@@ -92,9 +93,9 @@ impl VhostHandle {
             {
                 return Err(VhostError::Invalid);
             }
-            // SAFETY: the device is attached to for a client: it reaches what the client has mapped,
-            // memory that is open or that the client vouches for. Without isolation somebody else has
-            // vouched for the client.
+            // SAFETY: the device is attached to for a client: it reaches what the client has
+            // mapped, memory that is open or that the client vouches for. Without isolation
+            // somebody else has vouched for the client.
             Ok(unsafe { device.set_queue_address(queue, address) }?)
         })
     }
@@ -102,8 +103,9 @@ impl VhostHandle {
     /// Sets where the queue starts or, while the device is suspended, goes on.
     ///
     /// # Errors
-    /// As for [`set_vring_addr`](Self::set_vring_addr); [`VhostError::Invalid`], if the state does not belong to the
-    /// ring format or to the size; [`VhostError::Unsupported`], if the device can only start afresh.
+    /// As for [`set_vring_addr`](Self::set_vring_addr); [`VhostError::Invalid`], if the state does
+    /// not belong to the ring format or to the size; [`VhostError::Unsupported`], if the device can
+    /// only start afresh.
     pub fn set_vring_base(&self, queue: u16, state: QueueState) -> Result<(), VhostError> {
         let device = &self.client.device;
         self.client
@@ -113,8 +115,9 @@ impl VhostHandle {
     /// Where the queue stands.
     ///
     /// # Errors
-    /// [`VhostError::NoOwner`]; [`VhostError::NoSuchQueue`]; [`VhostError::WrongState`], if it does not stand still: it
-    /// is enabled and the device is not suspended; [`VhostError::Unsupported`], if the device does not tell.
+    /// [`VhostError::NoOwner`]; [`VhostError::NoSuchQueue`]; [`VhostError::WrongState`], if it does
+    /// not stand still: it is enabled and the device is not suspended; [`VhostError::Unsupported`],
+    /// if the device does not tell.
     pub async fn vring_base(&self, queue: u16) -> Result<QueueState, VhostError> {
         self.client.with_vring(queue, |_| Ok(()))?;
         let base = Arc::new(Mutex::new(None));
@@ -124,16 +127,17 @@ impl VhostHandle {
         base.ok_or(VhostError::HungUp)
     }
 
-    /// Which event to raise when the device has used buffers of the queue; `None` for a queue that is polled. The
-    /// interrupt itself raises it. It survives a reset.
+    /// Which event to raise when the device has used buffers of the queue; `None` for a queue that
+    /// is polled. The interrupt itself raises it. It survives a reset.
     ///
     /// # Errors
-    /// [`VhostError::NoOwner`]; [`VhostError::NoSuchQueue`]; [`VhostError::WrongState`], if the device can no longer be
-    /// told.
+    /// [`VhostError::NoOwner`]; [`VhostError::NoSuchQueue`]; [`VhostError::WrongState`], if the
+    /// device can no longer be told.
     pub fn set_vring_call(&self, queue: u16, event: Option<Arc<Event>>) -> Result<(), VhostError> {
         let device = &self.client.device;
         self.client.with_vring(queue, |state| {
-            // Before, the device does not know yet: it is told when the features have been agreed on.
+            // Before, the device does not know yet: it is told when the features have been agreed
+            // on.
             if state.has_agreed() {
                 device.set_queue_callback(queue, event.clone().map(Callback::event))?;
             }
@@ -153,13 +157,13 @@ impl VhostHandle {
         })
     }
 
-    /// Which event the client raises to kick the queue. The shim listens to it while the device runs and the queue is
-    /// enabled; what was raised earlier counts then. A client that rings the [`doorbell`](Self::doorbell) needs
-    /// none.
+    /// Which event the client raises to kick the queue. The shim listens to it while the device
+    /// runs and the queue is enabled; what was raised earlier counts then. A client that rings the
+    /// [`doorbell`](Self::doorbell) needs none.
     ///
     /// # Errors
-    /// [`VhostError::NoOwner`]; [`VhostError::NoSuchQueue`]; [`VhostError::Unsupported`] with `NOTIFICATION_DATA`, which
-    /// an event cannot carry.
+    /// [`VhostError::NoOwner`]; [`VhostError::NoSuchQueue`]; [`VhostError::Unsupported`] with
+    /// `NOTIFICATION_DATA`, which an event cannot carry.
     pub async fn set_vring_kick(
         &self,
         queue: u16,
@@ -178,8 +182,8 @@ impl VhostHandle {
     /// Lets the device use the queue. One that is enabled stays so.
     ///
     /// # Errors
-    /// [`VhostError::NoOwner`]; [`VhostError::NoSuchQueue`]; [`VhostError::WrongState`], if the queue is not set up
-    /// completely, or this is not the time; whatever the device answers.
+    /// [`VhostError::NoOwner`]; [`VhostError::NoSuchQueue`]; [`VhostError::WrongState`], if the
+    /// queue is not set up completely, or this is not the time; whatever the device answers.
     pub async fn enable_vring(&self, queue: u16) -> Result<(), VhostError> {
         self.client.with_vring(queue, |_| Ok(()))?;
         self.client
@@ -191,8 +195,8 @@ impl VhostHandle {
     /// Makes the device stop using the queue, and waits until it has.
     ///
     /// # Errors
-    /// [`VhostError::NoOwner`]; [`VhostError::NoSuchQueue`]; [`VhostError::Unsupported`], if the device can stop a
-    /// queue by a reset alone; whatever else it answers.
+    /// [`VhostError::NoOwner`]; [`VhostError::NoSuchQueue`]; [`VhostError::Unsupported`], if the
+    /// device can stop a queue by a reset alone; whatever else it answers.
     pub async fn disable_vring(&self, queue: u16) -> Result<(), VhostError> {
         self.client.with_vring(queue, |_| Ok(()))?;
         self.client
@@ -201,12 +205,12 @@ impl VhostHandle {
             .await
     }
 
-    /// How the client notifies the queue without asking anybody. It depends on the features that have been
-    /// agreed on, and leads nowhere after a reset or the close.
+    /// How the client notifies the queue without asking anybody. It depends on the features that
+    /// have been agreed on, and leads nowhere after a reset or the close.
     ///
     /// # Errors
-    /// [`VhostError::NoOwner`]; [`VhostError::NoSuchQueue`]; [`VhostError::WrongState`] before `FEATURES_OK`; whatever
-    /// the device answers.
+    /// [`VhostError::NoOwner`]; [`VhostError::NoSuchQueue`]; [`VhostError::WrongState`] before
+    /// `FEATURES_OK`; whatever the device answers.
     pub fn doorbell(&self, queue: u16) -> Result<Doorbell, VhostError> {
         let device = &self.client.device;
         self.client.with_vring(queue, |state| {
@@ -223,8 +227,9 @@ impl VhostHandle {
         })
     }
 
-    /// Where the doorbell of the queue lies, for a client that has an address space of its own to map it into: whole
-    /// pages with nothing else in them. `None`, if the doorbell does not stand alone.
+    /// Where the doorbell of the queue lies, for a client that has an address space of its own to
+    /// map it into: whole pages with nothing else in them. `None`, if the doorbell does not stand
+    /// alone.
     ///
     /// # Errors
     /// [`VhostError::NoOwner`]; [`VhostError::NoSuchQueue`].

@@ -1,4 +1,4 @@
-//! Who has a device: the kernel's drivers or a client, whoever translates its addresses.
+//! Who has a device: the kernel's drivers or a client, for each kind of translation.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Random messages against a map of single pages, on a device that refuses some: what fails has changed nothing.
+//! Random messages against a map of single pages, on a device that refuses some: what fails has
+//! changed nothing.
 
 use std::collections::BTreeMap;
 
@@ -196,7 +197,8 @@ fn check(translation: Translation, steps: &[Step]) {
         let expected = after.apply(step, number);
         let answer = handle.message(message);
         if answer == Err(VhostError::OutOfResources) && expected.is_ok() {
-            // The device has refused: nothing has changed, or, at the end of a batch, nothing of all of it.
+            // The device has refused: nothing has changed, or, at the end of a batch, nothing of
+            // all of it.
             if let Step::End(asid) = step
                 && let Some((_, before)) = model.batch.take()
             {

@@ -1,5 +1,5 @@
-//! The same drivers in a client of vhost: over simulators and a fake, in one or several clients, moved between both
-//! ways, and cut off.
+//! The same drivers in a client of vhost: over simulators and a fake, in one or several clients,
+//! moved between both ways, and cut off.
 
 use std::sync::Arc;
 use std::time::Duration;

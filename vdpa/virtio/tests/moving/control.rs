@@ -1,5 +1,5 @@
-//! What an application tells a simulated card that sends every frame back: its filter shows the effect, on the card, on
-//! the one that takes over, after sleep, and over vhost.
+//! What an application tells a simulated card that sends every frame back: its filter shows the
+//! effect, on the card, on the one that takes over, after sleep, and over vhost.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -257,7 +257,8 @@ fn a_command_that_old_hardware_has_forgotten_reaches_it_again_after_sleep() {
             let bytes = parent.read(CONTROL, &request);
             (request, bytes)
         };
-        // One has been carried out, so that the queue has gone on since it started, and one is under way.
+        // One has been carried out, so that the queue has gone on since it started, and one is
+        // under way.
         let (request, bytes) = command(&parent);
         assert_eq!(bytes, [0, 0, 1]);
         parent.complete(CONTROL, &request, &[0]);

@@ -1,4 +1,5 @@
-//! Moves that fail, at every step, and what is left: the old device at work, and nothing of the new one.
+//! Moves that fail, at every step, and what is left: the old device at work, and nothing of the new
+//! one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +53,8 @@ enum Side {
     New,
 }
 
-/// Moves a disk; the fallible operation that comes after `step` others fails. Returns whether it came to that.
+/// Moves a disk; the fallible operation that comes after `step` others fails. Returns whether it
+/// came to that.
 fn check_fault(step: usize, old_abilities: Abilities, side: Side) -> bool {
     let what = format!("{side:?}, {old_abilities:?}, step {step}");
     let w = World::new();

@@ -1,4 +1,5 @@
-//! Devices that are moved, suspended and taken away while the net and blk drivers work, over vDPA and over vhost.
+//! Devices that are moved, suspended and taken away while the net and blk drivers work, over vDPA
+//! and over vhost.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,5 +1,5 @@
-//! Hardware that tells no queue state, cannot be suspended and starts afresh after each reset, as a virtio
-//! function without later extensions: away from it and back to it, on live traffic.
+//! Hardware that tells no queue state, cannot be suspended and starts afresh after each reset, as a
+//! virtio function without later extensions: away from it and back to it, on live traffic.
 
 use vdpa::Features;
 use vdpa::device::Removal;

@@ -22,8 +22,9 @@ enum Manner {
     Untidy,
 }
 
-/// A disk with these abilities, which serves its queue as long as anybody has it. One that can be stopped by a reset
-/// alone has begun with several requests at any time, and answers in the wrong order.
+/// A disk with these abilities, which serves its queue as long as anybody has it. One that can be
+/// stopped by a reset alone has begun with several requests at any time, and answers in the wrong
+/// order.
 pub(crate) fn slow_disk(
     w: &World,
     medium: &Arc<RamDisk>,

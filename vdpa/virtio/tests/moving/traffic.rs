@@ -1,5 +1,5 @@
-//! Traffic on an interface whose device sends every frame back: numbered frames, each of which must come once and
-//! in order.
+//! Traffic on an interface whose device sends every frame back: numbered frames, each of which must
+//! come once and in order.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -57,8 +57,8 @@ impl Traffic {
         panic!("{} frames and no more", self.received());
     }
 
-    /// Ends the traffic. No frame has been lost or has come twice. The interface must not be dropped before its
-    /// device has been reset, or its memory is lost for safety.
+    /// Ends the traffic. No frame has been lost or has come twice. The interface must not be
+    /// dropped before its device has been reset, or its memory is lost for safety.
     pub(crate) async fn finish(self, world: &World) -> NetDevice {
         self.books.stopped.store(true, Ordering::Relaxed);
         let interface = loop {

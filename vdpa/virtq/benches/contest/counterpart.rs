@@ -166,7 +166,8 @@ impl PackedDevice {
     }
 }
 
-/// The packed device alone: somebody makes the first descriptor of each chain available, and nothing else.
+/// The packed device alone: somebody makes the first descriptor of each chain available, and
+/// nothing else.
 pub(super) struct PackedDeviceAlone {
     pub(super) device: PackedDevice,
     pub(super) batch: u16,
@@ -268,8 +269,8 @@ impl Work for SplitDriver {
     }
 }
 
-/// A driver that publishes the same chains over and over and takes none back: in a packed ring it has to
-/// write their descriptors each time.
+/// A driver that publishes the same chains over and over and takes none back: in a packed ring it
+/// has to write their descriptors each time.
 pub(super) struct PackedDriver {
     ring: Cells,
     load: Load,

@@ -1,4 +1,5 @@
-//! Memory that both sides of every queue share: one piece, where translation and direct access lead alike.
+//! Memory that both sides of every queue share: one piece, where translation and direct access lead
+//! alike.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};

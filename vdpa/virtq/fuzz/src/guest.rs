@@ -1,8 +1,10 @@
-//! The memory of a hostile driver: two regions, reached directly or through small pages with permissions.
+//! The memory of a hostile driver: two regions, reached directly or through small pages with
+//! permissions.
 //!
-//! It watches the device side: where it may write, how often it asks for a translation, and that it tells
-//! the dirty log of everything. In the middle of an operation the driver may strike from another
-//! processor, as far as one thread can play that: an ambush waits for the device side's next translations.
+//! It watches the device side: where it may write, how often it asks for a translation, and that it
+//! tells the dirty log of everything. In the middle of an operation the driver may strike from
+//! another processor, as far as one thread can play that: an ambush waits for the device side's
+//! next translations.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::{Cell, RefCell};
@@ -171,7 +173,8 @@ impl Guest {
         } else {
             vec![region(LOW, 0, LEN), region(HIGH, LEN + SKEW, LEN)]
         };
-        // SAFETY: the regions lie in the allocation, which outlives what is made here, and nothing refers to it.
+        // SAFETY: the regions lie in the allocation, which outlives what is made here, and nothing
+        // refers to it.
         unsafe { Direct::new(regions) }.expect("the regions lie apart")
     }
 }
@@ -242,7 +245,8 @@ impl DirtyLog for Guest {
     }
 }
 
-/// Whether a range lies inside what was lent. Either may end with the last byte of the address space.
+/// Whether a range lies inside what was lent. Either may end with the last byte of the address
+/// space.
 fn covers(lent: &Segment, addr: DmaAddr, len: u32) -> bool {
     let end = |addr: DmaAddr, len: u32| u128::from(addr.0) + u128::from(len);
     lent.addr <= addr && end(addr, len) <= end(lent.addr, lent.len)

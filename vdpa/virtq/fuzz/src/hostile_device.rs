@@ -1,4 +1,5 @@
-//! The driver side before a device that writes what it likes, whenever it likes, into all memory it has.
+//! The driver side before a device that writes what it likes, whenever it likes, into all memory it
+//! has.
 //!
 //! Every answer of the queue is compared with books of what was added, published and given back.
 

@@ -1,4 +1,5 @@
-//! The device side before a driver that writes what it likes, whenever it likes, and takes mappings away.
+//! The device side before a driver that writes what it likes, whenever it likes, and takes mappings
+//! away.
 //!
 //! Every answer of the queue is compared with books of what was taken and completed.
 
@@ -280,8 +281,8 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// Closes the books on a chain that is done, or on so many that are the next in order. Whether none is
-    /// left that could go back.
+    /// Closes the books on a chain that is done, or on so many that are the next in order. Whether
+    /// none is left that could go back.
     fn settle(&mut self, serial: u64, given_back: usize) -> bool {
         let place = self.order.iter().position(|entry| entry.serial == serial);
         let place = place.expect("it was taken");

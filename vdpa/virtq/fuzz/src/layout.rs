@@ -43,7 +43,8 @@ pub fn config(input: &mut Input) -> DeviceConfig {
     }
 }
 
-/// The length and the alignment of the descriptor, driver and device area (VIRTIO 1.2, 2.7 and 2.8.10).
+/// The length and the alignment of the descriptor, driver and device area (VIRTIO 1.2, 2.7 and
+/// 2.8.10).
 fn parts(config: &DeviceConfig) -> [(u64, u32, u64); 3] {
     let addresses = config.addresses;
     let (descriptor, driver, device) = (

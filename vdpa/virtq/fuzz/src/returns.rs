@@ -1,4 +1,5 @@
-//! What a hostile device writes into its rings: mostly what looks well, so that some of it is believed.
+//! What a hostile device writes into its rings: mostly what looks well, so that some of it is
+//! believed.
 
 use std::sync::Arc;
 

@@ -36,7 +36,8 @@ struct Window {
     ptr: NonNull<u8>,
 }
 
-// SAFETY: what a `Memory` translates may be used on any thread, and the window on its own reaches nothing.
+// SAFETY: what a `Memory` translates may be used on any thread, and the window on its own reaches
+// nothing.
 unsafe impl Send for Window {}
 // SAFETY: as for `Send`; every access through a shared area is atomic.
 unsafe impl Sync for Window {}
@@ -81,7 +82,8 @@ impl Area {
         if let Some(bytes) = load_bytes(memory, cell) {
             return Ok(u16::from_le_bytes(bytes));
         }
-        // SAFETY: `cell` gives memory of this width, aligned to it and valid; both sides access it atomically.
+        // SAFETY: `cell` gives memory of this width, aligned to it and valid; both sides access it
+        // atomically.
         let cell = unsafe { AtomicU16::from_ptr(cell.as_ptr().cast()) };
         Ok(u16::from_le(cell.load(ordering)))
     }
@@ -157,15 +159,15 @@ impl Area {
             ));
         };
         let ptr = ptr.cast::<[AtomicU64; 2]>();
-        // SAFETY: the window has these 16 bytes, aligned as they are for the driver; both sides access them
-        // atomically.
+        // SAFETY: the window has these 16 bytes, aligned as they are for the driver; both sides
+        // access them atomically.
         let [addr, rest] = unsafe { ptr.as_ref() };
         let load = |word: &AtomicU64| u64::from_le(word.load(Ordering::Relaxed));
         Ok((load(addr), load(rest)))
     }
 
-    /// The flags of the packed descriptor at `offset`, a multiple of 16, and if they are those of one that is offered,
-    /// its two words. What the driver wrote before the flags is visible then.
+    /// The flags of the packed descriptor at `offset`, a multiple of 16, and if they are those of
+    /// one that is offered, its two words. What the driver wrote before the flags is visible then.
     #[inline]
     pub(super) fn load_offered<M: Memory>(
         &mut self,
@@ -257,15 +259,16 @@ impl Area {
         }
     }
 
-    /// As [`window`](Self::window), for access in words; nothing where others access the memory byte by byte and that
-    /// makes a difference.
+    /// As [`window`](Self::window), for access in words; nothing where others access the memory
+    /// byte by byte and that makes a difference.
     #[inline]
     fn words<M: Memory>(&self, memory: &M, offset: u32, len: u32) -> Option<NonNull<u8>> {
         let window = self.window(offset, len);
         window.filter(|_| !(cfg!(miri) && memory.is_bytewise()))
     }
 
-    /// The host's pointer to `len` bytes at `offset`, if the mapping that was used last has all of them.
+    /// The host's pointer to `len` bytes at `offset`, if the mapping that was used last has all of
+    /// them.
     #[inline]
     fn window(&self, offset: u32, len: u32) -> Option<NonNull<u8>> {
         let inside = offset.wrapping_sub(self.window.start);
@@ -286,7 +289,8 @@ impl Area {
     ) -> Result<NonNull<u8>, Fault> {
         let end = offset.checked_add(width).filter(|&end| end <= self.len);
         let end = end.ok_or(Fault::NoMapping)?;
-        // The whole area if nothing is translated yet: where it is contiguous, this is the only time.
+        // The whole area if nothing is translated yet: where it is contiguous, this is the only
+        // time.
         let first = if self.window.len == 0 { 0 } else { offset };
         for start in [first, offset] {
             let at = self.at(start);

@@ -14,9 +14,9 @@ const BYTES_MAX: u64 = 1 << 32;
 
 /// Buffers of the driver, in the device's hands until they are completed.
 ///
-/// It is a copy of the descriptors, checked, that the driver cannot change any more. It must go back by
-/// [`DeviceQueue::complete`](super::DeviceQueue::complete): one that is dropped never returns to the
-/// driver, and its place in the queue is lost.
+/// It is a copy of the descriptors, checked, that the driver cannot change any more. It must go
+/// back by [`DeviceQueue::complete`](super::DeviceQueue::complete): one that is dropped never
+/// returns to the driver, and its place in the queue is lost.
 #[derive(Debug)]
 #[must_use = "the driver waits for the chain"]
 pub struct Chain {
@@ -82,7 +82,8 @@ impl Chain {
         self.body.facts.writable_len
     }
 
-    /// Whether `written` bytes are all that the device could write; false for a chain of which nothing is known.
+    /// Whether `written` bytes are all that the device could write; false for a chain of which
+    /// nothing is known.
     #[inline]
     pub(super) fn is_filled_by(&self, written: u32) -> bool {
         u64::from(written) >= self.body.facts.writable_len && self.body.facts.count > 0
@@ -161,8 +162,8 @@ impl Chain {
     }
 }
 
-/// A chain whose descriptors are being read. It has none of their segments before the [end](Self::end), so that
-/// what is counted meanwhile stays in registers.
+/// A chain whose descriptors are being read. It has none of their segments before the
+/// [end](Self::end), so that what is counted meanwhile stays in registers.
 pub(super) struct Filling<'a> {
     /// Scratch for the segments to come.
     room: slice::IterMut<'a, Segment>,

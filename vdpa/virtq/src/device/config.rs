@@ -12,15 +12,15 @@ pub struct DeviceConfig {
     pub features: RingFeatures,
     /// Where the driver has put the ring.
     pub addresses: RingAddresses,
-    /// Where to go on: [`RingState::start`], or what [`DeviceQueue::state`](super::DeviceQueue::state)
-    /// has returned before.
+    /// Where to go on: [`RingState::start`], or what
+    /// [`DeviceQueue::state`](super::DeviceQueue::state) has returned before.
     pub state: RingState,
-    /// The most segments that a chain may have, and the most entries of an indirect table; not zero. A driver
-    /// must not exceed the queue's size (VIRTIO 1.2, 2.7.5.3.1), but Linux does with indirect tables, where
-    /// the device type allows it more.
+    /// The most segments that a chain may have, and the most entries of an indirect table; not
+    /// zero. A driver must not exceed the queue's size (VIRTIO 1.2, 2.7.5.3.1), but Linux does with
+    /// indirect tables, where the device type allows it more.
     pub chain_max: u16,
-    /// How many chains can be with the device at once; not zero. The queue keeps scratch for `chain_max`
-    /// segments of 16 bytes for each.
+    /// How many chains can be with the device at once; not zero. The queue keeps scratch for
+    /// `chain_max` segments of 16 bytes for each.
     pub in_flight_max: u16,
 }
 

@@ -52,7 +52,8 @@ impl Descriptor {
     }
 }
 
-/// An indirect table (VIRTIO 1.2, 2.7.5.3 and 2.8.7), anywhere in the driver's memory, aligned or not.
+/// An indirect table (VIRTIO 1.2, 2.7.5.3 and 2.8.7), anywhere in the driver's memory, aligned or
+/// not.
 pub(super) struct Table<'a, M> {
     memory: &'a M,
     addr: DmaAddr,
@@ -94,7 +95,8 @@ impl<'a, M: Memory> Table<'a, M> {
         self.entries
     }
 
-    /// All entries, if they lie in one mapping and aligned, as they mostly do. Each word is to be read once.
+    /// All entries, if they lie in one mapping and aligned, as they mostly do. Each word is to be
+    /// read once.
     #[inline]
     pub(super) fn in_place(&self) -> Option<&[[AtomicU64; 2]]> {
         let entries = self.piece.ptr.cast::<[AtomicU64; 2]>();
@@ -102,7 +104,8 @@ impl<'a, M: Memory> Table<'a, M> {
         if !is_whole || !entries.is_aligned() {
             return None;
         }
-        // SAFETY: the piece begins with the table and has all of it; both sides access it atomically.
+        // SAFETY: the piece begins with the table and has all of it; both sides access it
+        // atomically.
         Some(unsafe { slice::from_raw_parts(entries.as_ptr(), usize::from(self.entries)) })
     }
 

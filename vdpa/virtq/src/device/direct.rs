@@ -1,5 +1,5 @@
-//! Memory whose addresses are offsets into regions that the host has mapped for good: a guest's RAM,
-//! or the memory of the program itself.
+//! Memory whose addresses are offsets into regions that the host has mapped for good: a guest's
+//! RAM, or the memory of the program itself.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

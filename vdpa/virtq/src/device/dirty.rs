@@ -7,8 +7,8 @@ use crate::DmaAddr;
 /// Learns of every range of the driver's memory that the device side writes: payload, used entries,
 /// indices and event suppression. `()` keeps no log and costs nothing.
 pub trait DirtyLog {
-    /// `len` bytes from `addr` on were written, just before this call. The address is the one that the
-    /// driver used, before any translation; the range lies in one mapping.
+    /// `len` bytes from `addr` on were written, just before this call. The address is the one that
+    /// the driver used, before any translation; the range lies in one mapping.
     fn written(&self, addr: DmaAddr, len: u32);
 }
 

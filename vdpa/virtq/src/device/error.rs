@@ -64,7 +64,8 @@ pub enum Broken {
 /// Why no chain could be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PopError {
-    /// A chain is there, but as many as the queue was made for are in the device's hands: complete one.
+    /// A chain is there, but as many as the queue was made for are in the device's hands: complete
+    /// one.
     #[error("too many chains are in flight")]
     Busy,
     /// The queue is broken.

@@ -1,5 +1,5 @@
-//! How the device side reaches the driver's memory. Not how addresses are mapped: that is the part of
-//! what implements [`Memory`].
+//! How the device side reaches the driver's memory. Not how addresses are mapped: that is the part
+//! of what implements [`Memory`].
 
 use alloc::sync::Arc;
 use core::ptr::NonNull;
@@ -24,8 +24,8 @@ pub enum Fault {
     /// The mapping does not permit the access.
     #[error("the mapping does not permit this access")]
     Permission,
-    /// A cell of a ring straddles two mappings, or is not aligned on the host as it is for the driver, so
-    /// that it cannot be accessed in one piece.
+    /// A cell of a ring straddles two mappings, or is not aligned on the host as it is for the
+    /// driver, so that it cannot be accessed in one piece.
     #[error("a ring cell cannot be accessed in one piece")]
     Straddles,
 }
@@ -44,21 +44,21 @@ pub struct Piece {
 /// Memory of a driver, by the addresses that the driver puts into its rings.
 ///
 /// # Safety
-/// A piece that [`translate`](Memory::translate) returns starts at the address asked for, is between
-/// one byte and the length asked for, and points to memory that is valid for reads, and for writes if
-/// asked for with [`Access::Write`], on any thread, at least until
+/// A piece that [`translate`](Memory::translate) returns starts at the address asked for, is
+/// between one byte and the length asked for, and points to memory that is valid for reads, and for
+/// writes if asked for with [`Access::Write`], on any thread, at least until
 /// [`generation`](Memory::generation) has returned another number or the `Memory` is dropped. No
 /// reference of Rust covers that memory: the driver changes it at any time.
 pub unsafe trait Memory {
-    /// Finds the host's memory behind `addr`, as much of the `len` bytes (not zero) as is contiguous.
-    /// The rest is found by asking for what follows.
+    /// Finds the host's memory behind `addr`, as much of the `len` bytes (not zero) as is
+    /// contiguous. The rest is found by asking for what follows.
     ///
     /// # Errors
     /// [`Fault`], if the first byte cannot be accessed in this way.
     fn translate(&self, addr: DmaAddr, len: u32, access: Access) -> Result<Piece, Fault>;
 
-    /// The host's memory behind all of the `len` bytes (not zero) at `addr`: what [`translate`](Self::translate)
-    /// returns for them, if that is one piece.
+    /// The host's memory behind all of the `len` bytes (not zero) at `addr`: what
+    /// [`translate`](Self::translate) returns for them, if that is one piece.
     #[inline]
     fn contiguous(&self, addr: DmaAddr, len: u32, access: Access) -> Option<NonNull<u8>> {
         let piece = self.translate(addr, len, access).ok()?;
@@ -66,16 +66,16 @@ pub unsafe trait Memory {
     }
 
     /// A number that grows whenever a mapping is changed or withdrawn, so that what was translated
-    /// before must be translated anew; memory that was kept for it may go with this call. It is read at
-    /// the start of each operation on a ring.
+    /// before must be translated anew; memory that was kept for it may go with this call. It is
+    /// read at the start of each operation on a ring.
     #[inline]
     fn generation(&self) -> u64 {
         0
     }
 
     /// Whether programs may access the memory byte by byte while a queue works on it, as those with
-    /// a [`SharedMemory`](crate::SharedMemory) do. It matters to Miri alone: to a processor, accesses
-    /// of different sizes are no race.
+    /// a [`SharedMemory`](crate::SharedMemory) do. It matters to Miri alone: to a processor,
+    /// accesses of different sizes are no race.
     #[inline]
     fn is_bytewise(&self) -> bool {
         false

@@ -5,7 +5,8 @@ use alloc::vec;
 
 use super::completion::Completion;
 
-/// Completions by the turn of their chains. At most as many as the ring has entries are outstanding.
+/// Completions by the turn of their chains. At most as many as the ring has entries are
+/// outstanding.
 pub(super) struct Order {
     waiting: Box<[Option<Completion>]>,
     /// How many wait.

@@ -45,7 +45,8 @@ pub(super) struct PackedRing {
     used: Place,
     /// Descriptors taken that the driver has not been given back.
     in_flight: u16,
-    /// In order, chains that were used completely: one descriptor gives them back, with the next one that was not.
+    /// In order, chains that were used completely: one descriptor gives them back, with the next
+    /// one that was not.
     batch: Option<Completion>,
     /// Descriptors given back since the last publication.
     unpublished: u16,
@@ -217,8 +218,8 @@ impl PackedRing {
         chain.end()
     }
 
-    /// Gives a chain back with the next publication. In order, chains that are used completely join the next one, so
-    /// that one descriptor gives back all of them (VIRTIO 1.2, 2.8.9).
+    /// Gives a chain back with the next publication. In order, chains that are used completely join
+    /// the next one, so that one descriptor gives back all of them (VIRTIO 1.2, 2.8.9).
     #[inline]
     pub(super) fn complete<M: Memory, L: DirtyLog>(
         &mut self,
@@ -319,8 +320,8 @@ impl PackedRing {
 
     /// Whether the last `batch` descriptors include the one at `event`.
     fn passed(&self, event: Place, batch: u32) -> bool {
-        // With the other wrap counter it lies in the lap before this one. (In the next lap, it lies ahead by
-        // what looks like more than a lap behind.)
+        // With the other wrap counter it lies in the lap before this one. (In the next lap, it lies
+        // ahead by what looks like more than a lap behind.)
         let lap = if event.available == self.used.available {
             0
         } else {

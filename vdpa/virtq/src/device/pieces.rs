@@ -18,8 +18,8 @@ pub struct TransferError {
     pub fault: Fault,
 }
 
-/// The `wanted` bytes from byte `offset` of the segments on, if they can be reached and lie in one piece, as they
-/// mostly do.
+/// The `wanted` bytes from byte `offset` of the segments on, if they can be reached and lie in one
+/// piece, as they mostly do.
 #[inline(always)]
 pub(super) fn whole<M: Memory>(
     memory: &M,

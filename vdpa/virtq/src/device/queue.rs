@@ -31,10 +31,11 @@ pub struct Counters {
     pub suppressed: u64,
 }
 
-/// The device side of a virtqueue, split or packed, over the driver's memory `M`, with a dirty log `L`.
+/// The device side of a virtqueue, split or packed, over the driver's memory `M`, with a dirty log
+/// `L`.
 ///
-/// One round of a device: [`pop`](Self::pop) until nothing is there, [`complete`](Self::complete) what is
-/// done, [`notify`](Self::notify) the driver if it returns true, and before waiting
+/// One round of a device: [`pop`](Self::pop) until nothing is there, [`complete`](Self::complete)
+/// what is done, [`notify`](Self::notify) the driver if it returns true, and before waiting
 /// [`enable_notifications`](Self::enable_notifications).
 pub struct DeviceQueue<M, L = ()> {
     pub(super) host: Host<M, L>,
@@ -110,8 +111,8 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
         self.counters
     }
 
-    /// Where the queue stands, to go on later or elsewhere. `None` while a chain is in flight or its
-    /// completion unpublished: a state has no room for them, so complete them and
+    /// Where the queue stands, to go on later or elsewhere. `None` while a chain is in flight or
+    /// its completion unpublished: a state has no room for them, so complete them and
     /// [`notify`](Self::notify) the driver first; what comes after knows of no earlier completion.
     #[must_use]
     pub fn state(&self) -> Option<RingState> {
@@ -122,8 +123,8 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
     /// Takes the next chain that the driver offers, checked, if there is one.
     ///
     /// # Errors
-    /// [`PopError::Busy`], if a chain is there and nothing to keep it in. [`PopError::Broken`], at the
-    /// first violation of the driver and ever after; see [`DeviceQueue::take_abandoned`].
+    /// [`PopError::Busy`], if a chain is there and nothing to keep it in. [`PopError::Broken`], at
+    /// the first violation of the driver and ever after; see [`DeviceQueue::take_abandoned`].
     #[inline]
     pub fn pop(&mut self) -> Result<Option<Chain>, PopError> {
         if let Some(broken) = self.broken {
@@ -150,11 +151,13 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
         }
     }
 
-    /// Puts the chain that was taken last back, as if it had not been taken: it is the next one to take, and
-    /// [`state`](Self::state) does not count it. The one taken before it may follow, and so on.
+    /// Puts the chain that was taken last back, as if it had not been taken: it is the next one to
+    /// take, and [`state`](Self::state) does not count it. The one taken before it may follow, and
+    /// so on.
     ///
     /// # Errors
-    /// The chain, if another one was taken after it, or it is not of this queue, or the queue is broken.
+    /// The chain, if another one was taken after it, or it is not of this queue, or the queue is
+    /// broken.
     pub fn put_back(&mut self, chain: Chain) -> Result<(), Chain> {
         let is_last = chain.body.owner == self.owner && chain.body.serial == self.counters.popped;
         if self.broken.is_some() || !is_last {
@@ -181,15 +184,15 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
         pending.inspect_err(|&broken| self.broken = Some(broken))
     }
 
-    /// The chain that broke the queue, if it was possible to tell its id. It has no segments; a device that
-    /// wants the driver to have it back completes it.
+    /// The chain that broke the queue, if it was possible to tell its id. It has no segments; a
+    /// device that wants the driver to have it back completes it.
     pub fn take_abandoned(&mut self) -> Option<Chain> {
         self.abandoned.take()
     }
 
     /// Gives a chain back, of which the first `written` writable bytes were written, in one or more
-    /// parts. The driver sees it with the next [`DeviceQueue::publish`] or [`DeviceQueue::notify`]. With
-    /// `VIRTIO_F_IN_ORDER` it waits for the chains that were taken before it.
+    /// parts. The driver sees it with the next [`DeviceQueue::publish`] or [`DeviceQueue::notify`].
+    /// With `VIRTIO_F_IN_ORDER` it waits for the chains that were taken before it.
     ///
     /// No more is reported than the chain holds.
     ///
@@ -231,8 +234,8 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
             .inspect_err(|&broken| self.broken = Some(broken))
     }
 
-    /// Publishes, and says whether the driver wants to be notified of what was published since the last
-    /// call. If the ring cannot be reached, the queue is broken and the driver notified.
+    /// Publishes, and says whether the driver wants to be notified of what was published since the
+    /// last call. If the ring cannot be reached, the queue is broken and the driver notified.
     #[inline]
     #[must_use = "a driver that waits for a notification does not look at the ring without one"]
     pub fn notify(&mut self) -> bool {
@@ -284,9 +287,9 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
         result.inspect_err(|&broken| self.broken = Some(broken))
     }
 
-    /// Drops what is known of the memory if a mapping has changed. Every operation on the ring begins with
-    /// it; a worker that waits meanwhile calls it when it is told that a mapping was withdrawn, so that nothing
-    /// keeps the memory from being used otherwise.
+    /// Drops what is known of the memory if a mapping has changed. Every operation on the ring
+    /// begins with it; a worker that waits meanwhile calls it when it is told that a mapping was
+    /// withdrawn, so that nothing keeps the memory from being used otherwise.
     #[inline]
     pub fn refresh(&mut self) {
         let generation = self.host.memory.generation();

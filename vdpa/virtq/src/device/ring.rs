@@ -51,7 +51,8 @@ impl Ring {
         }
     }
 
-    /// Fills `chain` with the next one. Whether there was one; what is known of it stays if it was bad.
+    /// Fills `chain` with the next one. Whether there was one; what is known of it stays if it was
+    /// bad.
     #[inline]
     pub(super) fn pop<M: Memory>(&mut self, memory: &M, chain: &mut Chain) -> Result<bool, Broken> {
         match self {
@@ -101,7 +102,8 @@ impl Ring {
         }
     }
 
-    /// Whether the driver wants to hear of what was published since the last call; `None` if that is nothing.
+    /// Whether the driver wants to hear of what was published since the last call; `None` if that
+    /// is nothing.
     #[inline]
     pub(super) fn wants_interrupt<M: Memory>(
         &mut self,

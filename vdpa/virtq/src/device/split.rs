@@ -14,7 +14,8 @@ use super::memory::{Access, Memory};
 use crate::RingState;
 use crate::format::{AVAIL_F_NO_INTERRUPT, F_INDIRECT, F_NEXT, USED_F_NO_NOTIFY, crossed};
 
-/// Where the flags and the index of the available and of the used ring lie, and where entries start.
+/// Where the flags and the index of the available and of the used ring lie, and where entries
+/// start.
 const FLAGS: u32 = 0;
 const INDEX: u32 = 2;
 const ENTRIES: u32 = 4;
@@ -246,7 +247,8 @@ impl SplitRing {
         host: &Host<M, L>,
     ) -> Result<(), Broken> {
         if self.event_idx {
-            // The index furthest away, also from a driver that has yet to judge what was taken already.
+            // The index furthest away, also from a driver that has yet to judge what was taken
+            // already.
             self.store_avail_event(host, self.next_avail.wrapping_add(0x8000))
         } else {
             self.used

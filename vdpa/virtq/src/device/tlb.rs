@@ -1,8 +1,9 @@
-//! The translation cache of one queue: what PCI calls a device TLB, in front of an IOTLB that many share.
+//! The translation cache of one queue: what PCI calls a device TLB, in front of an IOTLB that many
+//! share.
 //!
-//! An access that hits takes no lock. Not the IOTLB: where addresses lead is found by a [`Lookup`], which is
-//! safe code. What it returns is checked, and memory stays alive as long as a queue may use it, so that no
-//! lookup can lead a queue astray.
+//! An access that hits takes no lock. Not the IOTLB: where addresses lead is found by a [`Lookup`],
+//! which is safe code. What it returns is checked, and memory stays alive as long as a queue may
+//! use it, so that no lookup can lead a queue astray.
 //!
 //! Source: PCI Express 6.0, section 10 (Address Translation Services), for the vocabulary.
 
@@ -49,11 +50,12 @@ pub trait Lookup {
     /// The mapping that `addr` lies in.
     ///
     /// # Errors
-    /// [`Fault::NoMapping`] or [`Fault::Permission`], if the address cannot be accessed in this way.
+    /// [`Fault::NoMapping`] or [`Fault::Permission`], if the address cannot be accessed in this
+    /// way.
     fn lookup(&self, addr: DmaAddr, access: Access) -> Result<Mapped, Fault>;
 
-    /// A number that grows whenever a mapping is changed or withdrawn: after the change, and before whoever
-    /// made it is told that it holds.
+    /// A number that grows whenever a mapping is changed or withdrawn: after the change, and before
+    /// the one who made it is told that it holds.
     fn generation(&self) -> u64;
 }
 
@@ -83,8 +85,8 @@ impl<L: Lookup + ?Sized> Lookup for Arc<L> {
 
 /// The memory of one queue's driver, as a [`Lookup`] finds it.
 ///
-/// A withdrawn mapping is no longer translated as soon as the lookup's generation has grown. Its memory is kept
-/// until the queue looks at the generation, which it does in each operation and in
+/// A withdrawn mapping is no longer translated as soon as the lookup's generation has grown. Its
+/// memory is kept until the queue looks at the generation, which it does in each operation and in
 /// [`DeviceQueue::refresh`](super::DeviceQueue::refresh).
 pub struct DeviceTlb<L> {
     lookup: L,
@@ -103,7 +105,8 @@ pub struct DeviceTlb<L> {
     kept: RefCell<Vec<DeviceMemory>>,
 }
 
-/// A mapping that has been checked: `first` and the `rest` bytes after it lie inside the memory at `ptr`.
+/// A mapping that has been checked: `first` and the `rest` bytes after it lie inside the memory at
+/// `ptr`.
 #[derive(Clone, Copy)]
 struct Line {
     first: DmaAddr,
@@ -113,7 +116,8 @@ struct Line {
     writable: bool,
 }
 
-// SAFETY: shared memory may be used from any thread, and the cache that has the line keeps it alive.
+// SAFETY: shared memory may be used from any thread, and the cache that has the line keeps it
+// alive.
 unsafe impl Send for Line {}
 
 impl<L: Lookup> DeviceTlb<L> {
@@ -190,7 +194,8 @@ impl<L: Lookup> DeviceTlb<L> {
         }
     }
 
-    /// Lets another generation start with the next look at it: a number that only grows has passed this one.
+    /// Lets another generation start with the next look at it: a number that only grows has passed
+    /// this one.
     fn outdate(&self) {
         self.current.set(self.seen.get().wrapping_sub(1));
     }
@@ -216,8 +221,9 @@ impl<L: Lookup> DeviceTlb<L> {
     }
 }
 
-// SAFETY: a piece comes from a line that contains the address and was checked to lie inside its memory. That
-// memory is kept until `generation` returns another number, and no line that leads to it longer than that.
+// SAFETY: a piece comes from a line that contains the address and was checked to lie inside its
+// memory. That memory is kept until `generation` returns another number, and no line that leads to
+// it longer than that.
 unsafe impl<L: Lookup> Memory for DeviceTlb<L> {
     #[inline]
     fn translate(&self, addr: DmaAddr, len: u32, access: Access) -> Result<Piece, Fault> {
@@ -302,7 +308,8 @@ impl Line {
         }
     }
 
-    /// As much of `len` bytes at `addr` as the mapping has, if it has the first and permits the access.
+    /// As much of `len` bytes at `addr` as the mapping has, if it has the first and permits the
+    /// access.
     #[inline]
     fn piece(&self, addr: DmaAddr, len: u32, access: Access) -> Option<Piece> {
         if !self.contains(addr) || !self.permits(access) {
@@ -310,8 +317,8 @@ impl Line {
         }
         let inside = addr.0.wrapping_sub(self.first.0);
         let behind = self.rest - inside;
-        // SAFETY: no empty line permits anything; so the mapping lies inside the memory, and the address in
-        // the mapping. An offset into memory is one of the processor.
+        // SAFETY: no empty line permits anything; so the mapping lies inside the memory, and the
+        // address in the mapping. An offset into memory is one of the processor.
         let ptr = unsafe { self.ptr.add(inside as usize) };
         let len = if u64::from(len) <= behind {
             len

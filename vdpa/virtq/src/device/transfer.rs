@@ -8,8 +8,8 @@ use super::queue::DeviceQueue;
 use crate::copy::{copy_in, copy_out};
 
 impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
-    /// Copies what the driver has put into the readable part of a chain, from byte `offset` on. Returns
-    /// how many bytes there were, up to the length of `bytes`.
+    /// Copies what the driver has put into the readable part of a chain, from byte `offset` on.
+    /// Returns how many bytes there were, up to the length of `bytes`.
     ///
     /// # Errors
     /// [`TransferError`], with the bytes before the fault copied.
@@ -29,8 +29,8 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
         self.pull_pieces(chain, offset, bytes)
     }
 
-    /// Copies `bytes` into the writable part of a chain, from byte `offset` on. Returns how many bytes had
-    /// room.
+    /// Copies `bytes` into the writable part of a chain, from byte `offset` on. Returns how many
+    /// bytes had room.
     ///
     /// # Errors
     /// [`TransferError`], with the bytes before the fault copied.
@@ -82,8 +82,8 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
         )
     }
 
-    /// The writable part of a chain as it lies on the host, for use in place. What is written there must
-    /// be told to [`DeviceQueue::log_written`].
+    /// The writable part of a chain as it lies on the host, for use in place. What is written there
+    /// must be told to [`DeviceQueue::log_written`].
     pub fn writable_pieces<'a>(&'a self, chain: &'a Chain) -> Pieces<'a, M> {
         Pieces::new(
             &self.host.memory,

@@ -16,11 +16,12 @@ pub struct Translation {
 
 /// A translation of the driver's addresses to those of another memory, with permissions.
 pub trait Translate {
-    /// Translates the start of a range of `len` bytes, not zero. It may cover less; the rest is asked for
-    /// in turn.
+    /// Translates the start of a range of `len` bytes, not zero. It may cover less; the rest is
+    /// asked for in turn.
     ///
     /// # Errors
-    /// [`Fault::NoMapping`] or [`Fault::Permission`], if the first byte cannot be accessed in this way.
+    /// [`Fault::NoMapping`] or [`Fault::Permission`], if the first byte cannot be accessed in this
+    /// way.
     fn translate(&self, addr: DmaAddr, len: u32, access: Access) -> Result<Translation, Fault>;
 
     /// A number that grows whenever a mapping is changed or withdrawn.
@@ -53,13 +54,14 @@ impl<T: Translate, M: Memory> Translated<T, M> {
     }
 }
 
-// SAFETY: a piece is one of the memory below, no longer than asked for, under the address asked for;
-// the generation grows with that of the memory below.
+// SAFETY: a piece is one of the memory below, no longer than asked for, under the address asked
+// for; the generation grows with that of the memory below.
 unsafe impl<T: Translate, M: Memory> Memory for Translated<T, M> {
     #[inline]
     fn translate(&self, addr: DmaAddr, len: u32, access: Access) -> Result<Piece, Fault> {
         let below = self.translate.translate(addr, len, access)?;
-        // A translation is safe code, and must not be able to lengthen the range or to stop progress.
+        // A translation is safe code, and must not be able to lengthen the range or to stop
+        // progress.
         if below.len == 0 {
             return Err(Fault::NoMapping);
         }

@@ -1,5 +1,5 @@
-//! What a driver puts into a queue: owned buffers, first those the device reads, then those it writes; and how they lie
-//! in the ring.
+//! What a driver puts into a queue: owned buffers, first those the device reads, then those it
+//! writes; and how they lie in the ring.
 
 use crate::format::{F_NEXT, F_WRITE};
 use crate::{AddressSpaceId, DmaAddr, DmaBuffer};
@@ -68,8 +68,8 @@ impl Segment {
 /// the value is moved; a read-only and a writable segment must not overlap. The segments must not
 /// change while the value is in a queue.
 pub unsafe trait Chain: Send + 'static {
-    /// How many segments a chain of this type has at most. With indirect descriptors a queue keeps a
-    /// table of this length for each chain; keep it near what the device's requests need.
+    /// How many segments a chain of this type has at most. With indirect descriptors a queue keeps
+    /// a table of this length for each chain; keep it near what the device's requests need.
     const MAX_SEGMENTS: u16;
 
     /// The segments that the device reads.
@@ -118,8 +118,8 @@ unsafe impl Chain for Writable {
     }
 }
 
-/// A chain of at most one buffer that the device reads and at most one that it writes: a request and its
-/// answer. One of the two must be there.
+/// A chain of at most one buffer that the device reads and at most one that it writes: a request
+/// and its answer. One of the two must be there.
 #[derive(Debug)]
 pub struct Exchange {
     /// What the device reads.
@@ -128,7 +128,8 @@ pub struct Exchange {
     pub answer: Option<Writable>,
 }
 
-// SAFETY: the segments are those of the two chains that the value owns, each in a buffer of its own.
+// SAFETY: the segments are those of the two chains that the value owns, each in a buffer of its
+// own.
 unsafe impl Chain for Exchange {
     const MAX_SEGMENTS: u16 = 2;
 
@@ -172,8 +173,8 @@ impl Plan {
     }
 }
 
-/// Calls `write` with the segments of a chain, first those the device reads, each with its descriptor's flags, in one
-/// plain loop for each kind.
+/// Calls `write` with the segments of a chain, first those the device reads, each with its
+/// descriptor's flags, in one plain loop for each kind.
 #[inline]
 pub(super) fn describe<T: Chain>(chain: &T, segments: u16, mut write: impl FnMut(Segment, u16)) {
     let mut left = segments;

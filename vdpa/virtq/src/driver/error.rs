@@ -29,8 +29,8 @@ pub struct StillHeld;
 /// Why a queue could not be rewound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RewindError {
-    /// A split ring in order starts with the first descriptor (VIRTIO 1.2, 2.7.5.2), and those in flight
-    /// lie elsewhere.
+    /// A split ring in order starts with the first descriptor (VIRTIO 1.2, 2.7.5.2), and those in
+    /// flight lie elsewhere.
     #[error("a split ring in order cannot start again with chains in it")]
     InOrder,
     /// The queue is broken.
@@ -55,7 +55,8 @@ pub enum AddReason {
     /// The chain has no segment, or one of length zero.
     #[error("the chain has no segment, or an empty one")]
     Empty,
-    /// More segments than the queue has entries or the chain's type has promised, or more than 4 GiB.
+    /// More segments than the queue has entries or the chain's type has promised, or more than 4
+    /// GiB.
     #[error("the chain is too long")]
     TooLong,
     /// A buffer has its address from the allocator of another device.

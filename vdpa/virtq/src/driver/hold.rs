@@ -6,8 +6,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 /// "The device may touch its memory": raised before the device is allowed to run (`DRIVER_OK`), and
 /// lowered only when it has confirmed a reset.
 ///
-/// While it is held, dropping a queue leaks the ring and the chains in flight: memory that is lost is
-/// better than memory that a device overwrites after somebody else got it.
+/// While it is held, dropping a queue leaks the ring and the chains in flight: memory that is lost
+/// is better than memory that a device overwrites after somebody else got it.
 #[derive(Debug, Default)]
 pub struct DeviceHold {
     held: AtomicBool,
@@ -21,8 +21,8 @@ impl DeviceHold {
         Arc::default()
     }
 
-    /// A hold for one queue of a device, for queues that can be reset one by one (`VIRTIO_F_RING_RESET`):
-    /// held while it and the device's own hold are.
+    /// A hold for one queue of a device, for queues that can be reset one by one
+    /// (`VIRTIO_F_RING_RESET`): held while it and the device's own hold are.
     #[must_use]
     pub fn of_queue(device: &Arc<Self>) -> Arc<Self> {
         Arc::new(Self {

@@ -1,5 +1,5 @@
-//! Ring memory on the driver's side: cells that driver and device access at the same time, and the indirect tables,
-//! one for each chain that a queue can hold.
+//! Ring memory on the driver's side: cells that driver and device access at the same time, and the
+//! indirect tables, one for each chain that a queue can hold.
 //!
 //! Every access is one atomic access of the field's own width. Nothing here is believed or checked.
 
@@ -70,8 +70,8 @@ impl RingMemory {
     #[inline]
     pub(super) fn store_descriptor(&self, offset: usize, segment: Segment, rest: u64) {
         let halves = self.cell(offset, DESCRIPTOR).cast::<[AtomicU64; 2]>();
-        // SAFETY: `cell` gives an aligned field inside the allocation that `self` owns, here a descriptor as a whole;
-        // all access to it, the device's too, is atomic.
+        // SAFETY: `cell` gives an aligned field inside the allocation that `self` owns, here a
+        // descriptor as a whole; all access to it, the device's too, is atomic.
         let [addr, len_and_rest] = unsafe { halves.as_ref() };
         addr.store(segment.addr.0.to_le(), Ordering::Relaxed);
         let rest = u64::from(segment.len) | rest;

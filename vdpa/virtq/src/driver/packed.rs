@@ -96,8 +96,8 @@ impl PackedRing {
         self.avail = Place::new(index, wrap);
         self.used = self.avail;
         (self.unpublished, self.gate) = (0, None);
-        // Behind the start the ring looks used in this lap, before it used in the last: to neither side
-        // does a descriptor seem to be there.
+        // Behind the start the ring looks used in this lap, before it used in the last: to neither
+        // side does a descriptor seem to be there.
         for place in 0..self.size {
             let lap = Place::new(place, if place < index { wrap } else { !wrap });
             let flags = u64::from(lap.used_flags()) << 48;
@@ -148,9 +148,10 @@ impl PackedRing {
         id
     }
 
-    /// Writes the next descriptor. The first since the last publication stays closed to the device, and
-    /// with it everything behind, because the device takes them in order: its flags stay as they are, closed to both
-    /// sides since the last lap. (The device may be reading them, and accesses that race must be of one size.)
+    /// Writes the next descriptor. The first since the last publication stays closed to the device,
+    /// and with it everything behind, because the device takes them in order: its flags stay as
+    /// they are, closed to both sides since the last lap. (The device may be reading them, and
+    /// accesses that race must be of one size.)
     #[inline]
     fn put(&mut self, segment: Segment, id: u16, flags: u16) {
         let Place { index, available } = self.avail;

@@ -292,7 +292,8 @@ impl<T: Chain> Queue<T> {
         self.ring.place()
     }
 
-    /// A look at the used index from outside of the queue; `None` for a packed ring, which has none.
+    /// A look at the used index from outside of the queue; `None` for a packed ring, which has
+    /// none.
     #[must_use]
     pub fn used_watch(&self) -> Option<UsedWatch> {
         self.ring.used_watch()
@@ -321,8 +322,8 @@ impl<T: Chain> Queue<T> {
         left.chain.take()
     }
 
-    /// Starts afresh after a reset of the queue (`VIRTIO_F_RING_RESET`) or of the device, as it was made;
-    /// chains that were in flight are dropped.
+    /// Starts afresh after a reset of the queue (`VIRTIO_F_RING_RESET`) or of the device, as it was
+    /// made; chains that were in flight are dropped.
     ///
     /// # Errors
     /// [`StillHeld`], unless the [`DeviceHold`] has been released.

@@ -1,9 +1,9 @@
 //! Many requests in flight on one queue, each a future.
 //!
 //! Dropping a future does not take its buffers away from the device: the chain stays with the queue
-//! and is dropped when the device returns it. There is no lock: a request borrows the queue for straight code,
-//! and if another processor has borrowed it, tries again with the next poll. Interrupt handlers do not borrow it;
-//! they have [`Event::raise`] to wake [`Requests::run`].
+//! and is dropped when the device returns it. There is no lock: a request borrows the queue for
+//! straight code, and if another processor has borrowed it, tries again with the next poll.
+//! Interrupt handlers do not borrow it; they have [`Event::raise`] to wake [`Requests::run`].
 
 mod request_table;
 mod submit;
@@ -127,7 +127,8 @@ impl<T: Chain> Requests<T> {
     pub fn rewind(&self) -> Result<(), RewindError> {
         let mut inner = self.borrow();
         let rewound = inner.queue.rewind();
-        // Whoever waits for what has been used hears of it, and that before its token can be taken again.
+        // A task that waits for what has been used is told, and that before its token can be taken
+        // again.
         let (wakers, chains) = inner.complete_set_aside();
         drop(inner);
         drop(chains);

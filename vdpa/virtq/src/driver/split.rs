@@ -54,8 +54,9 @@ impl SplitRing {
         let avail = (size * DESCRIPTOR).next_multiple_of(align);
         let used = (avail + 6 + 2 * size).next_multiple_of(align);
         let len = used + 6 + 8 * size;
-        // The entries of a used ring lie at 4 modulo 8, and QEMU before 9.0 behind an IOMMU cannot write one that
-        // straddles pages. From such a place on no ring of up to 256 descriptors has one.
+        // The entries of a used ring lie at 4 modulo 8, and QEMU before 9.0 behind an IOMMU cannot
+        // write one that straddles pages. From such a place on no ring of up to 256 descriptors has
+        // one.
         let place = align.max(len.next_power_of_two().min(PAGE));
         let tables = config.tables(Format::Split, dma, hold)?;
         let mut ring = Self {
@@ -119,8 +120,8 @@ impl SplitRing {
         self.free_head
     }
 
-    /// Writes a chain into free descriptors, or into those that it has had before from `known` on, and names it in
-    /// the next entry of the available ring.
+    /// Writes a chain into free descriptors, or into those that it has had before from `known` on,
+    /// and names it in the next entry of the available ring.
     #[inline]
     pub(super) fn add<T: Chain>(&mut self, chain: &T, plan: &Plan, known: Option<u16>) -> u16 {
         let head = known.unwrap_or(self.free_head);
@@ -236,7 +237,8 @@ impl SplitRing {
 
     pub(super) fn disable_interrupts(&self) {
         if self.event_idx {
-            // The index furthest away, also from a device that has yet to judge what was taken already.
+            // The index furthest away, also from a device that has yet to judge what was taken
+            // already.
             let never = self.last_used.wrapping_add(0x8000);
             self.memory
                 .store16(self.used_event(), never, Ordering::Relaxed);

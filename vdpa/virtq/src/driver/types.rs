@@ -1,4 +1,5 @@
-//! What goes into a queue's operations and what comes out of them. Errors are in [`error`](super::error).
+//! What goes into a queue's operations and what comes out of them. Errors are in
+//! [`error`](super::error).
 
 use crate::format::RingFeatures;
 

@@ -55,14 +55,15 @@ impl DeviceRing {
         }
     }
 
-    /// Where a device goes on that puts back what it has taken and not returned, if it has returned chains in
-    /// the order in which it took them.
+    /// Where a device goes on that puts back what it has taken and not returned, if it has returned
+    /// chains in the order in which it took them.
     #[must_use]
     pub fn state(&self) -> RingState {
         RingState::Split { index: self.used }
     }
 
-    /// Takes the next chain, if the driver has published one, and asks to be notified of the one after.
+    /// Takes the next chain, if the driver has published one, and asks to be notified of the one
+    /// after.
     pub fn pop(&mut self) -> Option<Request> {
         let published = self.u16(self.addresses.driver, 2);
         if published == self.next_avail {

@@ -80,7 +80,8 @@ impl HeapDma {
     pub fn read(&self, addr: DmaAddr, bytes: &mut [u8]) -> Result<(), Fault> {
         let state = self.lock();
         let from = state.locate(addr, bytes.len())?;
-        // SAFETY: the range lies in a live allocation, and the ranges do not overlap: `bytes` is not DMA memory.
+        // SAFETY: the range lies in a live allocation, and the ranges do not overlap: `bytes` is
+        // not DMA memory.
         unsafe { ptr::copy_nonoverlapping(from.as_ptr(), bytes.as_mut_ptr(), bytes.len()) };
         Ok(())
     }
@@ -110,7 +111,8 @@ impl HeapDma {
         }
     }
 
-    /// Where the byte at an address is, and how many bytes there are from it to the end of its allocation.
+    /// Where the byte at an address is, and how many bytes there are from it to the end of its
+    /// allocation.
     pub(super) fn piece(&self, addr: DmaAddr) -> Result<(NonNull<u8>, usize), Fault> {
         let state = self.lock();
         let ptr = state.locate(addr, 1)?;
@@ -191,7 +193,8 @@ unsafe impl DmaAllocator for HeapDma {
 impl Block {
     /// Back to the heap with it. It is in no table any more, and nobody uses it.
     fn free(self) {
-        // SAFETY: the block was allocated with this layout, and it is given back once because it is moved here.
+        // SAFETY: the block was allocated with this layout, and it is given back once because it is
+        // moved here.
         unsafe { dealloc(self.ptr.as_ptr(), self.layout) };
     }
 }

@@ -7,11 +7,11 @@ use super::HeapDma;
 use crate::DmaAddr;
 use crate::device::{Access, Fault, Memory, Piece};
 
-/// The allocations of a [`HeapDma`] as the memory of a [`DeviceQueue`](crate::device::DeviceQueue), by the
-/// addresses that a driver without an IOMMU uses.
+/// The allocations of a [`HeapDma`] as the memory of a [`DeviceQueue`](crate::device::DeviceQueue),
+/// by the addresses that a driver without an IOMMU uses.
 ///
-/// What the driver frees cannot be reached from then on, and goes back to the heap when the last of these values
-/// goes.
+/// What the driver frees cannot be reached from then on, and goes back to the heap when the last of
+/// these values goes.
 pub struct HeapMemory(Arc<HeapDma>);
 
 impl HeapMemory {
@@ -23,8 +23,8 @@ impl HeapMemory {
     }
 }
 
-// SAFETY: a piece lies in one live allocation, and while this value lives no allocation goes back to the heap,
-// because it was counted when it was made.
+// SAFETY: a piece lies in one live allocation, and while this value lives no allocation goes back
+// to the heap, because it was counted when it was made.
 unsafe impl Memory for HeapMemory {
     fn translate(&self, addr: DmaAddr, len: u32, _access: Access) -> Result<Piece, Fault> {
         let (ptr, left) = self.0.piece(addr).map_err(|_| Fault::NoMapping)?;

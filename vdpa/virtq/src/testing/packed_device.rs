@@ -53,15 +53,16 @@ impl PackedDevice {
         }
     }
 
-    /// Where a device goes on that puts back what it has taken and not returned, if it has returned chains in
-    /// the order in which it took them.
+    /// Where a device goes on that puts back what it has taken and not returned, if it has returned
+    /// chains in the order in which it took them.
     #[must_use]
     pub fn state(&self) -> RingState {
         let (index, wrap) = self.used;
         RingState::Packed { index, wrap }
     }
 
-    /// Takes the next chain, if the driver has published one, and asks to be notified of the one after.
+    /// Takes the next chain, if the driver has published one, and asks to be notified of the one
+    /// after.
     pub fn pop(&mut self) -> Option<Request> {
         if !self.is_available() {
             return None;

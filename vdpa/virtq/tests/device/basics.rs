@@ -168,7 +168,8 @@ fn in_order_completions_wait_for_their_turn() {
     });
 }
 
-/// VIRTIO 1.2, 2.8.9. Between the chains that are used completely lies one that is not, and so needs a descriptor.
+/// VIRTIO 1.2, 2.8.9. Between the chains that are used completely lies one that is not, and so
+/// needs a descriptor.
 #[test]
 fn in_order_one_descriptor_returns_all_chains_that_are_used_completely() {
     let features = RingFeatures {

@@ -1,5 +1,5 @@
-//! What a hostile driver can write into a ring of either format: each case breaks the queue with its own name, over
-//! both kinds of memory, and the malformed chain can be given back.
+//! What a hostile driver can write into a ring of either format: each case breaks the queue with
+//! its own name, over both kinds of memory, and the malformed chain can be given back.
 
 use crate::common::*;
 use virtq::device::{Broken, DeviceConfig, DeviceQueue, Fault};
@@ -26,8 +26,8 @@ fn byte(world: &World) -> Buffer {
     Buffer::with(world, b"x")
 }
 
-/// A table of so many bytes, whose entries name a byte each. What comes after address and length is flags and next in
-/// a split ring, and id and flags in a packed one.
+/// A table of so many bytes, whose entries name a byte each. What comes after address and length is
+/// flags and next in a split ring, and id and flags in a packed one.
 fn table(world: &World, entries: &[(u16, u16)], len: u32) -> Buffer {
     let table = world.allocate(16 * entries.len(), 16);
     for (place, (third, fourth)) in (0..).zip(entries) {

@@ -1,5 +1,5 @@
-//! What a hostile driver can write into a packed ring alone: laps, wrap counters and ids. Beside `malformed.rs`, which
-//! has what either format can say.
+//! What a hostile driver can write into a packed ring alone: laps, wrap counters and ids. Beside
+//! `malformed.rs`, which has what either format can say.
 
 use crate::common::*;
 use virtq::RingFeatures;
@@ -49,8 +49,8 @@ impl Case {
     }
 }
 
-/// A device that must find `expected` in what `write` puts into the ring, and can give the chain back by
-/// the id, if it can be told.
+/// A device that must find `expected` in what `write` puts into the ring, and can give the chain
+/// back by the id, if it can be told.
 fn breaks_with(
     features: RingFeatures,
     id: Option<u16>,
@@ -210,7 +210,8 @@ fn indirect_table_with_a_predecessor() {
     });
 }
 
-/// VIRTIO 1.2, 2.8.7: the device ignores all flags but WRITE, and so cannot be led to a nested table.
+/// VIRTIO 1.2, 2.8.7: the device ignores all flags but WRITE, and so cannot be led to a nested
+/// table.
 #[test]
 fn other_flags_in_an_indirect_table_are_ignored() {
     for mut case in cases(INDIRECT_PACKED) {

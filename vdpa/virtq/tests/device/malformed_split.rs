@@ -1,5 +1,5 @@
-//! What a hostile driver can write into a split ring alone: heads, indices and links. Beside `malformed.rs`, which has
-//! what either format can say.
+//! What a hostile driver can write into a split ring alone: heads, indices and links. Beside
+//! `malformed.rs`, which has what either format can say.
 
 use crate::common::*;
 use virtq::device::{Broken, DeviceConfig, DeviceQueue};
@@ -40,8 +40,8 @@ impl Case {
     }
 }
 
-/// A device that must find `expected` in what `write` puts into the ring, and can give the chain of head 2
-/// back.
+/// A device that must find `expected` in what `write` puts into the ring, and can give the chain of
+/// head 2 back.
 fn breaks_at_head(features: RingFeatures, expected: Broken, write: impl Fn(&mut Case)) {
     for mut case in cases(features) {
         write(&mut case);

@@ -425,8 +425,8 @@ fn everything_that_is_written_is_logged() {
                     assert!(old == new || covers(addr), "{addr:#x} was written unseen");
                 }
                 let total: u32 = logged.iter().map(|&(_, len)| len).sum();
-                // The payload, and in either format 12 bytes of the ring: a used descriptor and the event
-                // suppression, or a used entry, the index, and the flags or the event index.
+                // The payload, and in either format 12 bytes of the ring: a used descriptor and the
+                // event suppression, or a used entry, the index, and the flags or the event index.
                 assert_eq!(total, 91 + 12);
                 assert!(driver.take(&world).is_some());
             }

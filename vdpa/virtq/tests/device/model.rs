@@ -1,5 +1,5 @@
-//! Random work of a driver and a device on one queue, with stops in between, compared with lists of what
-//! went in and out.
+//! Random work of a driver and a device on one queue, with stops in between, compared with lists of
+//! what went in and out.
 
 use std::collections::VecDeque;
 
@@ -311,8 +311,8 @@ proptest! {
         prop_assert_eq!(counters.popped, counters.completed);
     }
 
-    /// A driver that writes anything anywhere into the rings gets an error or a chain, and the device
-    /// touches nothing that is not the driver's.
+    /// A driver that writes anything anywhere into the rings gets an error or a chain, and the
+    /// device touches nothing that is not the driver's.
     #[test]
     fn a_driver_that_writes_noise_breaks_nothing_but_its_queue(
         packed: bool,

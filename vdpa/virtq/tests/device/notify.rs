@@ -1,4 +1,5 @@
-//! Notifications in both directions: asked for and suppressed, by flag and by index, over every wrap.
+//! Notifications in both directions: asked for and suppressed, by flag and by index, over every
+//! wrap.
 
 use crate::common::*;
 use virtq::device::{DeviceConfig, DeviceQueue};
@@ -95,8 +96,8 @@ fn a_chain_that_comes_while_falling_asleep_is_seen() {
     }
 }
 
-/// The driver asks for an interrupt at each place around those that a batch completes, one at a time, and
-/// the batch starts at each place around the wrap of the index.
+/// The driver asks for an interrupt at each place around those that a batch completes, one at a
+/// time, and the batch starts at each place around the wrap of the index.
 #[test]
 fn a_split_batch_notifies_if_and_only_if_it_passes_the_event() {
     for start in [0, 5, 0x7ffe, 0xfff0, 0xfffc, 0xfffd, 0xfffe, 0xffff] {
@@ -168,8 +169,8 @@ fn a_packed_batch_notifies_if_and_only_if_it_passes_the_event() {
     }
 }
 
-/// A driver that polls takes what it finds; when it waits again, the device has completed more than all
-/// indices since it looked at the driver's wish.
+/// A driver that polls takes what it finds; when it waits again, the device has completed more than
+/// all indices since it looked at the driver's wish.
 #[test]
 fn more_completions_than_indices_notify_wherever_the_event_is() {
     let world = World::direct();
@@ -200,7 +201,8 @@ fn more_completions_than_indices_notify_wherever_the_event_is() {
     assert!(!queue.notify());
 }
 
-/// Without the event index, the third way to suppress is reserved; a driver that sets it is notified.
+/// Without the event index, the third way to suppress is reserved; a driver that sets it is
+/// notified.
 #[test]
 fn an_event_that_was_not_negotiated_does_not_suppress() {
     let world = World::direct();

@@ -1,5 +1,5 @@
-//! Both ends of a queue over addresses that are neither the platform's nor the host's: the driver's memory is
-//! placed, and the device finds it through its translation cache.
+//! Both ends of a queue over addresses that are neither the platform's nor the host's: the driver's
+//! memory is placed, and the device finds it through its translation cache.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -4,8 +4,8 @@ use crate::common::*;
 use virtq::device::{DeviceConfig, DeviceQueue};
 use virtq::{RingFeatures, RingState};
 
-/// Chains that the driver has published and the first device has not taken are served by the second, and
-/// each chain returns once, wherever in the ring the change happens.
+/// Chains that the driver has published and the first device has not taken are served by the
+/// second, and each chain returns once, wherever in the ring the change happens.
 #[test]
 fn traffic_goes_on_from_the_state() {
     for packed in [false, true] {

@@ -1,4 +1,5 @@
-//! The translation cache of a queue: what it finds, what it forgets when, and how long it keeps memory.
+//! The translation cache of a queue: what it finds, what it forgets when, and how long it keeps
+//! memory.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -304,7 +305,7 @@ fn a_generation_that_goes_back_frees_nothing_in_use() {
     assert!(tlb.translate(DmaAddr(IOVA), 8, Access::Read).is_ok());
     liar.generation.set(7);
     assert_eq!(number(piece), 0);
-    // A piece from before was outdated meanwhile: whoever has it is told.
+    // A piece from before was outdated meanwhile: its holder is told.
     assert_ne!(tlb.generation(), first);
 }
 

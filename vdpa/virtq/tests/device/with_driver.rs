@@ -26,7 +26,7 @@ struct Arena {
 
 // SAFETY: the memory is bound to no thread.
 unsafe impl Send for Arena {}
-// SAFETY: the counter is behind a lock, and the pieces belong to whoever took them.
+// SAFETY: the counter is behind a lock, and the pieces belong to the one who took them.
 unsafe impl Sync for Arena {}
 
 impl Arena {
@@ -215,7 +215,8 @@ proptest! {
                     }
                 }
                 Step::Complete { which } if !held.is_empty() => {
-                    // In order if that was agreed: what the device side reorders is in its own tests.
+                    // In order if that was agreed: what the device side reorders is in its own
+                    // tests.
                     let which = if in_order { 0 } else { which % held.len() };
                     let (chain, number) = held.remove(which);
                     let room = usize::try_from(chain.writable_len()).unwrap();

@@ -1,5 +1,5 @@
-//! The driver side in one thread against the device side in another, over the same memory. Each sleeps
-//! whenever it has nothing to do, until the other says that it wants to be heard.
+//! The driver side in one thread against the device side in another, over the same memory. Each
+//! sleeps whenever it has nothing to do, until the other says that it wants to be heard.
 //!
 //! Under Miri the processor reorders as much as the language permits; see also `src/handshake.rs`.
 
@@ -358,7 +358,8 @@ impl Shared {
             ptr: arena.ptr,
             len: Arena::LAYOUT.size(),
         };
-        // SAFETY: the arena is kept. Its buffers belong to the driver side, which lends them by its ring.
+        // SAFETY: the arena is kept. Its buffers belong to the driver side, which lends them by its
+        // ring.
         let direct = unsafe { Direct::new(vec![region]) }.expect("one region overlaps with none");
         Self {
             direct,

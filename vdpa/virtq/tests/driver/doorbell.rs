@@ -80,7 +80,8 @@ fn switching_to_and_fro_keeps_no_more_than_the_two() {
     assert_eq!(events.each_ref().map(Arc::strong_count), [1, 1]);
 }
 
-/// A switch that is set to another one stands for what that rings at the moment, so there are no circles.
+/// A switch that is set to another one stands for what that rings at the moment, so there are no
+/// circles.
 #[test]
 fn a_switch_does_not_lead_to_itself() {
     let event = Arc::new(Event::new());

@@ -402,6 +402,7 @@ fn on_clone(function: &&dyn Fn()) -> Waker {
         |_| {},
         |_| {},
     );
-    // SAFETY: the waker stays on this thread, and its functions touch nothing but the function that is called.
+    // SAFETY: the waker stays on this thread, and its functions touch nothing but the function that
+    // is called.
     unsafe { Waker::new(std::ptr::from_ref(function).cast(), &VTABLE) }
 }

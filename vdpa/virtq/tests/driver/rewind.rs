@@ -1,4 +1,5 @@
-//! A queue whose device is reset in the middle of its work and starts afresh: nothing is lost, nothing comes twice.
+//! A queue whose device is reset in the middle of its work and starts afresh: nothing is lost,
+//! nothing comes twice.
 
 use crate::common::{Device, Message, Setup};
 use proptest::prelude::*;

@@ -1,5 +1,5 @@
-//! What safe code can do with memory that it shares, on purpose or not, without undefined behaviour:
-//! Miri runs these, and they try to break the rules.
+//! What safe code can do with memory that it shares, on purpose or not, without undefined
+//! behaviour: Miri runs these, and they try to break the rules.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -90,7 +90,7 @@ fn threads_may_access_memory_at_the_same_time() {
     });
 }
 
-/// Whoever comes first: a writer is through before a buffer exists, or is refused.
+/// In either order: a writer is through before a buffer exists, or is refused.
 #[test]
 fn a_claim_and_a_write_exclude_each_other() {
     let memory = memory();

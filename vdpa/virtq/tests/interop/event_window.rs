@@ -18,8 +18,8 @@ use vm_memory::{Bytes, GuestAddress};
 
 const SIZE: u16 = 64;
 
-/// The specification, one chain at a time: the device is to be notified if the chain that it waits for is
-/// among those that become available.
+/// The specification, one chain at a time: the device is to be notified if the chain that it waits
+/// for is among those that become available.
 fn specified(event: u16, old: u16, chains: u16) -> bool {
     (0..chains).any(|place| old.wrapping_add(place) == event)
 }

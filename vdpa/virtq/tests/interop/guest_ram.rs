@@ -42,7 +42,8 @@ impl GuestRam {
 }
 
 // SAFETY: every block is a part of its own of a mapping that lives as long as the allocator, zeroed
-// each time it is taken, and `addr` is what `vm-memory` calls it. The base has any block's alignment.
+// each time it is taken, and `addr` is what `vm-memory` calls it. The base has any block's
+// alignment.
 unsafe impl DmaAllocator for GuestRam {
     fn allocate(&self, layout: Layout) -> Result<DmaBlock, DmaError> {
         let mut books = self.books.lock().expect("no test panics with the lock");

@@ -24,7 +24,8 @@ enum Step {
     },
     /// The device takes up to so many chains.
     Pop { count: usize },
-    /// The device completes the chain at this place in its hands, and writes this share of 255 of what it may.
+    /// The device completes the chain at this place in its hands, and writes this share of 255 of
+    /// what it may.
     Complete { which: usize, share: u8 },
     /// The device shows the driver what it has completed, and asks itself whether to interrupt.
     Notify,
@@ -57,8 +58,8 @@ struct Lent {
     writable: Vec<Vec<u8>>,
 }
 
-/// A driver, a device, and what each must know. Indices here are counted without wrapping, so that no
-/// arithmetic of either side is repeated.
+/// A driver, a device, and what each must know. Indices here are counted without wrapping, so that
+/// no arithmetic of either side is repeated.
 struct Both {
     event_idx: bool,
     driver: VirtQueue<Bounce, { SIZE as usize }>,

@@ -26,7 +26,8 @@ enum Step {
     Publish,
     /// The device takes up to so many chains.
     Pop { count: usize },
-    /// The device completes the chain at this place in its hands, and writes this share of 255 of what it may.
+    /// The device completes the chain at this place in its hands, and writes this share of 255 of
+    /// what it may.
     Complete { which: usize, share: u8 },
     /// The device asks itself whether to interrupt.
     Interrupt,
@@ -52,8 +53,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A driver, a device, and what each must know. Indices here are counted without wrapping, from where
-/// the queue starts, so that no arithmetic of either side is repeated.
+/// A driver, a device, and what each must know. Indices here are counted without wrapping, from
+/// where the queue starts, so that no arithmetic of either side is repeated.
 struct Both {
     memory: Arc<GuestMemoryMmap>,
     dma: Arc<dyn DmaAllocator>,

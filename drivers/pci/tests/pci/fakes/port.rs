@@ -1,4 +1,5 @@
-//! A PCI Express port with a hot-plug capable slot, as PCI Express Base 6.0, 6.7 and 7.5.3 describe it.
+//! A PCI Express port with a hot-plug capable slot, as PCI Express Base 6.0, 6.7 and 7.5.3 describe
+//! it.
 //!
 //! It cannot interrupt. What a driver must not do is noted as a violation.
 
@@ -87,7 +88,8 @@ impl FakePort {
     pub fn new(platform: &Arc<FakePlatform>, window: Option<Range<u32>>) -> Arc<Self> {
         let bus = FakeBus::new();
         let mut body = vec![0; 0x3a];
-        // A root port with a slot; the link tells of itself; button, power, indicators, surprise, hot-plug.
+        // A root port with a slot; the link tells of itself; button, power, indicators, surprise,
+        // hot-plug.
         body[0..2].copy_from_slice(&0x0142_u16.to_le_bytes());
         body[0x0a..0x0e].copy_from_slice(&(1_u32 << 20).to_le_bytes());
         body[0x12..0x16].copy_from_slice(&0x0008_007b_u32.to_le_bytes());
@@ -137,7 +139,7 @@ impl FakePort {
         state.powered_at = self.platform.now();
     }
 
-    /// Pulls the card out, whoever uses it.
+    /// Pulls the card out, in use or not.
     pub fn pull(&self) -> Option<Card> {
         let mut state = self.state.lock();
         let card = state.card.take()?;

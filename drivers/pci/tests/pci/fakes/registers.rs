@@ -97,7 +97,8 @@ impl Queue {
         }
     }
 
-    /// The vector of its interrupts: later writes to the register come too late for a queue that is enabled.
+    /// The vector of its interrupts: later writes to the register come too late for a queue that is
+    /// enabled.
     pub fn interrupt(&self) -> u16 {
         if self.enabled {
             self.interrupts_with

@@ -13,7 +13,8 @@ use crate::fakes::virtio::version_1;
 
 use super::{both, both_running, with_vectors};
 
-/// Linux's `ifcvf` does not count the vector of this mode, so it frees queues under a handler that runs.
+/// Linux's `ifcvf` does not count the vector of this mode, so it frees queues under a handler that
+/// runs.
 #[test]
 fn with_one_vector_for_all_a_reset_waits_for_its_handler() {
     for driven in Driven::BOTH {
@@ -97,8 +98,9 @@ fn wait_for(flag: &AtomicBool) {
     }
 }
 
-/// Linux's `vp_vdpa` does not read back whether the device has taken a vector, and waits for ever. Linux' `ifcvf` leaves
-/// the device without `DRIVER_OK` then, and lets the driver believe that it runs.
+/// Linux's `vp_vdpa` does not read back whether the device has taken a vector, and waits for ever.
+/// Linux' `ifcvf` leaves the device without `DRIVER_OK` then, and lets the driver believe that it
+/// runs.
 #[test]
 fn a_refused_vector_is_noticed_and_the_device_serves_without() {
     // Of the vectors with one for each; how many are left in use then.
@@ -130,7 +132,8 @@ fn a_refused_vector_is_noticed_and_the_device_serves_without() {
     }
 }
 
-/// Linux's `ifcvf` tells the vector of another queue, or of the configuration, where vectors are shared.
+/// Linux's `ifcvf` tells the vector of another queue, or of the configuration, where vectors are
+/// shared.
 #[test]
 fn only_a_vector_of_its_own_is_reported_as_the_queues() {
     for vectors in [4, 3, 2, 1, 0] {

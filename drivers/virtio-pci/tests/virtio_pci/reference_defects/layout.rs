@@ -1,4 +1,5 @@
-//! Where the structures of a function lie: wrapped ends, several capabilities, and what is not there at all.
+//! Where the structures of a function lie: wrapped ends, several capabilities, and what is not
+//! there at all.
 
 use vdpa::ops::Abilities;
 
@@ -68,8 +69,8 @@ fn a_capability_that_leads_to_a_bar_without_registers_is_not_followed() {
     }
 }
 
-/// Linux's `ifcvf` writes the state of queues to the start of BAR 4, whatever is there; on QEMU's functions it
-/// overwrites the addresses of the rings.
+/// Linux's `ifcvf` writes the state of queues to the start of BAR 4, whatever is there; on QEMU's
+/// functions it overwrites the addresses of the rings.
 #[test]
 fn the_common_configuration_is_not_taken_for_a_live_migration_block() {
     for (bench, vdpa, _calls) in both_running(&Plan::default()) {
@@ -84,7 +85,8 @@ fn the_common_configuration_is_not_taken_for_a_live_migration_block() {
     }
 }
 
-/// Linux's `ifcvf` gives away as many bytes as the multiplier says, or a page in which others ring, too.
+/// Linux's `ifcvf` gives away as many bytes as the multiplier says, or a page in which others ring,
+/// too.
 #[test]
 fn a_doorbell_region_is_a_whole_page_or_none() {
     const PAGE: u32 = 4096;

@@ -126,7 +126,8 @@ fn a_configuration_that_never_settles_is_given_up() {
     }
 }
 
-/// The cards cannot be read in 64 bits (DPDK), and Linux reads byte by byte, which VIRTIO 1.2, 4.1.3.1 forbids.
+/// The cards cannot be read in 64 bits (DPDK), and Linux reads byte by byte, which VIRTIO 1.2,
+/// 4.1.3.1 forbids.
 #[test]
 fn wide_configuration_fields_are_read_in_halves() {
     let disk = Plan {
@@ -171,7 +172,8 @@ fn every_queue_has_a_largest_size_of_its_own() {
     }
 }
 
-/// Where a queue stands that has run only the device knows, and without registers for that it cannot tell.
+/// Where a queue stands that has run only the device knows, and without registers for that it
+/// cannot tell.
 #[test]
 fn a_state_that_cannot_be_told_is_not_invented() {
     for (bench, vdpa) in both(&Plan::default()) {

@@ -40,7 +40,8 @@ fn running_parent(features: u128, calls: &Calls) -> (Bench, Parent) {
     (bench, parent)
 }
 
-/// Such a device would take its rings from the start of memory, or believe them to be longer than they are.
+/// Such a device would take its rings from the start of memory, or believe them to be longer than
+/// they are.
 #[test]
 fn a_queue_without_size_and_address_is_not_started() {
     for (sized, placed) in [(false, false), (true, false), (false, true)] {

@@ -6,8 +6,8 @@ use web::http::reader::{BUFFER_BYTES, Reader};
 use web::http::refusal::Refusal;
 use web::path;
 
-/// A connection that brings these bytes. The first one says in pieces of what size they come, which must make no
-/// difference.
+/// A connection that brings these bytes. The first one says in pieces of what size they come, which
+/// must make no difference.
 ///
 /// # Panics
 /// If the reader does what it must not do.

@@ -6,7 +6,8 @@ use web::management::{self, Admin, ROOT, Request};
 use web::path;
 use web::range::Selection;
 
-/// Lines of text: method, target, length of the file, `Range`, `If-Range`, `If-None-Match`, and the body.
+/// Lines of text: method, target, length of the file, `Range`, `If-Range`, `If-None-Match`, and the
+/// body.
 ///
 /// # Panics
 /// If a target leads where none may lead, or a range is not in its file.

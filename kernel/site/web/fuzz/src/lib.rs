@@ -1,7 +1,7 @@
 //! What the fuzz targets do with their input.
 //!
-//! An input is a string of bytes without rules, so that every input means something. A run panics where the side
-//! under test breaks a promise.
+//! An input is a string of bytes without rules, so that every input means something. A run panics
+//! where the side under test breaks a promise.
 
 #[path = "../../tests/images/device.rs"]
 mod device;

@@ -7,8 +7,8 @@ use super::refusal::Refusal;
 /// The longest body of a request, in bytes.
 pub const BODY_MAX: usize = 1024;
 
-/// The most bytes that a chunked body has besides its data: sizes, extensions, line ends and trailer fields. Each
-/// chunk may be of one byte, so this is several times the longest body.
+/// The most bytes that a chunked body has besides its data: sizes, extensions, line ends and
+/// trailer fields. Each chunk may be of one byte, so this is several times the longest body.
 const OVERHEAD_MAX: usize = 16 * BODY_MAX;
 
 /// What a byte of the connection is.

@@ -46,7 +46,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The elements of the lists in all fields with this name, without empty ones (RFC 9110, 5.6.1).
+    /// The elements of the lists in all fields with this name, without empty ones (RFC 9110,
+    /// 5.6.1).
     pub(super) fn elements(&self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.values(name)
             .flat_map(|value| value.split(|byte| *byte == b','))

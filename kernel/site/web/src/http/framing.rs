@@ -36,7 +36,8 @@ pub(super) fn of(fields: &Fields<'_>, version: Version) -> Result<Framing, Refus
 
 /// That the only coding is `chunked` (RFC 9112, 6.1 and 7).
 fn transfer_coding(fields: &Fields<'_>) -> Result<(), Refusal> {
-    /// Known codings, though not here: without `chunked` behind them nobody knows where the body ends.
+    /// Known codings, though not here: without `chunked` behind them nobody knows where the body
+    /// ends.
     const COMPRESSING: [&str; 5] = ["gzip", "x-gzip", "deflate", "compress", "x-compress"];
     let chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
     let codings = || fields.elements("Transfer-Encoding");

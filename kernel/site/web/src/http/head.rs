@@ -109,8 +109,8 @@ impl<'a> Head<'a> {
         self.fields.value(name)
     }
 
-    /// The value of the field with this name, which a request has once, if it is there and text. Of several, none
-    /// counts.
+    /// The value of the field with this name, which a request has once, if it is there and text. Of
+    /// several, none counts.
     #[must_use]
     pub fn only_value(&self, name: &'a str) -> Option<&'a str> {
         self.fields.only_value(name)
@@ -122,8 +122,8 @@ impl<'a> Head<'a> {
         self.target.authority().or_else(|| self.value("Host"))
     }
 
-    /// What the client wants to become of the connection (RFC 9112, 9.3). An older client says itself when it
-    /// is to be kept, which is more than this server gives it.
+    /// What the client wants to become of the connection (RFC 9112, 9.3). An older client says
+    /// itself when it is to be kept, which is more than this server gives it.
     #[must_use]
     pub fn persistence(&self) -> Persistence {
         let mut options = self.fields.elements("Connection");

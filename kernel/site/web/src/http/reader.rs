@@ -1,8 +1,8 @@
 //! Finds one request after the other in what a connection brings, in a buffer of fixed size.
 //!
-//! Whoever owns the connection reads into [`Reader::space`] and says with [`Reader::received`] how much came,
-//! until [`Reader::has_head`]. Then [`Reader::split`] gives the head, and the body to be filled the same way.
-//! [`Reader::next`] goes on with what came behind the request.
+//! The owner of the connection reads into [`Reader::space`] and says with [`Reader::received`] how
+//! much came, until [`Reader::has_head`]. Then [`Reader::split`] gives the head, and the body to be
+//! filled the same way. [`Reader::next`] goes on with what came behind the request.
 
 use super::body::{BODY_MAX, Byte, Decoder};
 use super::head::{Head, RequestLine};
@@ -40,7 +40,8 @@ pub struct Reader<'b> {
 /// The body of a request, on its way in.
 #[derive(Debug)]
 pub struct Body<'r> {
-    /// The buffer behind the head: the decoded bytes, those that went into them, and those not looked at yet.
+    /// The buffer behind the head: the decoded bytes, those that went into them, and those not
+    /// looked at yet.
     bytes: &'r mut [u8],
     /// The length of the head, which counts in `filled`.
     head: usize,
@@ -135,7 +136,8 @@ impl<'b> Reader<'b> {
         Ok(())
     }
 
-    /// The head, and the body behind it. Only after [`has_head`](Self::has_head) said that it is there.
+    /// The head, and the body behind it. Only after [`has_head`](Self::has_head) said that it is
+    /// there.
     ///
     /// # Errors
     /// [`Refusal`].

@@ -1,7 +1,7 @@
 //! Why a request is not read any further.
 
-/// Why a request is refused. The connection is closed after each of them, because nobody knows for sure where
-/// the next request begins.
+/// Why a request is refused. The connection is closed after each of them, because nobody knows for
+/// sure where the next request begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// RFC 9112, 3.

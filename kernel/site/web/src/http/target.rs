@@ -29,7 +29,8 @@ impl<'a> Target<'a> {
     /// # Errors
     /// [`Refusal::Target`].
     pub fn parse(method: &str, text: &'a str) -> Result<Self, Refusal> {
-        // A fragment is no part of a request's target, and other characters are none of a URI (RFC 3986, 2).
+        // A fragment is no part of a request's target, and other characters are none of a URI (RFC
+        // 3986, 2).
         if !text
             .bytes()
             .all(|byte| byte.is_ascii_graphic() && byte != b'#')
@@ -83,8 +84,8 @@ fn split_query(text: &str) -> (&str, &str) {
     text.split_once('?').unwrap_or((text, ""))
 }
 
-/// Whether the text is a host, perhaps empty, perhaps with a port, and without user information (RFC 3986, 3.2;
-/// RFC 9110, 4.2.4).
+/// Whether the text is a host, perhaps empty, perhaps with a port, and without user information
+/// (RFC 3986, 3.2; RFC 9110, 4.2.4).
 pub(super) fn is_authority(text: &str) -> bool {
     let (host_is_good, port) = match text.strip_prefix('[') {
         Some(rest) => {

@@ -2,7 +2,8 @@
 
 use super::refusal::Refusal;
 
-/// The version that a client speaks. What is newer within the major version counts as HTTP/1.1 (RFC 9110, 2.5).
+/// The version that a client speaks. What is newer within the major version counts as HTTP/1.1 (RFC
+/// 9110, 2.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
     /// HTTP/1.0

@@ -47,7 +47,8 @@ pub(super) async fn add<D: BlockDevice>(
 ) -> Result<(), VolumeError> {
     let mut place = PRIMARY;
     for _copy in 0..2 {
-        // A disk that has grown since has its copy not in the last block, but where the header says.
+        // A disk that has grown since has its copy not in the last block, but where the header
+        // says.
         let mut alternate = table.blocks.saturating_sub(1);
         if let Some(entries) = entries(device, place, &mut alternate, block).await? {
             for entry in entries {
@@ -60,8 +61,9 @@ pub(super) async fn add<D: BlockDevice>(
     Err(VolumeError::PartitionTable)
 }
 
-/// The entries in use of the table whose header is in the block `place`, the first [`MOST`] of them; `None`, if it
-/// is damaged. `alternate` becomes the place of the other header, if this one knows.
+/// The entries in use of the table whose header is in the block `place`, the first [`MOST`] of
+/// them; `None`, if it is damaged. `alternate` becomes the place of the other header, if this one
+/// knows.
 async fn entries<D: BlockDevice>(
     device: &mut D,
     place: u64,
@@ -82,7 +84,8 @@ async fn entries<D: BlockDevice>(
     let mut entries = Vec::new();
     let (mut index, mut left) = (header.entries, header.entries_bytes());
     let mut slot = 0;
-    // Where the next entry begins in the block. An entry fills blocks, or a block is full of entries.
+    // Where the next entry begins in the block. An entry fills blocks, or a block is full of
+    // entries.
     let mut at = 0;
     while left > 0 {
         device.read_blocks(BlockIndex::new(index), block).await?;

@@ -59,9 +59,9 @@ pub(super) async fn add<D: BlockDevice>(
     Ok(())
 }
 
-/// Follows the chain of records in an extended partition, each with a logical partition and a link to the next
-/// record, which need not be in the order of the disk. It ends where it leaves the partition or comes back to a
-/// record.
+/// Follows the chain of records in an extended partition, each with a logical partition and a link
+/// to the next record, which need not be in the order of the disk. It ends where it leaves the
+/// partition or comes back to a record.
 async fn add_logical<D: BlockDevice>(
     table: &mut Table,
     device: &mut D,

@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 /// The most partitions that are looked at.
 pub(super) const MOST: usize = 128;
 
-/// A partition that lies on the disk, at least with its beginning, and shares no block with one before it.
+/// A partition that lies on the disk, at least with its beginning, and shares no block with one
+/// before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partition {
     /// Its number in the table, as Linux counts: from 1 on, logical ones from 5 on.
@@ -21,7 +22,8 @@ pub struct Partition {
 pub struct Table {
     /// In the order of the table.
     pub partitions: Vec<Partition>,
-    /// How many entries were left out, because they begin outside the disk, or overlap one before them.
+    /// How many entries were left out, because they begin outside the disk, or overlap one before
+    /// them.
     pub skipped: usize,
     /// Blocks of the disk.
     pub(super) blocks: u64,

@@ -34,8 +34,8 @@ impl fmt::Display for FileCount {
 }
 
 impl<D: BlockDevice> Volume<D> {
-    /// Counts the files of the whole volume, until there are more than `limit`, or so many directories were
-    /// seen or wait.
+    /// Counts the files of the whole volume, until there are more than `limit`, or so many
+    /// directories were seen or wait.
     ///
     /// # Errors
     /// [`VolumeError::Disk`]. Directories that are damaged are counted.

@@ -76,8 +76,8 @@ impl RawEntry {
         }
     }
 
-    /// The name by which a path leads to the entry: the long one, or else the short one. `None`, if neither can
-    /// stand in a path.
+    /// The name by which a path leads to the entry: the long one, or else the short one. `None`, if
+    /// neither can stand in a path.
     pub(super) fn name(&self) -> Option<String> {
         let long = String::from_utf16(&self.units[..self.count]).ok();
         long.filter(|name| is_possible(name)).or_else(|| {
@@ -106,7 +106,8 @@ impl RawEntry {
     }
 }
 
-/// Whether an entry is neither the volume's label nor `.` or `..`, which start every directory below the root.
+/// Whether an entry is neither the volume's label nor `.` or `..`, which start every directory
+/// below the root.
 fn is_file_or_directory(entry: &ShortEntry) -> bool {
     !entry.is_label() && !entry.is_dot_dot() && entry.name() != *b".          "
 }

@@ -21,7 +21,8 @@ pub enum VolumeError {
     /// The file system contradicts itself.
     #[error("the file system is damaged")]
     Damaged,
-    /// A block of the disk is larger than the file system can handle, or a limit of the reader is met.
+    /// A block of the disk is larger than the file system can handle, or a limit of the reader is
+    /// met.
     #[error("the file system exceeds what can be read")]
     Unsupported,
     /// The disk failed or was removed.

@@ -12,8 +12,8 @@ use super::error::VolumeError;
 use super::mount::{Reader, Volume};
 
 impl<D: BlockDevice> Volume<D> {
-    /// Follows the chain of a file, so that one that is broken is refused before its first byte is sent. Of very
-    /// large files only the beginning is looked at.
+    /// Follows the chain of a file, so that one that is broken is refused before its first byte is
+    /// sent. Of very large files only the beginning is looked at.
     ///
     /// # Errors
     /// [`VolumeError::Damaged`], if the chain is broken, loops or is shorter than the file.
@@ -28,10 +28,12 @@ impl<D: BlockDevice> Volume<D> {
     }
 
     /// Where on the device the bytes of a file lie, from the byte `from` or a little before on.
-    /// They come in the order of the file and not all at once: ask again from the end of the last one.
+    /// They come in the order of the file and not all at once: ask again from the end of the last
+    /// one.
     ///
     /// # Errors
-    /// [`VolumeError::Damaged`], if the chain of clusters is broken, loops, or ends before the byte `from`.
+    /// [`VolumeError::Damaged`], if the chain of clusters is broken, loops, or ends before the byte
+    /// `from`.
     pub async fn extents(&self, file: &mut File, from: u64) -> Result<Vec<Extent>, VolumeError> {
         const MOST_AT_ONCE: usize = 32;
         const MOST_CLUSTERS: u32 = 1024;

@@ -22,10 +22,10 @@ pub struct Listing {
 }
 
 impl<D: BlockDevice> Volume<D> {
-    /// The next entries of the directory that `cursor` is in, at most `count`, in the order of the disk; none behind
-    /// the last. Entries that no path can lead to are left out and counted. Who wants several asks for them at once:
-    /// what is read ahead for one may be lost to another one who reads elsewhere. The error says why the directory
-    /// cannot be read further.
+    /// The next entries of the directory that `cursor` is in, at most `count`, in the order of the
+    /// disk; none behind the last. Entries that no path can lead to are left out and counted. Who
+    /// wants several asks for them at once: what is read ahead for one may be lost to another one
+    /// who reads elsewhere. The error says why the directory cannot be read further.
     pub async fn next_entries(
         &self,
         cursor: &mut Cursor,
@@ -57,8 +57,8 @@ impl<D: BlockDevice> Volume<D> {
         (entries, None)
     }
 
-    /// The entries of a directory, directories first, each kind by name. `None`, if they take more than `memory`
-    /// bytes: then [`next_entries`](Self::next_entries) has some after the others.
+    /// The entries of a directory, directories first, each kind by name. `None`, if they take more
+    /// than `memory` bytes: then [`next_entries`](Self::next_entries) has some after the others.
     ///
     /// # Errors
     /// [`VolumeError`], if none can be read.

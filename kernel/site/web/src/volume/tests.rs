@@ -208,7 +208,8 @@ fn a_disk_without_a_file_system_is_told_from_a_damaged_one() {
 
 const FIRST_FILE_CLUSTER: u32 = 3;
 
-/// The image with the same entry in place of every chain of the first clusters, whichever file owns them.
+/// The image with the same entry in place of every chain of the first clusters, whichever file owns
+/// them.
 fn with_broken_chains(entry: u32) -> Vec<u8> {
     const RESERVED_SECTORS: usize = 14;
     let mut image = image();

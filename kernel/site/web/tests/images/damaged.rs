@@ -124,7 +124,8 @@ fn lost(seen: &Files) -> Vec<String> {
 
 #[test]
 fn every_field_of_the_boot_sector_may_say_anything() {
-    // BPB_BytsPerSec to BPB_TotSec32, then BPB_FATSz32 to BPB_BkBootSec of FAT32, and the signature.
+    // BPB_BytsPerSec to BPB_TotSec32, then BPB_FATSz32 to BPB_BkBootSec of FAT32, and the
+    // signature.
     let common = [
         (11, 2),
         (13, 1),
@@ -217,8 +218,8 @@ fn one_damaged_entry_loses_itself_and_nothing_else() {
             if patient.device.image.borrow()[at] == 0 {
                 break;
             }
-            // Each byte of the name, the attributes, both halves of the cluster and the size; or what a slot of a
-            // long name has there.
+            // Each byte of the name, the attributes, both halves of the cluster and the size; or
+            // what a slot of a long name has there.
             let name = (0..11).map(|byte| (at + byte, 1));
             let fields = name.chain([
                 (at + 11, 1),
@@ -257,7 +258,8 @@ fn every_link_of_a_chain_may_lead_anywhere() {
                 let seen = seen.unwrap();
                 let all = files();
                 for (path, bytes) in &seen {
-                    // What is sent has its length, and what no longer is what it was took over another's clusters.
+                    // What is sent has its length, and what no longer is what it was took over
+                    // another's clusters.
                     let length = all.get(path).map(Vec::len);
                     assert_eq!(
                         length,

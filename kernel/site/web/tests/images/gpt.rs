@@ -163,7 +163,8 @@ fn a_header_is_possible_where_it_stands() {
         found(&disk(512, &[&longer])),
         Ok((vec![(1, 2000..2010)], 0))
     );
-    // A header that is too short or longer than its block, a table outside the disk or over the header.
+    // A header that is too short or longer than its block, a table outside the disk or over the
+    // header.
     let bad = |change: fn(&mut Gpt)| {
         let mut table = good.clone();
         table.entries.clear();

@@ -1,4 +1,5 @@
-//! Disks as people have them, and as nobody should: partitioned, damaged field by field, and made of chance.
+//! Disks as people have them, and as nobody should: partitioned, damaged field by field, and made
+//! of chance.
 
 #![expect(
     clippy::unwrap_used,

@@ -23,7 +23,8 @@ fn fat() -> Vec<u8> {
     volume(kind, size)
 }
 
-/// A GPT with three partitions on a disk of 4 MiB in blocks of `block` bytes; the second one has the volume.
+/// A GPT with three partitions on a disk of 4 MiB in blocks of `block` bytes; the second one has
+/// the volume.
 pub fn gpt(block: u32) -> Device {
     let disk = vec![0; 4 << 20];
     let mut disk = MemDevice::new(disk, BlockSize::new(block).unwrap());
@@ -89,7 +90,8 @@ fn the_other_copy_of_a_gpt_stands_in_for_one_that_is_damaged() {
     for block in [512, 4096] {
         let device = gpt(block);
         let (size, last) = (device.block(), device.image.borrow().len() - 1);
-        // The signature, the size, the checksum, the place, the number of entries and their size, and an entry.
+        // The signature, the size, the checksum, the place, the number of entries and their size,
+        // and an entry.
         for at in [0, 12, 16, 24, 80, 84, 88, size + 32] {
             let flip = |at: usize| device.image.borrow_mut()[at] ^= 0x55;
             flip(size + at);
@@ -159,7 +161,8 @@ fn what_is_left_out_is_counted_and_keeps_its_number() {
     set_entry(&mut image, 1000, 1, EXTENDED, 3000, 2000);
     set_entry(&mut image, 4000, 0, DATA, 100, 1900);
     let mut device = Device::new(image.clone(), 512);
-    // The second entry lies in the first, the fourth behind the disk, and the first logical one as well.
+    // The second entry lies in the first, the fourth behind the disk, and the first logical one as
+    // well.
     assert_eq!(block_on(partitions(&mut device)).unwrap().skipped, 3);
     assert_eq!(found(image), [(1, 100..200), (6, 4100..6000)]);
     assert_eq!(visit(&device, Some(6)).unwrap(), files());

@@ -1,5 +1,5 @@
-//! A client that follows every link of a disk, as the site would answer it, and finds that each question has an
-//! answer after a bounded number of reads.
+//! A client that follows every link of a disk, as the site would answer it, and finds that each
+//! question has an answer after a bounded number of reads.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,16 @@ use web::volume::{EntryKind, Found, VolumeError};
 
 use crate::device::Device;
 
-/// The most reads for one question: a full directory in clusters of a sector, and as many links of its chain.
+/// The most reads for one question: a full directory in clusters of a sector, and as many links of
+/// its chain.
 const MOST_READS: u32 = 20_000;
 
 /// How many links are followed, and how much of a file is read.
 const MOST_LINKS: usize = 100;
 const MOST_BYTES: u64 = 1 << 20;
 
-/// The files that could be read, by their paths. Files too long to be read in whole are not among them.
+/// The files that could be read, by their paths. Files too long to be read in whole are not among
+/// them.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
 /// Opens the disk and follows all links from the root of its volume.

@@ -1,5 +1,5 @@
-//! The statements of VIRTIO 1.2, sections 2 to 4, that a driver must keep to: whoever breaks one is caught, by its
-//! section, and whoever breaks none is not blamed.
+//! The statements of VIRTIO 1.2, sections 2 to 4, that a driver must keep to: one that breaks a
+//! statement is caught, by its section, and one that breaks none is not.
 
 mod order;
 mod packed;
@@ -113,7 +113,7 @@ fn a_queue_that_was_reset_is_set_up_again() {
     }
 }
 
-/// As in Cloud Hypervisor: whoever writes too early has written nothing.
+/// As in Cloud Hypervisor: a write that is too early has no effect.
 #[test]
 fn a_device_can_forget_what_was_written_while_it_was_idle() {
     let slot = Slot::new(Plan {

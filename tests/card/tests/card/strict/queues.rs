@@ -1,4 +1,5 @@
-//! Setting queues up, their vectors and their notifications (VIRTIO 1.2, 2.6.1, 2.7.1, 2.8.11, 4.1.4.3.2 and 4.1.5).
+//! Setting queues up, their vectors and their notifications (VIRTIO 1.2, 2.6.1, 2.7.1, 2.8.11,
+//! 4.1.4.3.2 and 4.1.5).
 
 use ifcvf_card::Plan;
 

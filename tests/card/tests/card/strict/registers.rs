@@ -1,5 +1,5 @@
-//! Widths, read-only registers and the device-specific configuration (VIRTIO 1.2, 2.5.1, 4.1.3.1, 4.1.4.1 and
-//! 4.1.4.3.2).
+//! Widths, read-only registers and the device-specific configuration (VIRTIO 1.2, 2.5.1, 4.1.3.1,
+//! 4.1.4.1 and 4.1.4.3.2).
 
 use ifcvf_card::{Plan, Product};
 

@@ -1,5 +1,5 @@
-//! In which order a device returns chains. With `VIRTIO_F_IN_ORDER` it need not name each (VIRTIO 1.2, 2.7.9 and
-//! 2.8.9).
+//! In which order a device returns chains. With `VIRTIO_F_IN_ORDER` it need not name each (VIRTIO
+//! 1.2, 2.7.9 and 2.8.9).
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -15,7 +15,8 @@ pub(super) enum Order {
 pub(super) struct InOrderRing {
     /// The id of each, at its position modulo the length, which is a power of two.
     ids: Box<[u16]>,
-    /// The position behind the last chain of a batch that the device has used, and what it wrote into that one.
+    /// The position behind the last chain of a batch that the device has used, and what it wrote
+    /// into that one.
     pub(super) batch_end: u64,
     pub(super) written: u32,
 }

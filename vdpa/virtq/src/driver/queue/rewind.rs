@@ -1,5 +1,5 @@
-//! Starting a ring again without losing what is in it, for a device that begins with the first entry after each
-//! reset, and for one that has forgotten where it stood.
+//! Starting a ring again without losing what is in it, for a device that begins with the first
+//! entry after each reset, and for one that has forgotten where it stood.
 
 use alloc::vec::Vec;
 
@@ -9,9 +9,10 @@ use super::super::ring::Ring;
 use super::{Chain, Order, Queue};
 
 impl<T: Chain> Queue<T> {
-    /// Makes the ring as new for a device that has been reset, without taking anything from the driver. What
-    /// the old device has used can be [taken](Queue::take) as before. What it has not used the next one finds
-    /// from the start on, in the order in which it was added; what has not been published is not shown.
+    /// Makes the ring as new for a device that has been reset, without taking anything from the
+    /// driver. What the old device has used can be [taken](Queue::take) as before. What it has not
+    /// used the next one finds from the start on, in the order in which it was added; what has not
+    /// been published is not shown.
     ///
     /// Interrupts are enabled afterwards. The device must be at rest, or the queue will break.
     ///

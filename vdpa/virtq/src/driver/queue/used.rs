@@ -10,7 +10,8 @@ use super::super::types::{Claim, Token, Used};
 use super::{Chain, Order, Queue};
 
 impl<T: Chain> Queue<T> {
-    /// Whether the device has used a chain that has not been taken back. Says nothing about its honesty.
+    /// Whether the device has used a chain that has not been taken back. Says nothing about its
+    /// honesty.
     #[must_use]
     pub fn has_used(&self) -> bool {
         self.has_found() || self.ring.has_used()
@@ -19,8 +20,8 @@ impl<T: Chain> Queue<T> {
     /// Takes back the next chain that the device has used.
     ///
     /// # Errors
-    /// [`Broken`], at the first lie of the device and ever after. The chains in flight stay with the
-    /// queue until [`Queue::reclaim`].
+    /// [`Broken`], at the first lie of the device and ever after. The chains in flight stay with
+    /// the queue until [`Queue::reclaim`].
     #[inline]
     pub fn take(&mut self) -> Result<Option<Used<T>>, Broken> {
         if !self.set_aside.is_empty() && self.broken.is_none() {

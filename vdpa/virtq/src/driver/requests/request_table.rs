@@ -13,7 +13,8 @@ pub(super) struct Inner<T: Chain> {
     pub(super) queue: Queue<T>,
     /// Who waits for the chain that a token names.
     pub(super) waiters: Box<[Waiter]>,
-    /// Chains that came back but were not fetched before their token was taken again, with their requests.
+    /// Chains that came back but were not fetched before their token was taken again, with their
+    /// requests.
     pub(super) unfetched: Vec<(u64, Used<T>)>,
     pub(super) next_request: u64,
     /// Who waits for free descriptors, first come first served.
@@ -32,7 +33,8 @@ pub(super) enum RequestState {
     /// Nobody waits: there was none, or its future has ended.
     Over,
     Waiting(Waker),
-    /// It is complete, and so much was written. Its chain is with the queue until the token is taken again.
+    /// It is complete, and so much was written. Its chain is with the queue until the token is
+    /// taken again.
     Done(u32),
 }
 
@@ -103,7 +105,8 @@ impl<T: Chain> Inner<T> {
         (wakers, chains)
     }
 
-    /// Makes way for the next chain, whose token may be one that nobody has fetched the last chain of.
+    /// Makes way for the next chain, whose token may be one that nobody has fetched the last chain
+    /// of.
     #[inline]
     pub(super) fn keep_unfetched(&mut self) {
         let token = self.queue.next_token();

@@ -137,7 +137,8 @@ impl PackedDriver {
             self.next_used = advance(self.next_used, taken, self.size);
             return Some((id, written));
         }
-        // VIRTIO 1.2, 2.8.9: a descriptor may stand for a batch, of which all but the last chain are used completely.
+        // VIRTIO 1.2, 2.8.9: a descriptor may stand for a batch, of which all but the last chain
+        // are used completely.
         let (last, written) = self.batch.take().unwrap_or_else(|| {
             let (last, written) = self.read_used(world);
             let ids = self.order.iter().map(|(id, _)| *id);
@@ -156,7 +157,8 @@ impl PackedDriver {
         Some((id, room))
     }
 
-    /// The ids in so many used descriptors from the next one on, where a batch of three follows each.
+    /// The ids in so many used descriptors from the next one on, where a batch of three follows
+    /// each.
     pub fn used_ids(&self, world: &World, count: u16) -> Vec<u16> {
         let place = |nth| advance(self.next_used, 3 * nth, self.size).0;
         (0..count)

@@ -104,8 +104,8 @@ impl SplitDriver {
         if !self.features.event_idx {
             return old != self.added && world.read_u16(self.addresses.device.0) & 1 == 0;
         }
-        // The device wants to hear when this entry becomes available. One at a time, so that this does not
-        // repeat the arithmetic under test.
+        // The device wants to hear when this entry becomes available. One at a time, so that this
+        // does not repeat the arithmetic under test.
         let event = world.read_u16(self.addresses.device.0 + 4 + 8 * u64::from(self.size));
         (0..self.added.wrapping_sub(old)).any(|step| old.wrapping_add(step) == event)
     }

@@ -16,7 +16,8 @@ use super::Buffer;
 pub const PAGE: u64 = 64;
 /// How much memory a driver has: less where an interpreter goes through every page.
 pub const LEN: u64 = if cfg!(miri) { 0x4000 } else { 0x4_0000 };
-/// Where the driver's addresses start, and those below the translation. Neither is a pointer's value.
+/// Where the driver's addresses start, and those below the translation. Neither is a pointer's
+/// value.
 const BASE: u64 = 0x7000_0000;
 const BELOW: u64 = 0x2_0000_0000;
 
@@ -140,7 +141,8 @@ pub struct World {
 }
 
 impl World {
-    /// Memory in two regions, next to each other for the driver and the other way round on the host.
+    /// Memory in two regions, next to each other for the driver and the other way round on the
+    /// host.
     pub fn direct() -> Self {
         Self::direct_of(LEN)
     }
@@ -243,7 +245,8 @@ impl World {
         u32::from_le_bytes(self.read(DmaAddr(addr), 4).try_into().unwrap())
     }
 
-    /// A descriptor of a split ring, anywhere. (A packed one has the last two fields the other way round.)
+    /// A descriptor of a split ring, anywhere. (A packed one has the last two fields the other way
+    /// round.)
     pub fn write_descriptor(&self, at: u64, buffer: Buffer, third: u16, fourth: u16) {
         self.write(DmaAddr(at), &buffer.addr.0.to_le_bytes());
         self.write(DmaAddr(at + 8), &buffer.len.to_le_bytes());
