@@ -6,7 +6,6 @@
 //! nobody else's, and that feature's own configuration is not used: see [`crate::ndp`].
 
 use alloc::format;
-use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt::Write;
 use core::net::Ipv6Addr;
@@ -39,7 +38,7 @@ pub(super) async fn configure(stack: Stack<'static>, config: Ip6Config, wire: Ar
     };
     loop {
         task.run(identity, &config).await;
-        task.take(&String::new(), Configuration::default());
+        task.take("", Configuration::default());
     }
 }
 
