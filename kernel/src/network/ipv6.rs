@@ -6,6 +6,7 @@
 //! nobody else's, and that feature's own configuration is not used: see [`crate::ndp`].
 
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt::Write;
 use core::net::Ipv6Addr;
@@ -37,8 +38,8 @@ pub(super) async fn configure(stack: Stack<'static>, config: Ip6Config, wire: Ar
         address: None,
     };
     loop {
-        task.run(identity, &config).await;
-        task.take("", Configuration::default());
+        let gone = task.run(identity, &config).await;
+        task.take(&gone, Configuration::default());
     }
 }
 
@@ -51,14 +52,14 @@ struct Task {
 }
 
 impl Task {
-    /// Configures one interface, until it becomes another one.
-    async fn run(&mut self, identity: [u8; 6], config: &Ip6Config) {
+    /// Configures one interface, until it becomes another one, and returns its name.
+    async fn run(&mut self, identity: [u8; 6], config: &Ip6Config) -> String {
         let first = self.wire.look();
         let mut autoconf = Autoconf::new(first.mac, identity, config);
         loop {
             let seen = self.wire.look();
             if seen.exchanges != first.exchanges {
-                return;
+                return first.name;
             }
             let now = clock::now();
             autoconf.set_link(now, seen.link_is_up);
