@@ -19,6 +19,7 @@ mod registry;
 mod session;
 mod spaces;
 mod type_name;
+mod vanished;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -38,8 +39,9 @@ use crate::wait::AsyncMutex;
 use crate::{Features, Node, Platform};
 
 pub use self::attachment::{AttachError, Attachment};
-pub use self::registry::{Creator, RegisterError, Removal, Removed, Vanished};
+pub use self::registry::{Creator, RegisterError, Removal, Removed};
 pub use self::type_name::type_name;
+pub use self::vanished::Vanished;
 
 use self::attachment::OwnerSlot;
 use self::session::Session;

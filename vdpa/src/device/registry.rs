@@ -20,6 +20,7 @@ use super::attachment::OwnerSlot;
 use super::on_bus::Inspector;
 use super::session::Session;
 use super::type_name::type_name;
+use super::vanished::Vanished;
 use super::{Counters, DeviceKind, VdpaBus, VdpaDevice, VdpaDeviceConfig, presence};
 
 /// Why a device cannot be registered.
@@ -51,10 +52,6 @@ pub enum Removal {
     /// It has disappeared: no register may be touched, and its memory is free without a reset.
     Surprise(Vanished),
 }
-
-/// Somebody answers for it that the hardware of a device reaches no memory any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Vanished(());
 
 impl Removal {
     /// The hardware has disappeared.
