@@ -98,7 +98,7 @@ pub enum Addressing {
 ///
 /// # Safety
 /// What is mapped is mapped for a device alone whose rings are vouched for, by
-/// [`VdpaDevice::set_queue_address`](crate::device::VdpaDevice::set_queue_address).
+/// [`VdpaClaim::set_queue_address`](crate::device::VdpaClaim::set_queue_address).
 pub unsafe trait MapTarget: Send + Sync {
     /// Which addresses it takes.
     fn addressing(&self) -> Addressing;

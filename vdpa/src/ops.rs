@@ -406,7 +406,7 @@ pub unsafe trait VdpaOps: Send + Sync {
     /// [`OpError::Invalid`], if the device cannot reach the addresses.
     ///
     /// # Safety
-    /// As for [`VdpaDevice::set_queue_address`](crate::device::VdpaDevice::set_queue_address).
+    /// As for [`VdpaClaim::set_queue_address`](crate::device::VdpaClaim::set_queue_address).
     unsafe fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError>;
 
     /// Sets where the queue starts, before it is made ready, or where it goes on, while the device

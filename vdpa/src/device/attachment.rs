@@ -115,7 +115,7 @@ impl Claim<VdpaDevice> {
     /// Takes the right to change what the device can reach, which is nothing yet. The device must
     /// be as a reset has left it.
     ///
-    /// `trust` decides what becomes of a client without [isolation](Self::isolation).
+    /// `trust` decides what becomes of a client without isolation.
     ///
     /// # Errors
     /// [`AttachError`]: nothing has changed.

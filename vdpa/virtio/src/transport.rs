@@ -122,7 +122,7 @@ pub unsafe trait Transport: Debug + Send + Sync {
     /// [`OpError::Invalid`].
     ///
     /// # Safety
-    /// As for [`VdpaDevice::set_queue_address`](vdpa::device::VdpaDevice::set_queue_address).
+    /// As for [`VdpaClaim::set_queue_address`](vdpa::device::VdpaClaim::set_queue_address).
     unsafe fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError>;
 
     /// Sets where the queue starts.

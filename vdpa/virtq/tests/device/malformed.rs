@@ -147,7 +147,9 @@ fn cases() -> Vec<Case> {
     all
 }
 
-const HALF_TABLES: [fn(&World) -> Vec<(Buffer, u16)>; 8] = [
+type MakeChain = fn(&World) -> Vec<(Buffer, u16)>;
+
+const HALF_TABLES: [MakeChain; 8] = [
     |world| half_table(world, 0),
     |world| half_table(world, 1),
     |world| half_table(world, 8),
