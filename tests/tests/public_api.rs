@@ -79,7 +79,6 @@ const OFFERED: [(&str, &[&str]); 8] = [
         &[
             "Direct",
             "is_same",
-            "log_written",
             "of_queue",
             "readable_pieces",
             "set_bits",

@@ -2,9 +2,10 @@
 
 #[path = "../fuzz/src/lib.rs"]
 mod programs;
+#[path = "../../../tests/shared/replay.rs"]
+mod replay;
 
-use std::fs;
-use std::path::Path;
+use self::replay::replay;
 
 #[test]
 #[cfg_attr(miri, ignore = "reads files")]
@@ -16,21 +17,4 @@ fn no_hostile_device_breaks_a_promise_of_the_driver_side() {
 #[cfg_attr(miri, ignore = "reads files")]
 fn no_hostile_driver_breaks_a_promise_of_the_device_side() {
     replay("hostile_driver", programs::hostile_driver);
-}
-
-fn replay(target: &str, run: fn(&[u8])) {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fuzz/corpus")
-        .join(target);
-    let mut inputs: Vec<_> = fs::read_dir(&corpus)
-        .expect("a directory of inputs")
-        .map(|entry| entry.expect("an entry").path())
-        .collect();
-    inputs.sort();
-    assert!(!inputs.is_empty(), "no inputs in {}", corpus.display());
-    for input in inputs {
-        // Shown if the run panics.
-        println!("{}", input.display());
-        run(&fs::read(&input).expect("a readable input"));
-    }
 }
