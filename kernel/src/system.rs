@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use embassy_executor::Spawner;
-use embassy_net::Stack;
 use pci::PciBus;
 use vdpa::device::VdpaBus;
 use vdpa::{Node, Platform};
@@ -24,7 +23,6 @@ use crate::command_line::CommandLine;
 use crate::console::Lines;
 use crate::devices::Devices;
 use crate::memory::heap::{self, MemoryFigures};
-use crate::network::{self, NetworkError};
 use crate::shell::{self, ConsoleCommand};
 use crate::task;
 
@@ -155,29 +153,6 @@ impl System {
         if let Some(lines) = Lines::listen(self.serial) {
             self.spawn("console", shell::serve(lines, commands));
         }
-    }
-
-    /// Takes the first network interface and runs an IP stack on it, configured by the key `ip` of
-    /// the command line: `dhcp`, which is what happens without the key, or
-    /// `ADDRESS/LENGTH[,gw=ADDRESS][,dns=ADDRESS]`; and by the key `ip6`: `auto`, `off`, or the
-    /// same with IPv6 addresses.
-    ///
-    /// The stack may not have its address yet; [`Stack::wait_config_up`] waits for it. A server
-    /// listens before that: connections that are attempted in the meantime reach it as soon as
-    /// there is an address.
-    ///
-    /// The address may change, and come and go, with what a DHCP server says; the console tells it.
-    /// The stack's own configuration has somebody else for a gateway outside of the network. Name
-    /// servers are asked by an application that turns on the feature `dns` of `embassy-net`.
-    ///
-    /// The stack has [`SOCKETS`](crate::SOCKETS) sockets, of which two are for the kernel's own
-    /// use; `embassy-net` panics when the application wants more. A server accepts with
-    /// [`accept`](crate::accept).
-    ///
-    /// # Errors
-    /// [`NetworkError`].
-    pub fn network(&self) -> Result<Stack<'static>, NetworkError> {
-        network::start(self)
     }
 }
 

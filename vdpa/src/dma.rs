@@ -16,8 +16,9 @@ mod space;
 mod unit;
 mod vouched;
 
-use crate::iotlb::{IovaRange, MapError, Permission, Target};
-use crate::ops::{Backing, OpError};
+use crate::backing::Backing;
+use crate::error::OpError;
+use crate::iotlb::{IovaRange, MapError, Permission};
 
 pub use self::address_space::AddressSpace;
 pub use self::fault::{DmaFault, DmaFaultKind, DmaFaults};
@@ -138,15 +139,6 @@ pub unsafe trait MapTarget: Send + Sync {
     /// been told has been taken back.
     fn end_batch(&self) -> Result<(), OpError> {
         Ok(())
-    }
-}
-
-impl Target for Backing {
-    fn advance(&self, by: u64) -> Self {
-        Self {
-            memory: self.memory.clone(),
-            offset: self.offset.saturating_add(by),
-        }
     }
 }
 

@@ -16,6 +16,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod backing;
 pub mod bus;
 pub mod checksum;
 pub mod config;
@@ -24,6 +25,7 @@ pub mod conformance;
 pub mod device;
 pub mod dirty;
 pub mod dma;
+mod error;
 pub mod features;
 pub mod ids;
 pub mod iotlb;

@@ -12,173 +12,25 @@
 //! [`resume`](VdpaOps::resume), and reads of status and configuration are answered from a copy that
 //! the other side keeps up to date.
 
+mod queue;
+mod translation;
+
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::fmt;
 use core::future::ready;
 
 use bitflags::bitflags;
 use virtio::DeviceStatus;
-use virtq::{DeviceMemory, DmaAddr, Doorbell, RingState};
+use virtq::{DmaAddr, Doorbell};
 
 use crate::features::Features;
-use crate::iotlb::{Iotlb, IovaRange, Permission};
+use crate::iotlb::IovaRange;
 use crate::platform::{BoxFuture, Callback, InterruptMessage, PhysAddr};
 
-/// Why an operation of a device failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OpError {
-    /// The device has been removed, or no longer answers.
-    #[error("the device is gone")]
-    Gone,
-    /// The device did not do what was asked within its deadline.
-    #[error("the device did not answer in time")]
-    Timeout,
-    /// The queue index, or the range of the configuration space, does not exist.
-    #[error("no such queue or configuration field")]
-    OutOfRange,
-    /// The value is not one the device can take.
-    #[error("the device cannot take this value")]
-    Invalid,
-    /// Somebody else owns the device's address space.
-    #[error("somebody else owns the device's address space")]
-    NotOwner,
-    /// The address range overlaps one that is mapped.
-    #[error("the address range overlaps one that is mapped")]
-    Overlap,
-    /// The operation is not allowed in the device's present state.
-    #[error("not allowed in the device's present state")]
-    WrongState,
-    /// The device does not offer the operation.
-    #[error("the device does not offer this")]
-    Unsupported,
-    /// The device refused the features.
-    #[error("the device refused the features")]
-    FeaturesRefused,
-    /// The device refused an interrupt vector.
-    #[error("the device refused an interrupt vector")]
-    VectorRefused,
-    /// Memory or interrupt vectors ran out.
-    #[error("out of memory or interrupt vectors")]
-    OutOfResources,
-    /// The device broke its contract and must be reset.
-    #[error("the device broke the protocol")]
-    Broken,
-}
-
-/// Where the three parts of a queue lie, as the device sees them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueAddress {
-    /// Descriptor area.
-    pub descriptor: DmaAddr,
-    /// Driver area (the available ring of a split queue).
-    pub driver: DmaAddr,
-    /// Device area (the used ring of a split queue).
-    pub device: DmaAddr,
-}
-
-/// Where a queue stands: enough to go on with it elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QueueState {
-    /// A split queue: the index in the available ring that the device takes next.
-    Split {
-        /// Next available index.
-        avail_index: u16,
-    },
-    /// A packed queue: the descriptors that the device takes next and uses next.
-    Packed {
-        /// Next available descriptor.
-        avail_index: u16,
-        /// The driver's wrap counter there.
-        avail_wrap: bool,
-        /// Next used descriptor.
-        used_index: u16,
-        /// The device's wrap counter there.
-        used_wrap: bool,
-    },
-}
-
-/// A queue with nothing in flight.
-impl From<RingState> for QueueState {
-    fn from(state: RingState) -> Self {
-        match state {
-            RingState::Split { index } => Self::Split { avail_index: index },
-            RingState::Packed { index, wrap } => Self::Packed {
-                avail_index: index,
-                avail_wrap: wrap,
-                used_index: index,
-                used_wrap: wrap,
-            },
-        }
-    }
-}
-
-/// Memory behind a mapping: where in which allocation it starts.
-#[derive(Clone, Debug)]
-pub struct Backing {
-    /// The allocation, which lives at least as long as the mapping.
-    pub memory: DeviceMemory,
-    /// Where the mapping starts in it, in bytes.
-    pub offset: u64,
-}
-
-/// Who translates the addresses that the device uses.
-#[derive(Clone, Copy)]
-pub enum DmaModel<'a> {
-    /// The platform: its IOMMU, or nobody. The device uses the platform's addresses.
-    Platform,
-    /// The device, which is told of each change.
-    Incremental(&'a dyn IncrementalMap),
-    /// The device, which is given each address space as a whole.
-    Whole(&'a dyn WholeMap),
-}
-
-impl fmt::Debug for DmaModel<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Platform => "Platform",
-            Self::Incremental(_) => "Incremental",
-            Self::Whole(_) => "Whole",
-        })
-    }
-}
-
-/// The translation of a device that takes changes one by one.
-///
-/// Changes are plain calls, because memory is allocated where nobody can wait; a device that needs
-/// time queues them. [`settle`](VdpaOps::settle) waits until they hold.
-pub trait IncrementalMap: Send + Sync {
-    /// Lets the device reach `backing` at `range` in an address space. The range lies inside
-    /// [`VdpaOps::iova_range`] and inside the memory, and overlaps no other of the address space.
-    ///
-    /// # Errors
-    /// [`OpError::OutOfResources`], if the device can hold no more mappings: nothing has changed.
-    fn map(
-        &self,
-        space: u16,
-        range: IovaRange,
-        permission: Permission,
-        backing: Backing,
-    ) -> Result<(), OpError>;
-
-    /// Takes a range away from the device. Mappings that reach beyond it keep the rest.
-    ///
-    /// # Errors
-    /// [`OpError::OutOfResources`], if a mapping would have to be split and there is no room:
-    /// nothing has changed.
-    fn unmap(&self, space: u16, range: IovaRange) -> Result<(), OpError>;
-}
-
-/// The translation of a device that takes an address space as a whole. As for [`IncrementalMap`],
-/// the call may return before the change holds.
-pub trait WholeMap: Send + Sync {
-    /// Replaces everything that is mapped in an address space.
-    ///
-    /// # Errors
-    /// [`OpError::OutOfResources`], if the device cannot hold so many mappings: nothing has
-    /// changed.
-    fn set_map(&self, space: u16, table: &Iotlb<Backing>) -> Result<(), OpError>;
-}
+pub use self::queue::{QueueAddress, QueueState};
+pub use self::translation::{DmaModel, IncrementalMap, WholeMap};
+pub use crate::backing::Backing;
+pub use crate::error::OpError;
 
 /// A log of the pages that a device writes: a bitmap in memory that the device reaches.
 ///
@@ -488,15 +340,4 @@ pub unsafe trait VdpaOps: Send + Sync {
 
     /// A number that changes whenever the configuration space does.
     fn config_generation(&self) -> u32;
-}
-
-impl From<virtq::CreateError> for OpError {
-    fn from(error: virtq::CreateError) -> Self {
-        match error {
-            virtq::CreateError::BadSize
-            | virtq::CreateError::BadAlignment
-            | virtq::CreateError::BadState => Self::Invalid,
-            virtq::CreateError::Memory(_) => Self::OutOfResources,
-        }
-    }
 }

@@ -15,8 +15,8 @@ use core::time::Duration;
 use virtq::{DmaAddr, DmaAllocator, Doorbell, Event, NotifyFormat};
 
 use crate::dma::IsolationUnit;
+use crate::error::OpError;
 use crate::iotlb::{IovaRange, Permission};
-use crate::ops::OpError;
 
 /// A future on the heap, for operations that may wait behind a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -12,8 +12,9 @@ use spin::Mutex;
 use virtq::device::{Access, Fault, Lookup, Mapped};
 use virtq::{DmaAddr, Event};
 
+use crate::backing::Backing;
+use crate::error::OpError;
 use crate::iotlb::{self, Capacity, Iotlb, IovaRange, Permission};
-use crate::ops::{Backing, OpError};
 
 /// One address space of a device that is a program.
 ///

@@ -9,8 +9,9 @@ use spin::Mutex;
 use virtq::{DeviceMemory, DmaAddr, DmaAllocator, DmaError, PlacedDma, Placement};
 
 use crate::Platform;
+use crate::backing::Backing;
+use crate::error::OpError;
 use crate::iotlb::{IovaRange, Permission};
-use crate::ops::{Backing, OpError};
 
 use super::iova::Iovas;
 use super::{Addressing, MapTarget};

@@ -137,3 +137,11 @@ impl From<AttachError> for VhostError {
         }
     }
 }
+
+/// What is fixed once the status says so is busy then.
+pub(super) fn frozen(error: OpError) -> VhostError {
+    match error {
+        OpError::WrongState => VhostError::Busy,
+        other => other.into(),
+    }
+}

@@ -14,9 +14,10 @@ use virtio::DeviceStatus;
 use virtq::Event;
 
 use super::client::Client;
+use super::error::frozen;
 use super::vhost_node::VhostNode;
 use super::worker_channel::Command;
-use super::{BackendFeatures, VhostError};
+use super::{BackendFeatures, OpenOptions, VhostError};
 
 /// A device that a client has opened.
 ///
@@ -32,8 +33,21 @@ pub struct VhostHandle {
 }
 
 impl VhostHandle {
-    pub(super) fn new(vhost_node: Arc<VhostNode>, client: Arc<Client>) -> Self {
-        Self { vhost_node, client }
+    /// Opens the device for a client: it is reset and becomes the client's.
+    pub(super) async fn open(
+        vhost_node: Arc<VhostNode>,
+        options: OpenOptions,
+    ) -> Result<Self, VhostError> {
+        let client = vhost_node.admit(options)?;
+        let handle = Self { vhost_node, client };
+        match handle.client.channel.carry_out(Command::Open).await {
+            Ok(()) => Ok(handle),
+            Err(error) => {
+                // Nothing has been set up that could fail to be taken down.
+                let _ = handle.close().await;
+                Err(error)
+            }
+        }
     }
 
     /// The device's place in the device tree, which bears its name.
@@ -243,14 +257,6 @@ impl VhostHandle {
 impl Drop for VhostHandle {
     fn drop(&mut self) {
         self.client.channel.end();
-    }
-}
-
-/// What is fixed once the status says so is busy then.
-pub(super) fn frozen(error: OpError) -> VhostError {
-    match error {
-        OpError::WrongState => VhostError::Busy,
-        other => other.into(),
     }
 }
 

@@ -104,7 +104,7 @@ impl VhostRegistry {
             return Err(VhostError::WrongVersion);
         }
         let vhost_node = self.find(name).ok_or(VhostError::NotFound)?;
-        vhost_node.open(options).await
+        VhostHandle::open(vhost_node, options).await
     }
 
     fn find(&self, name: &str) -> Option<Arc<VhostNode>> {

@@ -16,8 +16,7 @@ use vdpa::wait::Waiters;
 
 use super::client::Client;
 use super::worker::work;
-use super::worker_channel::Command;
-use super::{OpenOptions, VhostError, VhostHandle};
+use super::{OpenOptions, VhostError};
 
 /// A device that a client can open, one at a time.
 pub(super) struct VhostNode {
@@ -63,24 +62,15 @@ impl VhostNode {
         self.device.device_type()
     }
 
-    /// Opens the device for a client: it is reset and becomes the client's.
-    pub(super) async fn open(
-        self: &Arc<Self>,
-        options: OpenOptions,
-    ) -> Result<VhostHandle, VhostError> {
+    /// Makes a client the only one of the device, with a task of its own that has nothing to do
+    /// yet.
+    pub(super) fn admit(self: &Arc<Self>, options: OpenOptions) -> Result<Arc<Client>, VhostError> {
         let client = Client::new(&self.device, options);
         self.occupy(&client)?;
-        let handle = VhostHandle::new(Arc::clone(self), Arc::clone(&client));
-        let worker = work(Arc::clone(self), Arc::clone(&client));
+        let vhost_node = Arc::clone(self);
+        let worker = work(Arc::clone(&client), move || vhost_node.vacate());
         self.device.platform().spawn(self.name(), Box::pin(worker));
-        match client.channel.carry_out(Command::Open).await {
-            Ok(()) => Ok(handle),
-            Err(error) => {
-                // Nothing has been set up that could fail to be taken down.
-                let _ = handle.close().await;
-                Err(error)
-            }
-        }
+        Ok(client)
     }
 
     /// Takes the device from its client, if there is one, and waits until it is free. No one can
@@ -104,7 +94,7 @@ impl VhostNode {
     }
 
     /// The client has gone, and the device is at rest.
-    pub(super) fn vacate(&self) {
+    fn vacate(&self) {
         let client = self.state.lock().client.take();
         drop(client);
         self.vacated.wake();

@@ -10,32 +10,27 @@ use vdpa::ops::{OpError, QueueState};
 use virtio::DeviceStatus;
 
 use super::client::Client;
-use super::handle::frozen;
+use super::error::frozen;
 use super::kick::Forwarder;
 use super::memory::ClientMemory;
-use super::vhost_node::VhostNode;
 use super::worker_channel::Command;
 use super::{BackendFeatures, VhostError};
 
-/// Serves the client of a device until it closes the device or the device is taken away.
-pub(super) async fn work(vhost_node: Arc<VhostNode>, client: Arc<Client>) {
+/// Serves the client of a device until it closes the device or the device is taken away. `vacate`
+/// is told when the device is at rest.
+pub(super) async fn work(client: Arc<Client>, vacate: impl FnOnce()) {
     let forwarders = (0..client.device.queue_count()).map(|_| None).collect();
-    let mut worker = Worker {
-        vhost_node,
-        client,
-        forwarders,
-    };
+    let mut worker = Worker { client, forwarders };
     while let Some((command, reply)) = worker.client.channel.next().await {
         let outcome = worker.carry_out(command).await;
         reply.answer(outcome);
     }
     let outcome = worker.tear_down().await;
-    worker.vhost_node.vacate();
+    vacate();
     worker.client.channel.ended(outcome);
 }
 
 struct Worker {
-    vhost_node: Arc<VhostNode>,
     client: Arc<Client>,
     /// By queue.
     forwarders: Vec<Option<Forwarder>>,

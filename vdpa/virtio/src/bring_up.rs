@@ -11,6 +11,7 @@ use virtio::DeviceStatus;
 
 use super::fixed::FixedConfig;
 use super::monitor::Monitor;
+use super::status::RUNNING;
 use super::{Transport, VirtioClaim, VirtioDevice};
 
 /// What the queues and the transport understand, whatever the device type.
@@ -89,7 +90,7 @@ impl VirtioDevice {
         transport.set_config_event(Arc::clone(monitor.event()))?;
         // The device reads and writes the queues from DRIVER_OK on, not before (VIRTIO 1.2, 2.1.2).
         self.hold.hold();
-        transport.set_status(running()).await?;
+        transport.set_status(RUNNING).await?;
         self.state.lock().monitor = Some(Arc::clone(&monitor));
         monitor.watch(self);
         // A removal between the check and here has raised no monitor.
@@ -159,12 +160,4 @@ pub(super) async fn agree(
     status |= DeviceStatus::FEATURES_OK;
     transport.set_status(status).await?;
     Ok(agreed)
-}
-
-/// The status of a device that runs.
-pub(super) fn running() -> DeviceStatus {
-    DeviceStatus::ACKNOWLEDGE
-        | DeviceStatus::DRIVER
-        | DeviceStatus::FEATURES_OK
-        | DeviceStatus::DRIVER_OK
 }

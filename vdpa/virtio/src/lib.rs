@@ -24,6 +24,7 @@ mod queue;
 mod quiesce;
 mod registry;
 mod rewind;
+mod status;
 mod transport;
 pub mod virtio_vdpa;
 

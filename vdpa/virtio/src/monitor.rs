@@ -17,6 +17,7 @@ use vdpa::ops::OpError;
 use virtio::DeviceStatus;
 use virtq::Event;
 
+use super::status::RUNNING;
 use super::{VirtioDevice, condition};
 
 /// How often a device that says nothing is asked.
@@ -113,9 +114,7 @@ impl VirtioDevice {
             && let Ok(transport) = self.transport()
         {
             // The device may be beyond answering; the reset that follows deals with that.
-            let _ = transport
-                .set_status(super::bring_up::running() | DeviceStatus::FAILED)
-                .await;
+            let _ = transport.set_status(RUNNING | DeviceStatus::FAILED).await;
         }
         Look::Over
     }

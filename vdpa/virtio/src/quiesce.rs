@@ -13,9 +13,10 @@ use vdpa::Features;
 use vdpa::features::ring_features;
 use vdpa::ops::{Abilities, OpError, QueueState};
 
-use super::bring_up::{agree, running};
+use super::bring_up::agree;
 use super::fixed::FixedConfig;
 use super::queue::{QueueEntry, start};
+use super::status::RUNNING;
 use super::{Transport, VirtioDevice};
 
 /// How long a device that cannot be suspended has to stand still to be believed.
@@ -137,7 +138,7 @@ impl VirtioDevice {
         let monitor = self.state.lock().monitor.clone();
         let monitor = monitor.ok_or(OpError::WrongState)?;
         transport.set_config_event(Arc::clone(monitor.event()))?;
-        transport.set_status(running()).await
+        transport.set_status(RUNNING).await
     }
 
     /// Lets the driver's notifications through to a device that runs, and makes up for those that
