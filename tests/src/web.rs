@@ -1,9 +1,12 @@
 //! A machine that serves its disk over HTTP, and a client for it.
 
 use std::error::Error;
-use std::io::{self, Read};
-use std::net::{Ipv4Addr, TcpListener};
+use std::fs;
+use std::io::{self, ErrorKind, Read};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use qemu::device::{Disk, Net, NetBackend};
@@ -215,7 +218,76 @@ impl Client {
     }
 }
 
+/// Opens a connection to the guest behind `port` of the loopback interface.
+///
+/// QEMU's user network listens with a backlog of one connection. Of several that clients open at
+/// once the host drops the rest, and lets a client that says nothing wait for minutes. So they are
+/// opened one after the other, and each is with QEMU before the next one.
+///
+/// # Errors
+///
+/// When there is no connection, or QEMU does not take it.
+pub fn connect(port: u16) -> io::Result<TcpStream> {
+    static ONE: Mutex<()> = Mutex::new(());
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    let end = Instant::now() + PATIENCE;
+    while waits_for_its_listener(&fs::read_to_string("/proc/net/tcp")?, port) {
+        if Instant::now() > end {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(stream)
+}
+
+/// Whether `table`, which is `/proc/net/tcp`, says that the listener of `port` has connections to
+/// accept (the receive queue of a listener counts them).
+fn waits_for_its_listener(table: &str, port: u16) -> bool {
+    const LISTENS: &str = "0A";
+    let address = format!(":{port:04X}");
+    table.lines().skip(1).any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (local, state, queues) = (fields.next(), fields.nth(1), fields.next());
+        local.is_some_and(|local| local.ends_with(&address))
+            && state == Some(LISTENS)
+            && queues.is_some_and(|queues| !queues.ends_with(":00000000"))
+    })
+}
+
 /// The value of a header, if it is there and text.
 pub fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
     response.headers().get(name)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_nobody_has_accepted_is_seen() {
+        let table = |queue: &str, state: &str| {
+            format!(
+                "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when\n   \
+                 0: 0100007F:1F90 00000000:0000 {state} 00000000:{queue} 00:00000000 00000000\n"
+            )
+        };
+        for (queue, state, port, expected) in [
+            ("00000001", "0A", 8080, true),
+            ("00000000", "0A", 8080, false),
+            ("00000001", "01", 8080, false),
+            ("00000001", "0A", 8081, false),
+        ] {
+            let waits = waits_for_its_listener(&table(queue, state), port);
+            assert_eq!(waits, expected, "{queue} {state} {port}");
+        }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let _client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let now = || waits_for_its_listener(&fs::read_to_string("/proc/net/tcp").unwrap(), port);
+        assert!(now());
+        drop(listener.accept().unwrap());
+        assert!(!now());
+    }
 }

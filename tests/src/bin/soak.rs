@@ -9,7 +9,6 @@
 use std::error::Error;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -21,7 +20,7 @@ use qemu::image::DiskImage;
 use qemu::interrupt::Interrupt;
 use serde_json::Value;
 use tests::qmp::{Cable, Qmp, Socket};
-use tests::web::{Client, Site};
+use tests::web::{Client, Site, connect};
 use tests::{kernels, noise};
 
 type Fault = Box<dyn Error>;
@@ -168,7 +167,7 @@ impl Soak<'_> {
 
     /// Takes a part of the file in small pieces, and leaves.
     fn read_slowly(&self) -> Result<(), Fault> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.client.port()))?;
+        let mut stream = connect(self.client.port())?;
         stream.set_read_timeout(Some(PATIENCE))?;
         write!(stream, "GET {FILE} HTTP/1.1\r\nHost: soak\r\n\r\n")?;
         let (mut answer, mut piece) = (Vec::new(), [0; 4096]);

@@ -2,7 +2,6 @@
 //! said.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use qemu::device::{Net, NetBackend};
 use qemu::guest::Guest;
 use qemu::machine::{Machine, Memory};
 use tests::noise;
+use tests::web::connect;
 
 use crate::{ANSWER, Files, sha256};
 
@@ -30,7 +30,7 @@ fn mib(mib: u32) -> impl FnOnce(Guest) -> Guest {
 /// Asks for `path` and takes 4 KiB of the answer now and then, until `ended`. Returns the number of
 /// bytes.
 fn read_slowly(port: u16, path: &str, ended: &AtomicBool) -> usize {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let mut stream = connect(port).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();

@@ -3,9 +3,11 @@
 //! answer, which says so, and the connection ends.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use tests::web;
 
 use crate::Files;
 
@@ -39,7 +41,7 @@ impl Heard {
 }
 
 fn connect(port: u16) -> TcpStream {
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let stream = web::connect(port).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
 }
