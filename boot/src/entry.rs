@@ -5,13 +5,33 @@
 
 use core::arch::naked_asm;
 use core::ops::Range;
+use core::ptr::with_exposed_provenance;
+use core::slice;
 
-use crate::info::BootInfo;
-use crate::page_tables::{LARGE_PAGE, LARGE_PAGE_SIZE, LEVEL_2, LEVEL_3, LEVEL_4, TABLE};
+use crate::info::{BootInfo, PhysicalMemory};
+use crate::page_tables::{
+    IDENTITY_MAPPED, LARGE_PAGE, LARGE_PAGE_SIZE, LEVEL_2, LEVEL_3, LEVEL_4, TABLE,
+};
 
 unsafe extern "Rust" {
     /// The kernel, which defines this symbol. It is called once, on the boot stack.
-    safe fn __ringway_kernel(info: BootInfo) -> !;
+    safe fn __ringway_kernel(info: BootInfo, memory: &BootMemory) -> !;
+}
+
+/// Physical memory as the boot page tables map it, for as long as these are in use.
+#[derive(Debug)]
+pub struct BootMemory(());
+
+impl PhysicalMemory for BootMemory {
+    fn bytes(&self, address: u64, length: usize) -> Option<&[u8]> {
+        let end = address.checked_add(length as u64)?;
+        if address == 0 || end > IDENTITY_MAPPED {
+            return None;
+        }
+        // SAFETY: the boot page tables map the range, at any address something can be read, and
+        // nothing writes what the loader and the firmware left while it is read.
+        Some(unsafe { slice::from_raw_parts(with_exposed_provenance(address as usize), length) })
+    }
 }
 
 /// The page below the stack, which the kernel unmaps so that an overflow faults.
@@ -217,11 +237,9 @@ unsafe extern "C" fn _start() -> ! {
 }
 
 unsafe extern "C" fn rust_start(start_info: u32) -> ! {
-    // SAFETY: the entry code passes on what the loader gave, the boot page tables map memory at its
-    // physical addresses, and nothing has run before.
-    let info = unsafe { BootInfo::read(start_info) };
-    match info {
-        Some(info) => __ringway_kernel(info),
+    let memory = BootMemory(());
+    match BootInfo::read(&memory, start_info.into()) {
+        Some(info) => __ringway_kernel(info, &memory),
         // There is no console yet to say more on.
         None => panic!("the loader passed no PVH start info"),
     }

@@ -13,7 +13,6 @@
 mod entry;
 #[cfg(target_os = "none")]
 mod image;
-#[cfg(target_os = "none")]
 mod info;
 #[cfg(not(target_os = "none"))]
 mod link;
@@ -21,11 +20,12 @@ mod link;
 mod page_tables;
 
 #[cfg(target_os = "none")]
+pub use self::entry::BootMemory;
+#[cfg(target_os = "none")]
 pub use self::entry::boot_stack;
 #[cfg(target_os = "none")]
 pub use self::image::{Section, image, rodata, text};
-#[cfg(target_os = "none")]
-pub use self::info::{BootInfo, MemoryKind, MemoryRegion};
+pub use self::info::{BootInfo, MemoryKind, MemoryRegion, PhysicalMemory};
 #[cfg(not(target_os = "none"))]
 pub use self::link::link;
 #[cfg(target_os = "none")]

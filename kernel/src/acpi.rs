@@ -14,6 +14,7 @@ mod tables;
 #[cfg(test)]
 mod testing;
 
+use boot::PhysicalMemory;
 use heapless::Vec;
 
 pub(crate) use self::aml::VirtioDevice;
@@ -23,7 +24,6 @@ pub(crate) use self::madt::InterruptLines;
 pub(crate) use self::madt::{InterruptLine, Polarity, Trigger};
 pub(crate) use self::mcfg::{ConfigRegion, MAX_REGIONS};
 pub(crate) use self::sleep::{PowerOff, SleepRegister};
-pub(crate) use self::tables::Memory;
 
 /// The most virtio devices in memory that are taken over.
 const MAX_VIRTIO_DEVICES: usize = 32;
@@ -61,7 +61,7 @@ impl Default for Acpi {
 
 impl Acpi {
     /// Reads the tables from `memory`, beginning with the root at `rsdp`.
-    pub(crate) fn read(memory: &impl Memory, rsdp: u64) -> Self {
+    pub(crate) fn read(memory: &impl PhysicalMemory, rsdp: u64) -> Self {
         let Some(root) = tables::root(memory, rsdp) else {
             return Self::default();
         };

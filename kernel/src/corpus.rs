@@ -14,4 +14,5 @@ fn no_input_breaks_a_promise() {
     replay("dhcp", programs::dhcp);
     replay("frames", programs::frames);
     replay("memory_map", programs::memory_map);
+    replay("start_info", programs::start_info);
 }

@@ -5,13 +5,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::pin::Pin;
-use core::ptr::with_exposed_provenance;
-use core::slice;
 
-use boot::{BootInfo, MemoryKind, MemoryRegion};
+use boot::{BootInfo, BootMemory, MemoryKind, MemoryRegion};
 use embassy_executor::Spawner;
 
-use crate::acpi::{Acpi, Memory};
+use crate::acpi::Acpi;
 use crate::command_line::CommandLine;
 use crate::data_paths::DataPaths;
 use crate::devices::Devices;
@@ -45,9 +43,9 @@ where
     Box::pin(async move { main.await.exit_code() })
 }
 
-/// What the boot code calls.
+/// What the boot code calls. `boot_memory` is of use until the kernel has page tables of its own.
 #[unsafe(no_mangle)]
-fn __ringway_kernel(info: BootInfo) -> ! {
+fn __ringway_kernel(info: BootInfo, boot_memory: &BootMemory) -> ! {
     let mut phases = Phases::new();
     console::init();
     phases.end("console");
@@ -55,7 +53,7 @@ fn __ringway_kernel(info: BootInfo) -> ! {
     phases.end("exceptions");
     let acpi = info
         .rsdp
-        .map(|rsdp| Acpi::read(&BootMemory, rsdp))
+        .map(|rsdp| Acpi::read(boot_memory, rsdp))
         .unwrap_or_default();
     phases.end("ACPI");
     init_memory(&info);
@@ -87,21 +85,6 @@ async fn main(spawner: Spawner, line: CommandLine, info: BootInfo, acpi: Acpi) {
     let code = __ringway_main(system).await;
     devices.shutdown().await;
     exit::exit(code)
-}
-
-/// Physical memory as the boot page tables map it.
-struct BootMemory;
-
-impl Memory for BootMemory {
-    fn bytes(&self, address: u64, length: usize) -> Option<&[u8]> {
-        let end = address.checked_add(length as u64)?;
-        if address == 0 || end > boot::IDENTITY_MAPPED {
-            return None;
-        }
-        // SAFETY: the boot page tables map the range, at any address something can be read, and
-        // nothing writes the firmware's tables while they are read.
-        Some(unsafe { slice::from_raw_parts(with_exposed_provenance(address as usize), length) })
-    }
 }
 
 /// Sets up the heap and the kernel's page tables.

@@ -30,4 +30,4 @@ mod memory {
     pub(crate) use crate::regions;
 }
 
-pub use programs::{acpi, command_line, dhcp, frames, memory_map};
+pub use programs::{acpi, command_line, dhcp, frames, memory_map, start_info};

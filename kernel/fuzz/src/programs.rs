@@ -10,7 +10,9 @@ use std::string::String;
 use std::vec;
 use std::vec::Vec;
 
-use crate::acpi::{Acpi, ConfigRegion, Memory};
+use boot::{BootInfo, MemoryRegion, PhysicalMemory};
+
+use crate::acpi::{Acpi, ConfigRegion};
 use crate::address_space::{window_above, window_below_4_gib};
 use crate::command_line::CommandLine;
 use crate::dhcp::{Client, Event, Step};
@@ -24,7 +26,7 @@ const HEADER: usize = 36;
 /// Tables in memory, each at an address of its own.
 struct Tables(Vec<(u64, Vec<u8>)>);
 
-impl Memory for Tables {
+impl PhysicalMemory for Tables {
     fn bytes(&self, address: u64, length: usize) -> Option<&[u8]> {
         let block = |(start, block): &'_ (u64, Vec<u8>)| {
             let at = usize::try_from(address.checked_sub(*start)?).ok()?;
@@ -263,4 +265,36 @@ pub fn frames(data: &[u8]) {
     if !broadcast_dhcp_answer(&mut frame) {
         assert!(frame == data, "a frame is changed that is none of DHCP's");
     }
+}
+
+/// A start info at the begin of memory, and what it refers to: all of the input.
+pub fn start_info(data: &[u8]) {
+    const START: u64 = 0x1000;
+    let memory = Tables(vec![(START, data.to_vec())]);
+    let Some(info) = BootInfo::read(&memory, START) else {
+        return;
+    };
+    assert_eq!(data[..4], 0x336e_c578_u32.to_le_bytes());
+    let is_there = |address: u64, bytes: &[u8]| memory.bytes(address, bytes.len()) == Some(bytes);
+    let field = |offset: usize| {
+        let bytes = data.get(offset..offset + 8)?;
+        bytes.try_into().ok().map(u64::from_le_bytes)
+    };
+    let mut entry = field(40);
+    for region in &info.memory {
+        // Empty ones may stand between them.
+        let bytes = [region.start.to_le_bytes(), region.size.to_le_bytes()].concat();
+        let at = entry.expect("a version with a map");
+        let mut found = (0..1024).map(|index| at.wrapping_add(index * 24));
+        let found = found.find(|at| is_there(*at, &bytes));
+        entry = found.expect("an entry of the map").checked_add(24);
+        assert_ne!(region.size, 0);
+    }
+    let line = &info.command_line;
+    assert!(!line.contains('\0') && line.len() <= line.capacity());
+    if line.is_ascii() && !line.contains('?') {
+        assert!(line.is_empty() || field(24).is_some_and(|at| is_there(at, line.as_bytes())));
+    }
+    let range = |region: &MemoryRegion| region.start..region.start.saturating_add(region.size);
+    free_regions(info.memory.iter().map(range), &core::iter::once(0..1 << 20));
 }

@@ -3,16 +3,12 @@
 //!
 //! ACPI 6.5, 5.2.5 to 5.2.8.
 
+use boot::PhysicalMemory;
+
 /// The size of the header that every table begins with.
 pub(super) const HEADER: usize = 36;
 /// A table that claims to be larger is damaged.
 const LARGEST: usize = 1 << 20;
-
-/// Physical memory, to read.
-pub(crate) trait Memory {
-    /// The `length` bytes at `address`, or `None` if they cannot be read.
-    fn bytes(&self, address: u64, length: usize) -> Option<&[u8]>;
-}
 
 /// The list of tables, with the size of an address in it.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +18,7 @@ pub(super) struct Root<'a> {
 }
 
 /// The list of tables that the root pointer at `rsdp` names.
-pub(super) fn root<'a>(memory: &'a impl Memory, rsdp: u64) -> Option<Root<'a>> {
+pub(super) fn root<'a>(memory: &'a impl PhysicalMemory, rsdp: u64) -> Option<Root<'a>> {
     const SIZE: usize = 20;
     const SIZE_2: usize = 36;
     let pointer = memory.bytes(rsdp, SIZE)?;
@@ -48,7 +44,7 @@ pub(super) fn root<'a>(memory: &'a impl Memory, rsdp: u64) -> Option<Root<'a>> {
 
 /// The first table with the signature.
 pub(super) fn find<'a>(
-    memory: &'a impl Memory,
+    memory: &'a impl PhysicalMemory,
     root: Root<'a>,
     signature: &'a [u8; 4],
 ) -> Option<&'a [u8]> {
@@ -57,7 +53,7 @@ pub(super) fn find<'a>(
 
 /// The tables with the signature.
 pub(super) fn each<'a>(
-    memory: &'a impl Memory,
+    memory: &'a impl PhysicalMemory,
     root: Root<'a>,
     signature: &'a [u8; 4],
 ) -> impl Iterator<Item = &'a [u8]> {
@@ -74,7 +70,7 @@ pub(super) fn each<'a>(
 
 /// The table at `address`, if it has the signature and the right sum.
 pub(super) fn table<'a>(
-    memory: &'a impl Memory,
+    memory: &'a impl PhysicalMemory,
     address: u64,
     signature: &[u8; 4],
 ) -> Option<&'a [u8]> {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
-use super::tables::{HEADER, Memory};
+use boot::PhysicalMemory;
+
+use super::tables::HEADER;
 
 /// Memory with a few tables in it, each at an address of its own.
 #[derive(Default)]
@@ -11,7 +13,7 @@ pub(super) struct FakeMemory {
     pub(super) blocks: BTreeMap<u64, Vec<u8>>,
 }
 
-impl Memory for FakeMemory {
+impl PhysicalMemory for FakeMemory {
     fn bytes(&self, address: u64, length: usize) -> Option<&[u8]> {
         let (start, block) = self.blocks.range(..=address).next_back()?;
         block.get((address - start) as usize..)?.get(..length)
