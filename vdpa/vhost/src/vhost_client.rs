@@ -186,7 +186,7 @@ impl Client {
     /// Starts the task that takes the device off its bus when it is over.
     fn watch(device: Arc<VirtioDevice>, transport: &Arc<ClientTransport>) -> Self {
         let client = Self {
-            platform: Arc::clone(transport.platform()),
+            platform: Arc::clone(&transport.info().platform),
             device,
             end: Arc::default(),
             ended: Arc::default(),

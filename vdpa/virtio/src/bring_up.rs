@@ -44,7 +44,11 @@ impl VirtioClaim {
         self.usable()?;
         self.reset_in_turn().await?;
         let transport = self.transport()?;
-        if !transport.abilities().contains(Abilities::PERSISTENT_MAPS) {
+        if !transport
+            .info()
+            .abilities
+            .contains(Abilities::PERSISTENT_MAPS)
+        {
             self.memory.space.detach();
             self.memory.space.attach(transport.map_target())?;
         }
@@ -107,7 +111,7 @@ impl VirtioDevice {
         log::info!(
             "{} on {}: features {}",
             self.node.name(),
-            transport.node().name(),
+            transport.info().node.name(),
             if names.is_empty() {
                 String::from("none")
             } else {

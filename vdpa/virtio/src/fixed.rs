@@ -37,7 +37,7 @@ impl FixedConfig {
         transport: &Arc<dyn Transport>,
         features: Features,
     ) -> Result<Self, OpError> {
-        let device_type = transport.device_type();
+        let device_type = transport.info().device_type;
         fields()
             .into_iter()
             .filter(|field| field.device_type == device_type)

@@ -50,7 +50,7 @@ pub use self::claim::VirtioClaim;
 pub use self::queue::{Completion, VirtQueue};
 pub use self::registry::Registry;
 pub use self::rewind::Rewind;
-pub use self::transport::Transport;
+pub use self::transport::{DeviceInfo, QueueSetup, Transport};
 pub use vdpa::moving::MoveError;
 
 use self::fixed::FixedConfig;
@@ -165,12 +165,13 @@ impl VirtioDevice {
         transport: Arc<dyn Transport>,
         memory: Memory,
     ) -> Result<Arc<Self>, CreateError> {
-        let device_type = known_type(transport.device_type())?;
+        let info = transport.info();
+        let device_type = known_type(info.device_type)?;
         let id = bus.allocate_id()?;
         let device = Arc::new(Self {
             memory,
-            platform: Arc::clone(transport.platform()),
-            node: Node::child(transport.node(), &format!("virtio{}", id.number())),
+            platform: Arc::clone(&info.platform),
+            node: Node::child(&info.node, &format!("virtio{}", id.number())),
             transport: Mutex::new(Some(transport)),
             device_type,
             hold: DeviceHold::new(),
@@ -194,7 +195,7 @@ impl VirtioDevice {
     pub async fn is_over(&self, transport: &dyn Transport) -> bool {
         let _turn = self.turn.lock().await;
         let own = self.transport();
-        own.is_ok_and(|own| Arc::ptr_eq(own.node(), transport.node()))
+        own.is_ok_and(|own| Arc::ptr_eq(&own.info().node, &transport.info().node))
     }
 
     /// Takes the device off its bus, and its memory from what the transport leads to, which is
@@ -250,8 +251,7 @@ impl VirtioDevice {
     /// The size of the configuration space in bytes; 0 once the device is gone.
     #[must_use]
     pub fn config_size(&self) -> u32 {
-        let size = self.transport().and_then(|way| way.config_size());
-        size.unwrap_or(0)
+        self.transport().map_or(0, |way| way.info().config_size)
     }
 
     /// Reads from the configuration space; all bytes are of one moment.
@@ -266,7 +266,7 @@ impl VirtioDevice {
     /// How many queues the device has; 0 once it is gone.
     #[must_use]
     pub fn queue_count(&self) -> u16 {
-        self.transport().map_or(0, |way| way.queue_count())
+        self.transport().map_or(0, |way| way.info().queue_count())
     }
 
     /// Raised when the configuration has changed, when the device has broken, and when it is
@@ -396,7 +396,7 @@ impl BusDevice for VirtioDevice {
         format!(
             "virtio:d{:08X}v{:08X}",
             u8::from(self.device_type),
-            self.transport().map_or(0, |way| way.vendor_id())
+            self.transport().map_or(0, |way| way.info().vendor_id)
         )
     }
 

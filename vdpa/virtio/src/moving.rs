@@ -40,7 +40,7 @@ impl VirtioDevice {
                 log::warn!(
                     "{}: not moved to {}: {error}",
                     self.node.path(),
-                    to.node().name()
+                    to.info().node.name()
                 );
                 to
             }
@@ -105,11 +105,15 @@ impl VirtioDevice {
             }
             return Err(error);
         }
-        self.node.reparent(to.node());
+        self.node.reparent(&to.info().node);
         *self.transport.lock() = Some(Arc::clone(to));
         // Who has looked before now has seen the old configuration.
         self.config_event.raise();
-        log::info!("{}: moved from {}", self.node.path(), from.node().name());
+        log::info!(
+            "{}: moved from {}",
+            self.node.path(),
+            from.info().node.name()
+        );
         Ok(())
     }
 
@@ -137,7 +141,7 @@ fn check_match(
     to: &Arc<dyn Transport>,
     setup: &Setup,
 ) -> Result<(), MoveError> {
-    if from.device_type() != to.device_type() {
+    if from.info().device_type != to.info().device_type {
         return Err(MoveError::OtherType);
     }
     let offered = to.device_features().map_err(MoveError::To)?;
@@ -162,10 +166,10 @@ fn check_config(to: &Arc<dyn Transport>, setup: &Setup) -> Result<(), MoveError>
 /// Whether a device can have a queue, where it lies.
 fn fits(to: &Arc<dyn Transport>, queue: &QueueEntry) -> bool {
     let address = queue.address;
-    let align = u64::try_from(to.queue_align()).unwrap_or(u64::MAX);
+    let align = u64::try_from(to.info().queue_align).unwrap_or(u64::MAX);
     let aligned = [address.descriptor, address.driver, address.device]
         .iter()
         .all(|part| part.0.is_multiple_of(align));
-    let sizes = to.queue_size_limits(queue.index);
+    let sizes = to.info().queue_size_limits(queue.index);
     aligned && sizes.is_ok_and(|(min, max)| (min..=max).contains(&queue.size))
 }

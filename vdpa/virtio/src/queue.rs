@@ -10,7 +10,7 @@ use virtq::{
     Statistics, UsedWatch,
 };
 
-use super::{Transport, VirtioClaim, VirtioDevice};
+use super::{QueueSetup, Transport, VirtioClaim, VirtioDevice};
 
 /// How a driver learns that a queue has used buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,12 +86,14 @@ impl QueueEntry {
             Completion::Interrupt => Some(Arc::clone(&self.event)),
             Completion::Polled => None,
         };
-        transport.set_queue_event(self.index, event)?;
-        transport.set_queue_size(self.index, self.size)?;
+        let setup = QueueSetup {
+            size: self.size,
+            address: self.address,
+            state,
+            event,
+        };
         // SAFETY: the ring is that of a `Queue` of the device's memory, held until a reset.
-        unsafe { transport.set_queue_address(self.index, self.address) }?;
-        transport.set_queue_state(self.index, state)?;
-        transport.start_queue(self.index).await
+        unsafe { transport.start_queue(self.index, setup) }.await
     }
 
     /// From now on notifications reach nobody.
@@ -141,7 +143,7 @@ impl VirtioDevice {
         let features = self.state.lock().features;
         let config = QueueConfig {
             size,
-            align: transport.queue_align(),
+            align: transport.info().queue_align,
             features: ring_features(features),
         };
         let mut ring = Queue::new(&config, &self.dma(), &self.hold)?;
@@ -182,7 +184,7 @@ impl VirtioDevice {
 
 /// The largest power of two that the driver wants and the device takes.
 fn fitting_size(transport: &Arc<dyn Transport>, index: u16, max_size: u16) -> Result<u16, OpError> {
-    let (smallest, largest) = transport.queue_size_limits(index)?;
+    let (smallest, largest) = transport.info().queue_size_limits(index)?;
     let size = max_size
         .min(largest)
         .checked_ilog2()

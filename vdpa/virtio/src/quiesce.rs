@@ -46,7 +46,9 @@ impl StateTransfer {
     /// What both devices can do.
     pub(super) fn between(from: &Arc<dyn Transport>, to: &Arc<dyn Transport>) -> Self {
         let told = Abilities::SUSPEND | Abilities::QUEUE_STATE;
-        if from.abilities().contains(told) && to.abilities().contains(Abilities::QUEUE_STATE) {
+        if from.info().abilities.contains(told)
+            && to.info().abilities.contains(Abilities::QUEUE_STATE)
+        {
             Self::Told
         } else {
             Self::Rewound
@@ -174,7 +176,7 @@ impl VirtioDevice {
         setup: &Setup,
         places: StateTransfer,
     ) -> Result<Option<Vec<QueueState>>, OpError> {
-        if transport.abilities().contains(Abilities::SUSPEND) {
+        if transport.info().abilities.contains(Abilities::SUSPEND) {
             transport.suspend().await?;
         } else {
             self.wait_for_stillness(setup).await;
@@ -210,7 +212,7 @@ impl VirtioDevice {
 
     /// Lets a device go on that has not been reset; if it does not, it is broken.
     async fn go_on(&self, transport: &Arc<dyn Transport>, setup: &Setup) {
-        let resumed = if transport.abilities().contains(Abilities::RESUME) {
+        let resumed = if transport.info().abilities.contains(Abilities::RESUME) {
             transport.resume().await
         } else {
             Err(OpError::Unsupported)

@@ -5,6 +5,7 @@
 //! is, and can change from one to another while they run. The words are those of
 //! [`VdpaOps`](vdpa::VdpaOps), and who is behind a transport checks what it is told.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt::Debug;
 
@@ -15,6 +16,58 @@ use vdpa::{Features, Node, Platform};
 use virtio::DeviceStatus;
 use virtq::{Doorbell, Event};
 
+/// What does not change about the device behind a transport.
+#[derive(Debug)]
+pub struct DeviceInfo {
+    /// Below whom the virtio device hangs in the device tree.
+    pub node: Arc<Node>,
+    /// The kernel's services.
+    pub platform: Arc<dyn Platform>,
+    /// The virtio device type (VIRTIO 1.2, section 5).
+    pub device_type: u32,
+    /// Who made the device.
+    pub vendor_id: u32,
+    /// What the device can do beyond the virtio specification.
+    pub abilities: Abilities,
+    /// The size of the configuration space in bytes.
+    pub config_size: u32,
+    /// The smallest and the largest size of each queue.
+    pub queue_sizes: Box<[(u16, u16)]>,
+    /// The alignment that the parts of a queue need, in bytes, if above the specification's.
+    pub queue_align: usize,
+}
+
+impl DeviceInfo {
+    /// How many queues there are.
+    #[must_use]
+    pub fn queue_count(&self) -> u16 {
+        // A queue has a number of 16 bits.
+        self.queue_sizes.len().try_into().unwrap_or(u16::MAX)
+    }
+
+    /// The smallest and the largest size of a queue.
+    ///
+    /// # Errors
+    /// [`OpError::OutOfRange`], if there is no such queue.
+    pub(super) fn queue_size_limits(&self, queue: u16) -> Result<(u16, u16), OpError> {
+        let sizes = self.queue_sizes.get(usize::from(queue));
+        sizes.copied().ok_or(OpError::OutOfRange)
+    }
+}
+
+/// A queue that a device is told of.
+#[derive(Clone, Debug)]
+pub struct QueueSetup {
+    /// How many entries it has.
+    pub size: u16,
+    /// Where it lies.
+    pub address: QueueAddress,
+    /// Where it starts.
+    pub state: QueueState,
+    /// What to raise when it has used buffers; `None` for a queue that is polled.
+    pub event: Option<Arc<Event>>,
+}
+
 /// The way from a virtio device to what carries its requests out.
 ///
 /// Every operation may answer [`OpError::Gone`]; an error without a word here is whatever the
@@ -23,23 +76,11 @@ use virtq::{Doorbell, Event};
 /// # Safety
 /// A device that has been reset touches no memory, and the target for maps is the device's.
 pub unsafe trait Transport: Debug + Send + Sync {
-    /// Below whom the virtio device hangs in the device tree.
-    fn node(&self) -> &Arc<Node>;
+    /// What does not change.
+    fn info(&self) -> &DeviceInfo;
 
     /// Where memory is made reachable for the device.
     fn map_target(&self) -> Arc<dyn MapTarget>;
-
-    /// The kernel's services.
-    fn platform(&self) -> &Arc<dyn Platform>;
-
-    /// The virtio device type (VIRTIO 1.2, section 5).
-    fn device_type(&self) -> u32;
-
-    /// Who made the device.
-    fn vendor_id(&self) -> u32;
-
-    /// What the device can do beyond the virtio specification.
-    fn abilities(&self) -> Abilities;
 
     /// The features that the device offers.
     ///
@@ -74,12 +115,6 @@ pub unsafe trait Transport: Debug + Send + Sync {
     /// Lets a suspended device go on, where [`Abilities::RESUME`] says so.
     fn resume(&self) -> BoxFuture<'_, Result<(), OpError>>;
 
-    /// The size of the configuration space in bytes.
-    ///
-    /// # Errors
-    /// [`OpError`].
-    fn config_size(&self) -> Result<u32, OpError>;
-
     /// Reads from the configuration space; all bytes are of one moment.
     ///
     /// # Errors
@@ -98,53 +133,21 @@ pub unsafe trait Transport: Debug + Send + Sync {
     /// [`OpError`].
     fn set_config_event(&self, event: Arc<Event>) -> Result<(), OpError>;
 
-    /// How many queues there are.
-    fn queue_count(&self) -> u16;
-
-    /// The smallest and the largest size of a queue.
-    ///
-    /// # Errors
-    /// [`OpError::OutOfRange`], if there is no such queue.
-    fn queue_size_limits(&self, queue: u16) -> Result<(u16, u16), OpError>;
-
-    /// The alignment that the parts of a queue need, in bytes, if above the specification's.
-    fn queue_align(&self) -> usize;
-
-    /// Sets how many entries the queue has.
-    ///
-    /// # Errors
-    /// [`OpError::Invalid`].
-    fn set_queue_size(&self, queue: u16, size: u16) -> Result<(), OpError>;
-
-    /// Sets where the queue lies.
-    ///
-    /// # Errors
-    /// [`OpError::Invalid`].
+    /// Tells the device of a queue, and lets it use the queue.
     ///
     /// # Safety
     /// As for [`VdpaClaim::set_queue_address`](vdpa::device::VdpaClaim::set_queue_address).
-    unsafe fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError>;
-
-    /// Sets where the queue starts.
-    ///
-    /// # Errors
-    /// [`OpError::Unsupported`], if the device can only start afresh.
-    fn set_queue_state(&self, queue: u16, state: QueueState) -> Result<(), OpError>;
+    unsafe fn start_queue(
+        &self,
+        queue: u16,
+        setup: QueueSetup,
+    ) -> BoxFuture<'_, Result<(), OpError>>;
 
     /// Where the queue of a suspended device stands, where [`Abilities::QUEUE_STATE`] says so.
     ///
     /// # Errors
     /// [`OpError::Unsupported`].
     fn queue_state(&self, queue: u16) -> BoxFuture<'_, Result<QueueState, OpError>>;
-
-    /// What to raise when the queue has used buffers; `None` for a queue that is polled.
-    ///
-    /// # Errors
-    /// [`OpError`].
-    fn set_queue_event(&self, queue: u16, event: Option<Arc<Event>>) -> Result<(), OpError>;
-
-    /// Lets the device use the queue.
-    fn start_queue(&self, queue: u16) -> BoxFuture<'_, Result<(), OpError>>;
 
     /// How the driver notifies the queue.
     ///

@@ -76,7 +76,7 @@ impl VirtioVdpa {
         let mut devices = self.bus.devices().into_iter();
         devices.find(|device| {
             let transport = device.transport();
-            transport.is_ok_and(|transport| Arc::ptr_eq(transport.node(), vdpa.node()))
+            transport.is_ok_and(|transport| Arc::ptr_eq(&transport.info().node, vdpa.node()))
         })
     }
 }
@@ -123,7 +123,7 @@ impl Driver<VdpaDevice> for VirtioVdpa {
     ) -> BoxFuture<'a, Result<Box<dyn Bound>, ProbeError>> {
         Box::pin(async move {
             let transport = VdpaTransport::open(vdpa).await?;
-            let space = DmaSpace::new(transport.platform());
+            let space = DmaSpace::new(&transport.info().platform);
             space.attach(transport.map_target())?;
             let memory = Memory {
                 allocator: space.allocator(),

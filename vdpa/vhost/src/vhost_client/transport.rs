@@ -5,11 +5,11 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use vdpa::dma::MapTarget;
-use vdpa::ops::{Abilities, OpError, QueueAddress, QueueState};
+use vdpa::ops::{Abilities, OpError, QueueState};
 use vdpa::platform::BoxFuture;
-use vdpa::{Features, Node, Platform};
+use vdpa::{Features, Platform};
 use virtio::DeviceStatus;
-use virtio_bus::Transport;
+use virtio_bus::{DeviceInfo, QueueSetup, Transport};
 use virtq::{Doorbell, Event};
 
 use crate::{BackendFeatures, VhostError, VhostHandle};
@@ -20,16 +20,8 @@ use super::link::Link;
 #[derive(Debug)]
 pub(super) struct ClientTransport {
     link: Arc<Link>,
-    platform: Arc<dyn Platform>,
-    node: Arc<Node>,
     hang_up: Arc<Event>,
-    device_type: u32,
-    vendor_id: u32,
-    abilities: Abilities,
-    queue_count: u16,
-    /// The largest size of each queue.
-    queue_sizes: Box<[u16]>,
-    queue_align: usize,
+    info: DeviceInfo,
     /// The device did not come out of its last reset.
     lost: AtomicBool,
 }
@@ -45,17 +37,19 @@ impl ClientTransport {
         let backend = handle.backend_features()?.intersection(wanted);
         handle.set_backend_features(backend)?;
         Ok(Arc::new(Self {
-            platform: Arc::clone(platform),
-            node: Arc::clone(handle.node()),
             hang_up: Arc::clone(handle.hang_up()),
-            device_type: handle.device_id()?,
-            vendor_id: handle.vendor_id()?,
-            abilities: abilities(&handle, backend),
-            queue_count: handle.queue_count(),
-            queue_sizes: (0..handle.queue_count())
-                .map(|queue| handle.vring_size(queue))
-                .collect::<Result<_, _>>()?,
-            queue_align: handle.vring_align(),
+            info: DeviceInfo {
+                node: Arc::clone(handle.node()),
+                platform: Arc::clone(platform),
+                device_type: handle.device_id()?,
+                vendor_id: handle.vendor_id()?,
+                abilities: abilities(&handle, backend),
+                config_size: handle.config_size()?,
+                queue_sizes: (0..handle.queue_count())
+                    .map(|queue| Ok((1, handle.vring_size(queue)?)))
+                    .collect::<Result<_, VhostError>>()?,
+                queue_align: handle.vring_align(),
+            },
             lost: AtomicBool::new(false),
             link: Arc::new(Link::new(handle)?),
         }))
@@ -92,28 +86,12 @@ fn abilities(handle: &VhostHandle, backend: BackendFeatures) -> Abilities {
 
 // SAFETY: each call is a request, which the other side carries out.
 unsafe impl Transport for ClientTransport {
-    fn node(&self) -> &Arc<Node> {
-        &self.node
+    fn info(&self) -> &DeviceInfo {
+        &self.info
     }
 
     fn map_target(&self) -> Arc<dyn MapTarget> {
         Arc::clone(&self.link) as Arc<dyn MapTarget>
-    }
-
-    fn platform(&self) -> &Arc<dyn Platform> {
-        &self.platform
-    }
-
-    fn device_type(&self) -> u32 {
-        self.device_type
-    }
-
-    fn vendor_id(&self) -> u32 {
-        self.vendor_id
-    }
-
-    fn abilities(&self) -> Abilities {
-        self.abilities
     }
 
     fn device_features(&self) -> Result<Features, OpError> {
@@ -155,10 +133,6 @@ unsafe impl Transport for ClientTransport {
         Box::pin(async { Ok(self.handle()?.resume().await?) })
     }
 
-    fn config_size(&self) -> Result<u32, OpError> {
-        Ok(self.handle()?.config_size()?)
-    }
-
     fn read_config(&self, offset: u32, bytes: &mut [u8]) -> Result<(), OpError> {
         Ok(self.handle()?.config(offset, bytes)?)
     }
@@ -171,41 +145,23 @@ unsafe impl Transport for ClientTransport {
         Ok(self.handle()?.set_config_call(Some(event))?)
     }
 
-    fn queue_count(&self) -> u16 {
-        self.queue_count
-    }
-
-    fn queue_size_limits(&self, queue: u16) -> Result<(u16, u16), OpError> {
-        let size = self.queue_sizes.get(usize::from(queue));
-        size.map(|size| (1, *size)).ok_or(OpError::OutOfRange)
-    }
-
-    fn queue_align(&self) -> usize {
-        self.queue_align
-    }
-
-    fn set_queue_size(&self, queue: u16, size: u16) -> Result<(), OpError> {
-        Ok(self.handle()?.set_vring_num(queue, size)?)
-    }
-
-    unsafe fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError> {
-        Ok(self.handle()?.set_vring_addr(queue, address)?)
-    }
-
-    fn set_queue_state(&self, queue: u16, state: QueueState) -> Result<(), OpError> {
-        Ok(self.handle()?.set_vring_base(queue, state)?)
+    unsafe fn start_queue(
+        &self,
+        queue: u16,
+        setup: QueueSetup,
+    ) -> BoxFuture<'_, Result<(), OpError>> {
+        Box::pin(async move {
+            let handle = self.handle()?;
+            handle.set_vring_call(queue, setup.event)?;
+            handle.set_vring_num(queue, setup.size)?;
+            handle.set_vring_addr(queue, setup.address)?;
+            handle.set_vring_base(queue, setup.state)?;
+            Ok(handle.enable_vring(queue).await?)
+        })
     }
 
     fn queue_state(&self, queue: u16) -> BoxFuture<'_, Result<QueueState, OpError>> {
         Box::pin(async move { Ok(self.handle()?.vring_base(queue).await?) })
-    }
-
-    fn set_queue_event(&self, queue: u16, event: Option<Arc<Event>>) -> Result<(), OpError> {
-        Ok(self.handle()?.set_vring_call(queue, event)?)
-    }
-
-    fn start_queue(&self, queue: u16) -> BoxFuture<'_, Result<(), OpError>> {
-        Box::pin(async move { Ok(self.handle()?.enable_vring(queue).await?) })
     }
 
     fn doorbell(&self, queue: u16) -> Result<Doorbell, OpError> {

@@ -3,21 +3,22 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
+use vdpa::Features;
 use vdpa::device::{AttachError, Attachment, VdpaClaim};
 use vdpa::dma::{Isolation, MapTarget, Owner, Trust};
-use vdpa::ops::{Abilities, OpError, QueueAddress, QueueState};
+use vdpa::ops::{Abilities, OpError, QueueState};
 use vdpa::platform::{BoxFuture, Callback};
-use vdpa::{Features, Node, Platform};
 use virtio::DeviceStatus;
 use virtq::{Doorbell, Event};
 
-use crate::Transport;
+use crate::transport::{DeviceInfo, QueueSetup, Transport};
 
 /// The way over a vDPA device, which the virtio device has to itself.
 #[derive(Debug)]
 pub(super) struct VdpaTransport {
     device: VdpaClaim,
     attachment: Arc<Attachment>,
+    info: DeviceInfo,
 }
 
 impl VdpaTransport {
@@ -37,39 +38,43 @@ impl VdpaTransport {
                 AttachError::Device(error) => error,
             }
         })?;
-        Ok(Arc::new(Self { device, attachment }))
+        Ok(Arc::new(Self {
+            info: info(&device)?,
+            device,
+            attachment,
+        }))
     }
+}
+
+fn info(device: &VdpaClaim) -> Result<DeviceInfo, OpError> {
+    let mut abilities = device.abilities();
+    // What the platform translates is no business of the device's reset.
+    if device.isolation() != Isolation::OnChip {
+        abilities |= Abilities::PERSISTENT_MAPS;
+    }
+    let queues = 0..device.queue_count();
+    Ok(DeviceInfo {
+        node: Arc::clone(device.node()),
+        platform: Arc::clone(device.platform()),
+        device_type: device.device_type(),
+        vendor_id: device.vendor_id(),
+        abilities,
+        config_size: device.config_size()?,
+        queue_sizes: queues
+            .map(|queue| device.queue_size_limits(queue))
+            .collect::<Result<_, _>>()?,
+        queue_align: device.queue_align(),
+    })
 }
 
 // SAFETY: each call is the device's.
 unsafe impl Transport for VdpaTransport {
-    fn node(&self) -> &Arc<Node> {
-        self.device.node()
+    fn info(&self) -> &DeviceInfo {
+        &self.info
     }
 
     fn map_target(&self) -> Arc<dyn MapTarget> {
         Arc::clone(&self.attachment) as Arc<dyn MapTarget>
-    }
-
-    fn platform(&self) -> &Arc<dyn Platform> {
-        self.device.platform()
-    }
-
-    fn device_type(&self) -> u32 {
-        self.device.device_type()
-    }
-
-    fn vendor_id(&self) -> u32 {
-        self.device.vendor_id()
-    }
-
-    fn abilities(&self) -> Abilities {
-        let mut abilities = self.device.abilities();
-        // What the platform translates is no business of the device's reset.
-        if self.device.isolation() != Isolation::OnChip {
-            abilities |= Abilities::PERSISTENT_MAPS;
-        }
-        abilities
     }
 
     fn device_features(&self) -> Result<Features, OpError> {
@@ -104,10 +109,6 @@ unsafe impl Transport for VdpaTransport {
         Box::pin(self.device.resume())
     }
 
-    fn config_size(&self) -> Result<u32, OpError> {
-        self.device.config_size()
-    }
-
     fn read_config(&self, offset: u32, bytes: &mut [u8]) -> Result<(), OpError> {
         self.device.read_config(offset, bytes)
     }
@@ -121,42 +122,24 @@ unsafe impl Transport for VdpaTransport {
             .set_config_callback(Some(Callback::event(event)))
     }
 
-    fn queue_count(&self) -> u16 {
-        self.device.queue_count()
-    }
-
-    fn queue_size_limits(&self, queue: u16) -> Result<(u16, u16), OpError> {
-        self.device.queue_size_limits(queue)
-    }
-
-    fn queue_align(&self) -> usize {
-        self.device.queue_align()
-    }
-
-    fn set_queue_size(&self, queue: u16, size: u16) -> Result<(), OpError> {
-        self.device.set_queue_size(queue, size)
-    }
-
-    unsafe fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError> {
-        // SAFETY: the caller vouches for the rings, and the device is this transport's.
-        unsafe { self.device.set_queue_address(queue, address) }
-    }
-
-    fn set_queue_state(&self, queue: u16, state: QueueState) -> Result<(), OpError> {
-        self.device.set_queue_state(queue, state)
+    unsafe fn start_queue(
+        &self,
+        queue: u16,
+        setup: QueueSetup,
+    ) -> BoxFuture<'_, Result<(), OpError>> {
+        Box::pin(async move {
+            let device = &self.device;
+            device.set_queue_callback(queue, setup.event.map(Callback::event))?;
+            device.set_queue_size(queue, setup.size)?;
+            // SAFETY: the caller vouches for the rings, and the device is this transport's.
+            unsafe { device.set_queue_address(queue, setup.address) }?;
+            device.set_queue_state(queue, setup.state)?;
+            device.start_queue(queue).await
+        })
     }
 
     fn queue_state(&self, queue: u16) -> BoxFuture<'_, Result<QueueState, OpError>> {
         Box::pin(self.device.queue_state(queue))
-    }
-
-    fn set_queue_event(&self, queue: u16, event: Option<Arc<Event>>) -> Result<(), OpError> {
-        self.device
-            .set_queue_callback(queue, event.map(Callback::event))
-    }
-
-    fn start_queue(&self, queue: u16) -> BoxFuture<'_, Result<(), OpError>> {
-        Box::pin(self.device.start_queue(queue))
     }
 
     fn doorbell(&self, queue: u16) -> Result<Doorbell, OpError> {
