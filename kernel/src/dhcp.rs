@@ -10,8 +10,10 @@
 mod client;
 mod lease;
 mod message;
+mod step;
 
-pub(crate) use self::client::{Client, Event, Step};
+pub(crate) use self::client::Client;
 pub(crate) use self::message::CLIENT_PORT;
+pub(crate) use self::step::{Event, Step};
 #[cfg(target_os = "none")]
-pub(crate) use self::{client::Datagram, lease::Lease, message::SERVER_PORT};
+pub(crate) use self::{lease::Lease, message::SERVER_PORT, step::Datagram};

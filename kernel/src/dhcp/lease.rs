@@ -5,7 +5,8 @@ use core::net::Ipv4Addr;
 use core::time::Duration;
 
 use super::message::{Reply, address, option};
-use crate::ip_config::{DnsServers, MAX_NAME_SERVERS, can_be_gateway, is_host, is_special};
+use crate::ip_config::{can_be_gateway, is_host, is_special};
+use crate::static_config::{MAX_NAME_SERVERS, NameServers};
 
 /// A lease whose time is not said lasts this long.
 const DEFAULT_TIME: Duration = Duration::from_secs(3600);
@@ -25,7 +26,7 @@ pub(crate) struct Lease {
     /// The way to other networks. It may be outside of the prefix.
     pub(crate) gateway: Option<Ipv4Addr>,
     /// The name servers.
-    pub(crate) dns: DnsServers,
+    pub(crate) dns: NameServers<Ipv4Addr>,
     /// Who renews it.
     pub(crate) server: Ipv4Addr,
     /// When it is to be renewed (T1), by any server (T2), and when it ends, from its start on.
@@ -172,7 +173,7 @@ fn default_route(mut routes: &[u8]) -> Result<Option<Ipv4Addr>, Flaw> {
     Ok(found)
 }
 
-fn dns(reply: &Reply<'_>, flaw: &mut Option<Flaw>) -> Option<DnsServers> {
+fn dns(reply: &Reply<'_>, flaw: &mut Option<Flaw>) -> Option<NameServers<Ipv4Addr>> {
     let value: Vec<u8> = reply.option(option::DNS)?;
     let servers = value.chunks_exact(4).map(address);
     let usable = servers.filter(|server| {
