@@ -4,13 +4,7 @@
 use core::net::Ipv4Addr;
 use core::str::FromStr;
 
-use heapless::Vec;
-
-/// The most name servers that there can be.
-pub(crate) const MAX_NAME_SERVERS: usize = 3;
-
-/// The name servers.
-pub(crate) type DnsServers = Vec<Ipv4Addr, MAX_NAME_SERVERS>;
+use crate::static_config::{BadIpConfig, IpAddress, StaticConfig};
 
 /// How the IP stack gets its address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,42 +12,7 @@ pub(crate) enum IpConfig {
     /// From a server.
     Dhcp,
     /// It is given.
-    Static {
-        /// The address.
-        address: Ipv4Addr,
-        /// The length of the network's prefix in bits.
-        prefix: u8,
-        /// The way to other networks. It may be outside of the prefix.
-        gateway: Option<Ipv4Addr>,
-        /// The name servers.
-        dns: DnsServers,
-    },
-}
-
-/// What is wrong with the key `ip`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadIpConfig {
-    /// It is neither `dhcp` nor begins with an address.
-    #[error("neither dhcp nor ADDRESS/LENGTH")]
-    Address,
-    /// The length of the prefix is missing, 0, or above 32.
-    #[error("the prefix length is not a number from 1 to 32")]
-    Prefix,
-    /// No host can have the address.
-    #[error("{0} is no address for a host")]
-    NoHost(Ipv4Addr),
-    /// What follows the address is not an option with an address.
-    #[error("an option is not gw=ADDRESS or dns=ADDRESS")]
-    Option,
-    /// The gateway is the host itself, or no host.
-    #[error("{0} cannot be the gateway")]
-    Gateway(Ipv4Addr),
-    /// There are two gateways.
-    #[error("more than one gateway")]
-    TwoGateways,
-    /// There are too many name servers.
-    #[error("more than three name servers")]
-    TooManyNameServers,
+    Static(StaticConfig<Ipv4Addr>),
 }
 
 /// Whether a host on a network can have the address (RFC 1122, 3.2.1.3; RFC 1112; RFC 6890).
@@ -86,52 +45,31 @@ fn host_bits(prefix: u8) -> u32 {
     u32::MAX.checked_shr(prefix.into()).unwrap_or(0)
 }
 
-impl FromStr for IpConfig {
-    type Err = BadIpConfig;
+impl IpAddress for Ipv4Addr {
+    const BITS: u8 = 32;
+    const KEYWORDS: &str = "dhcp";
 
-    fn from_str(text: &str) -> Result<Self, BadIpConfig> {
-        const LONGEST_PREFIX: u8 = 32;
-        if text == "dhcp" {
-            return Ok(Self::Dhcp);
+    fn is_host(self) -> bool {
+        is_host(self)
+    }
+
+    fn can_be_given(self, prefix: u8) -> bool {
+        is_host(self) && !is_special(self, prefix)
+    }
+
+    fn can_be_gateway(self, own: Self, prefix: u8) -> bool {
+        can_be_gateway(self, own, prefix)
+    }
+}
+
+impl FromStr for IpConfig {
+    type Err = BadIpConfig<Ipv4Addr>;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "dhcp" => Ok(Self::Dhcp),
+            _ => text.parse().map(Self::Static),
         }
-        let mut parts = text.split(',');
-        let (address, prefix) = parts
-            .next()
-            .and_then(|first| first.split_once('/'))
-            .ok_or(BadIpConfig::Address)?;
-        let address = address.parse().map_err(|_| BadIpConfig::Address)?;
-        let prefix = prefix
-            .parse()
-            .ok()
-            .filter(|prefix| (1..=LONGEST_PREFIX).contains(prefix));
-        let prefix = prefix.ok_or(BadIpConfig::Prefix)?;
-        if !is_host(address) || is_special(address, prefix) {
-            return Err(BadIpConfig::NoHost(address));
-        }
-        let mut gateway = None;
-        let mut dns = Vec::new();
-        for part in parts {
-            let (name, value) = part.split_once('=').ok_or(BadIpConfig::Option)?;
-            let value = value.parse().map_err(|_| BadIpConfig::Option)?;
-            match name {
-                "gw" if !can_be_gateway(value, address, prefix) => {
-                    return Err(BadIpConfig::Gateway(value));
-                }
-                "gw" if gateway.is_some() => return Err(BadIpConfig::TwoGateways),
-                "gw" => gateway = Some(value),
-                "dns" if !is_host(value) => return Err(BadIpConfig::NoHost(value)),
-                "dns" => dns
-                    .push(value)
-                    .map_err(|_| BadIpConfig::TooManyNameServers)?,
-                _ => return Err(BadIpConfig::Option),
-            }
-        }
-        Ok(Self::Static {
-            address,
-            prefix,
-            gateway,
-            dns,
-        })
     }
 }
 
@@ -145,14 +83,14 @@ mod tests {
         let parsed: IpConfig = "10.0.2.15/24,gw=10.0.2.2,dns=10.0.2.3,dns=1.1.1.1"
             .parse()
             .unwrap();
-        let expected = IpConfig::Static {
+        let expected = IpConfig::Static(StaticConfig {
             address: Ipv4Addr::new(10, 0, 2, 15),
             prefix: 24,
             gateway: Some(Ipv4Addr::new(10, 0, 2, 2)),
             dns: [Ipv4Addr::new(10, 0, 2, 3), Ipv4Addr::new(1, 1, 1, 1)]
                 .into_iter()
                 .collect(),
-        };
+        });
         assert_eq!(parsed, expected);
     }
 

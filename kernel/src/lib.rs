@@ -142,6 +142,8 @@ mod platform;
 mod shell;
 #[cfg(target_os = "none")]
 mod start;
+#[cfg(any(target_os = "none", test))]
+mod static_config;
 #[cfg(target_os = "none")]
 mod sync;
 #[cfg(target_os = "none")]
@@ -159,12 +161,11 @@ pub use {embassy_net, embassy_time, log};
 pub use self::{
     command_line::CommandLine,
     exit_code::{ExitCode, Termination},
-    ip_config::BadIpConfig,
-    ip6_config::BadIp6Config,
     memory::heap::MemoryFigures,
     network::{AcceptError, NetworkError, SOCKETS, accept},
     shell::ConsoleCommand,
     start::{MainFuture, main_future},
+    static_config::BadIpConfig,
     system::System,
     task::spawn,
 };

@@ -8,6 +8,7 @@ mod wire;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use embassy_net::{Config, Stack, StackResources};
 
@@ -15,8 +16,9 @@ pub use self::backlog::{AcceptError, accept};
 use self::interface::Interface;
 use self::wire::Wire;
 use crate::cpu;
-use crate::ip_config::{BadIpConfig, IpConfig};
-use crate::ip6_config::{BadIp6Config, Ip6Config};
+use crate::ip_config::IpConfig;
+use crate::ip6_config::Ip6Config;
+use crate::static_config::BadIpConfig;
 use crate::system::System;
 
 /// The most sockets that the stack can have at once, two of them for the kernel's own use.
@@ -30,10 +32,10 @@ pub enum NetworkError {
     NoInterface,
     /// The key `ip` of the command line makes no sense.
     #[error("ip: {0}")]
-    BadConfig(BadIpConfig),
+    BadConfig(BadIpConfig<Ipv4Addr>),
     /// The key `ip6` of the command line makes no sense.
     #[error("ip6: {0}")]
-    BadIp6Config(BadIp6Config),
+    BadIp6Config(BadIpConfig<Ipv6Addr>),
 }
 
 impl System {

@@ -21,10 +21,13 @@ mod kernel {
     pub(crate) mod ip_config;
     #[path = "memory/regions.rs"]
     pub(crate) mod regions;
+    pub(crate) mod static_config;
 }
 mod programs;
 
-use kernel::{acpi, address_space, command_line, dhcp, ethernet, ip_config, regions};
+use kernel::{
+    acpi, address_space, command_line, dhcp, ethernet, ip_config, regions, static_config,
+};
 
 mod memory {
     pub(crate) use crate::regions;

@@ -19,6 +19,7 @@ use crate::dhcp::{Client, Event, Step};
 use crate::ethernet::{Arp, broadcast_dhcp_answer, exchange_in_arp, notable};
 use crate::ip_config::{IpConfig, is_host};
 use crate::memory::regions::free_regions;
+use crate::static_config::StaticConfig;
 
 /// The size of the header that every table begins with.
 const HEADER: usize = 36;
@@ -124,12 +125,12 @@ pub fn command_line(data: &[u8]) {
     let line = CommandLine::new(&text);
     for (key, value) in line.entries() {
         assert!(line.has(key) && line.get(key).is_some());
-        if let Ok(IpConfig::Static {
+        if let Ok(IpConfig::Static(StaticConfig {
             address,
             prefix,
             gateway,
             ..
-        }) = value.parse()
+        })) = value.parse()
         {
             assert!(is_host(address) && (1..=32).contains(&prefix), "{value}");
             assert!(gateway != Some(address), "{value}");

@@ -13,8 +13,8 @@ use super::message::{
     self, Message, PrefixInformation, RouterAdvertisement, RouterOption, advertisement, probe,
     router_solicitation,
 };
-use crate::ip_config::MAX_NAME_SERVERS;
-use crate::ip6_config::{DnsServers6, Ip6Config, is_host};
+use crate::ip6_config::{Ip6Config, is_host};
+use crate::static_config::{MAX_NAME_SERVERS, NameServers, StaticConfig};
 
 /// How many routers and how many prefixes are remembered. A link with more has a strange host on
 /// it.
@@ -41,7 +41,7 @@ pub(crate) struct Configuration {
     /// The address and the length of its prefix, which is 128 if only routers reach its neighbors.
     pub(crate) address: Option<(Ipv6Addr, u8)>,
     pub(crate) gateway: Option<Ipv6Addr>,
-    pub(crate) dns: DnsServers6,
+    pub(crate) dns: NameServers<Ipv6Addr>,
 }
 
 /// What is to be done next.
@@ -139,10 +139,8 @@ impl Autoconf {
         let [a, b, c, d, e, f] = identity;
         // A modified EUI-64 (RFC 4291, appendix A).
         let interface_id = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
-        let own = match *config {
-            Ip6Config::Static {
-                address, prefix, ..
-            } => Some(Own::new(address, prefix)),
+        let own = match config {
+            Ip6Config::Static(given) => Some(Own::new(given.address, given.prefix)),
             Ip6Config::Auto | Ip6Config::Off => None,
         };
         let link_local = (0xfe80 << 112 | u128::from(interface_id)).into();
@@ -426,7 +424,7 @@ impl Autoconf {
         if configuration.address.is_none() {
             return configuration;
         }
-        if let Ip6Config::Static { gateway, dns, .. } = &self.config {
+        if let Ip6Config::Static(StaticConfig { gateway, dns, .. }) = &self.config {
             configuration.gateway = *gateway;
             configuration.dns = dns.clone();
         } else {

@@ -21,8 +21,9 @@ use super::wire::{Assigned, Seen, Wire};
 use crate::cpu;
 use crate::dhcp::{self, Client, Datagram, Event, Lease, Step};
 use crate::ethernet;
-use crate::ip_config::{DnsServers, IpConfig};
+use crate::ip_config::IpConfig;
 use crate::on_link::reach;
+use crate::static_config::{NameServers, StaticConfig};
 use crate::time::clock;
 
 /// After how long without an address people are told.
@@ -48,12 +49,7 @@ pub(super) async fn configure(stack: Stack<'static>, config: IpConfig, wire: Arc
     };
     match config {
         IpConfig::Dhcp => task.lease().await,
-        IpConfig::Static {
-            address,
-            prefix,
-            gateway,
-            dns,
-        } => task.keep(address, prefix, gateway, &dns).await,
+        IpConfig::Static(given) => task.keep(&given).await,
     }
 }
 
@@ -81,15 +77,10 @@ enum News {
 
 impl Task {
     /// The address is given.
-    async fn keep(
-        &mut self,
-        address: Ipv4Addr,
-        prefix: u8,
-        gateway: Option<Ipv4Addr>,
-        dns: &DnsServers,
-    ) {
+    async fn keep(&mut self, given: &StaticConfig<Ipv4Addr>) {
+        let address = given.address;
         loop {
-            self.take(address, prefix, gateway, dns);
+            self.take(address, given.prefix, given.gateway, &given.dns);
             let exchanges = self.seen.exchanges;
             while self.seen.exchanges == exchanges {
                 self.wire.for_task.wait().await;
@@ -237,7 +228,13 @@ impl Task {
     }
 
     /// The stack has this address from now on.
-    fn take(&mut self, address: Ipv4Addr, prefix: u8, gateway: Option<Ipv4Addr>, dns: &DnsServers) {
+    fn take(
+        &mut self,
+        address: Ipv4Addr,
+        prefix: u8,
+        gateway: Option<Ipv4Addr>,
+        dns: &NameServers<Ipv4Addr>,
+    ) {
         let (stack_prefix, stack_gateway, stand_in) = reach(address, prefix, gateway);
         self.stack.set_config_v4(ConfigV4::Static(StaticConfigV4 {
             address: Ipv4Cidr::new(address, stack_prefix),

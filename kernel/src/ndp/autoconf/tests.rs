@@ -100,7 +100,7 @@ fn an_address_is_probed_for_a_second_before_it_is_used() {
         is_open: true,
         address: Some((own, 64)),
         gateway: Some(ip("fe80::2")),
-        dns: DnsServers6::new(),
+        dns: NameServers::new(),
     };
     assert_eq!((frames.len(), configuration), (0, Some(expected)));
 }
