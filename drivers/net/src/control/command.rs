@@ -1,12 +1,9 @@
 //! The memory of a command, of which there is one at a time, and the command as the card sees it.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use core::future::poll_fn;
-use core::mem;
-use core::task::{Poll, Waker};
 
 use spin::Mutex;
+use vdpa::wait::Waiters;
 use virtq::{Chain, DmaAllocator, DmaBuffer, DmaError, Segment};
 
 use super::setting::Setting;
@@ -33,13 +30,15 @@ pub(super) struct NoAnswer;
 /// The place of the one command that can be under way. It is taken for as long as the card has it,
 /// also if nobody waits for the answer any more.
 #[derive(Debug)]
-pub(crate) struct Slot(Mutex<State>);
+pub(crate) struct Slot {
+    state: Mutex<State>,
+    changed: Waiters,
+}
 
 #[derive(Debug)]
 struct State {
     buffer: Option<DmaBuffer>,
     closed: bool,
-    waiting: Vec<Waker>,
 }
 
 impl Slot {
@@ -48,68 +47,60 @@ impl Slot {
         let state = State {
             buffer: Some(DmaBuffer::new(allocator, LEN)?),
             closed: false,
-            waiting: Vec::new(),
         };
-        Ok(Arc::new(Self(Mutex::new(state))))
+        Ok(Arc::new(Self {
+            state: Mutex::new(state),
+            changed: Waiters::default(),
+        }))
     }
 
     /// Waits until the place is free. `None`, once there is no more to be had.
     pub(super) async fn take(self: &Arc<Self>) -> Option<Loan> {
-        poll_fn(|cx| {
-            let mut state = self.0.lock();
+        let free = || {
+            let mut state = self.state.lock();
             if state.closed {
-                return Poll::Ready(None);
+                return Some(None);
             }
-            if let Some(buffer) = state.buffer.take() {
-                return Poll::Ready(Some(Loan {
-                    buffer: Some(buffer),
-                    home: Arc::clone(self),
-                }));
-            }
-            if !state
-                .waiting
-                .iter()
-                .any(|waker| waker.will_wake(cx.waker()))
-            {
-                state.waiting.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await
+            let buffer = state.buffer.take()?;
+            Some(Some(Loan {
+                buffer: Some(buffer),
+                home: Arc::clone(self),
+            }))
+        };
+        self.changed.until(free).await
     }
 
     /// Whether no command is under way.
     pub(super) fn is_free(&self) -> bool {
-        self.0.lock().buffer.is_some()
+        self.state.lock().buffer.is_some()
     }
 
     /// Whether there is nothing to be had any more.
     pub(super) fn is_closed(&self) -> bool {
-        self.0.lock().closed
+        self.state.lock().closed
     }
 
     /// Lets nobody in any more, and frees the memory as soon as the card does not have it.
     pub(super) fn close(&self) {
-        let (buffer, waiting) = {
-            let mut state = self.0.lock();
+        let buffer = {
+            let mut state = self.state.lock();
             state.closed = true;
-            (state.buffer.take(), mem::take(&mut state.waiting))
+            state.buffer.take()
         };
         drop(buffer);
-        waiting.into_iter().for_each(Waker::wake);
+        self.changed.wake();
     }
 
     fn give_back(&self, buffer: DmaBuffer) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if state.closed {
             drop(state);
             drop(buffer);
             return;
         }
         state.buffer = Some(buffer);
-        let waiting = mem::take(&mut state.waiting);
         drop(state);
-        waiting.into_iter().for_each(Waker::wake);
+        self.changed.wake();
     }
 }
 
