@@ -4,6 +4,7 @@
 //! a network interface. It only describes; [`Bus`](crate::bus::Bus) is where devices meet drivers
 //! and [`power`](crate::power) is what walks the tree in order.
 
+mod bytes;
 mod report;
 
 use alloc::borrow::ToOwned;
@@ -14,6 +15,7 @@ use core::fmt;
 
 use spin::Mutex;
 
+pub use bytes::Bytes;
 pub use report::{Inspect, NodeReport, QueueReport, Report};
 
 use crate::power::Managed;

@@ -4,7 +4,6 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
-use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use vdpa::bus::{Bound, Claim, Driver, ProbeError};
@@ -12,7 +11,7 @@ use vdpa::ids::IdGuard;
 use vdpa::platform::BoxFuture;
 #[cfg(feature = "suspend")]
 use vdpa::power::PowerError;
-use vdpa::tree::{Inspect, Report};
+use vdpa::tree::{Bytes, Inspect, Report};
 use vdpa::{Features, Node};
 use virtio::blk::F;
 use virtio_bus::Registry;
@@ -114,7 +113,7 @@ impl BlkDriver {
         log::info!(
             "{name} on {}: {}, {}-byte blocks, {}, queue {}",
             device.node().name(),
-            Size(capacity),
+            size(capacity),
             limits.block_len,
             access(&limits),
             queue.ring.size(),
@@ -230,13 +229,13 @@ impl Inspect for Shared {
             "write-through"
         };
         let facts = [
-            ("capacity", Size(capacity).to_string()),
+            ("capacity", size(capacity).to_string()),
             ("block size", self.limits.block_len.to_string()),
             ("access", access(&self.limits).to_string()),
             ("cache", String::from(cache)),
             (
                 "largest request",
-                Size(u64::from(self.limits.transfer_max / SECTOR_LEN)).to_string(),
+                Bytes(self.limits.transfer_max.into()).to_string(),
             ),
         ];
         Report {
@@ -254,47 +253,6 @@ fn access(limits: &Limits) -> &'static str {
     }
 }
 
-/// A number of sectors as people say it: the largest unit that leaves at least one, with one
-/// decimal unless it comes out even.
-struct Size(u64);
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = u128::from(self.0) * u128::from(SECTOR_LEN);
-        let units = [
-            ("TiB", 40),
-            ("GiB", 30),
-            ("MiB", 20),
-            ("KiB", 10),
-            ("bytes", 0),
-        ];
-        let fitting = units.into_iter().find(|(_, shift)| bytes >> shift > 0);
-        let (unit, shift) = fitting.unwrap_or(("bytes", 0));
-        let tenths = (bytes * 10) >> shift;
-        if bytes & ((1 << shift) - 1) == 0 {
-            write!(f, "{} {unit}", bytes >> shift)
-        } else {
-            write!(f, "{}.{} {unit}", tenths / 10, tenths % 10)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_read_as_people_say_them() {
-        let cases = [
-            (0, "0 bytes"),
-            (1, "512 bytes"),
-            (3, "1.5 KiB"),
-            (262_144, "128 MiB"),
-            (262_145, "128.0 MiB"),
-            (u64::MAX, "8589934591.9 TiB"),
-        ];
-        for (sectors, text) in cases {
-            assert_eq!(Size(sectors).to_string(), text);
-        }
-    }
+fn size(sectors: u64) -> Bytes {
+    Bytes(sectors.saturating_mul(SECTOR_LEN.into()))
 }

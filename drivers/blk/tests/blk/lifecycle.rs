@@ -28,7 +28,7 @@ fn a_disk_is_published_and_in_the_tree() {
         "block size: 4096",
         "access: read-only",
         "cache: write-back",
-        "largest request: 3.9 GiB",
+        "largest request: 3.99 GiB",
     ];
     assert_eq!(world.facts("blk0"), expected);
     let disk = registry.take().unwrap();

@@ -8,10 +8,10 @@ use alloc::vec;
 use core::fmt::{self, Display, Write};
 
 use hadris_storage::async_::BlockDevice;
+use vdpa::tree::Bytes;
 
 use crate::date::ListingDate;
 use crate::escape::{Html, Segment};
-use crate::human::Bytes;
 use crate::page::{self, document, written};
 use crate::path::Target;
 use crate::volume::{Cursor, Directory, Entry, EntryKind, Listing, Volume, VolumeError};

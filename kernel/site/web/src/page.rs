@@ -9,10 +9,10 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-use vdpa::tree::{NodeReport, QueueReport};
+use vdpa::tree::{Bytes, NodeReport, QueueReport};
 
 use crate::escape::{Html, Segment};
-use crate::human::{Bytes, Count, Span};
+use crate::human::{Count, Span};
 use crate::management::ROOT;
 use crate::status::{Files, Status, VdpaDevice};
 
