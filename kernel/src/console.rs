@@ -119,7 +119,7 @@ impl Lines {
     }
 
     fn connect(line: InterruptLine) -> Result<Self, NoInput> {
-        let vector = DeviceVector::allocate(Callback::new(received))?;
+        let vector = DeviceVector::for_line(Callback::new(received))?;
         io_apic::route(line, vector.message())?;
         Ok(Self { _vector: vector })
     }

@@ -47,7 +47,7 @@ unsafe impl Platform for KernelPlatform {
     }
 
     fn allocate_vector(&self, handler: Callback) -> Result<Box<dyn InterruptVector>, NoVector> {
-        Ok(Box::new(DeviceVector::allocate(handler)?))
+        Ok(Box::new(DeviceVector::for_message(handler)?))
     }
 
     fn memory_left(&self) -> u64 {

@@ -34,7 +34,7 @@ pub(crate) fn connect(
         Signal::Low => lines.line(number, Trigger::Level, Polarity::Low),
     };
     let line = line.ok_or(NoLine)?;
-    let vector = DeviceVector::allocate(handler).map_err(|_| NoLine)?;
+    let vector = DeviceVector::for_line(handler).map_err(|_| NoLine)?;
     io_apic::route(line, vector.message()).map_err(|_| NoLine)?;
     Ok(Connected {
         input: Input(line),

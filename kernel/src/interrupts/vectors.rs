@@ -9,6 +9,10 @@ use crate::time::timer;
 
 const DEVICE_VECTORS: usize = (*FOR_DEVICES.end() - *FOR_DEVICES.start()) as usize + 1;
 
+/// As many are left to lines by the messages of devices. A device that gets no message does with
+/// fewer, or is polled; the console and a device that has no messages have nothing but their line.
+const FOR_LINES: usize = 16;
+
 static HANDLERS: [IrqMutex<Option<Callback>>; DEVICE_VECTORS] =
     [const { IrqMutex::new(None) }; DEVICE_VECTORS];
 
@@ -17,10 +21,20 @@ static HANDLERS: [IrqMutex<Option<Callback>>; DEVICE_VECTORS] =
 pub(crate) struct DeviceVector(u8);
 
 impl DeviceVector {
-    /// Takes a free vector and calls `handler` whenever it arrives.
-    pub(crate) fn allocate(handler: Callback) -> Result<Self, NoVector> {
+    /// Takes a free vector for a line and calls `handler` whenever it arrives.
+    pub(crate) fn for_line(handler: Callback) -> Result<Self, NoVector> {
+        Self::allocate(handler, DEVICE_VECTORS)
+    }
+
+    /// The same for a message.
+    pub(crate) fn for_message(handler: Callback) -> Result<Self, NoVector> {
+        Self::allocate(handler, DEVICE_VECTORS - FOR_LINES)
+    }
+
+    /// One of the first `count`.
+    fn allocate(handler: Callback, count: usize) -> Result<Self, NoVector> {
         let mut handler = Some(handler);
-        for (vector, slot) in FOR_DEVICES.zip(&HANDLERS) {
+        for (vector, slot) in FOR_DEVICES.zip(&HANDLERS).take(count) {
             slot.with(|slot| {
                 if slot.is_none() {
                     *slot = handler.take();

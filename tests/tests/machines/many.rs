@@ -1,7 +1,7 @@
 //! Two hundred disks and ten network cards: as many functions as there are interrupt vectors for,
 //! and more.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use qemu::guest::Guest;
 use qemu::machine::{Machine, Memory};
@@ -13,6 +13,9 @@ use super::{ADDRESS, assert_says_within, kernel, usual};
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Two hundred disks have two hundred queues, with a request's memory for each of their entries.
 const MIB: u32 = 256;
+
+/// An answer of the console takes a moment.
+const ANSWER: Duration = Duration::from_secs(30);
 
 const DISKS: usize = 200;
 const CARDS: usize = 10;
@@ -65,11 +68,15 @@ fn two_hundred_disks_and_ten_cards_are_all_there() {
         extra: many().into_iter().map(Into::into).collect(),
         ..usual(&kernel, Machine::Q35)
     };
-    let machine = assert_says_within(PATIENCE, &guest, &[ADDRESS]);
+    let mut machine = assert_says_within(PATIENCE, &guest, &[ADDRESS]);
     let missing: Vec<String> = (0..DISKS)
         .map(|disk| format!("blk{disk} on virtio"))
         .chain((0..CARDS).map(|card| format!("net{card} on virtio")))
         .filter(|words| !machine.console().iter().any(|line| line.contains(words)))
         .collect();
     assert!(missing.is_empty(), "nothing is said of {missing:?}");
+    // The console's line has a vector all the same.
+    machine.type_line("vdpa mgmtdev show").unwrap();
+    let answer = machine.wait_for("vdpasim_net: ", Instant::now() + ANSWER);
+    answer.expect("the console answers");
 }
