@@ -34,6 +34,7 @@ use crate::Management;
 pub use self::command::{Command, Invocation};
 pub use self::error::{Refused, ToolError, UsageError};
 pub use self::fields::{Fields, Value};
+pub use self::json::words as words_of_json;
 pub use self::options::{Form, Numbers, Options};
 pub use self::output::Output;
 

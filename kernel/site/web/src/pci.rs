@@ -14,21 +14,12 @@ use alloc::string::{String, ToString};
 
 use pci::SrIovError;
 use pci::tool::{self, Command, ToolError};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use vdpa_mgmt::tool::words_of_json;
 
 use crate::management::{Admin, Refusal, Request, permit, segments};
 
 /// Where all of this is.
 pub const ROOT: &str = "/api/pci";
-
-/// What can be set, as it is written: a number that is read as such could be a float, too.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Settings<'a> {
-    #[serde(borrow)]
-    sriov_numvfs: &'a RawValue,
-}
 
 /// What the request asks for, if its sender may have it.
 ///
@@ -67,8 +58,11 @@ fn count(request: &Request<'_>) -> Result<u16, Refusal> {
         ));
     }
     let body = str::from_utf8(request.body).ok();
-    let settings: Option<Settings<'_>> = body.and_then(|body| serde_json::from_str(body).ok());
-    let count = settings.and_then(|settings| settings.sriov_numvfs.get().parse().ok());
+    let words = body.and_then(|body| words_of_json(body).ok());
+    let count = match words.as_deref() {
+        Some([word, count]) if word == "sriov_numvfs" => count.parse().ok(),
+        _ => None,
+    };
     let example = || Refusal::new(400, String::from("send {\"sriov_numvfs\": 4}"));
     count.ok_or_else(example)
 }
@@ -145,6 +139,10 @@ mod tests {
             "{}",
             r#"{"sriov_numvfs": -1}"#,
             r#"{"sriov_numvfs": 65536}"#,
+            r#"{"sriov_numvfs": 4.0}"#,
+            r#"{"sriov_numvfs": true}"#,
+            r#"{"sriov_numvfs": 4, "x": 1}"#,
+            r#"{"x": 4}"#,
         ] {
             let body = body.as_bytes();
             assert_eq!(status(&Request { body, ..SET }), 400);

@@ -1,14 +1,11 @@
 //! JSON, written and read.
 //!
-//! Everything is written by one kind of writer, and numbers are not read as such: both would be
-//! more code than all that is said here.
+//! Everything is written by one kind of writer: two would be more code than all that is said here.
 
-use alloc::string::{String, ToString};
+mod read;
+
+use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
-
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
 
 use super::error::UsageError;
 use super::fields::Fields;
@@ -58,55 +55,19 @@ fn new_line(text: &mut String, depth: usize) {
     text.extend(core::iter::repeat_n("  ", depth));
 }
 
-/// The members of an object as words and values.
-pub(super) fn words(json: &str) -> Result<Vec<String>, UsageError> {
-    let Members(members) = serde_json::from_str(json).map_err(|_| UsageError::Json)?;
+/// The members of an object of JSON as words and values, in the order of the words: what
+/// `{"b": "x", "a": 1}` says is `a 1 b x`. Of members with the same key it is the last one, and a
+/// number is as it is written.
+///
+/// # Errors
+/// [`UsageError::Json`], also if a value is neither a string nor a number.
+pub fn words(json: &str) -> Result<Vec<String>, UsageError> {
     let mut words = Vec::new();
-    for (key, value) in members {
+    for (key, value) in read::members(json).ok_or(UsageError::Json)? {
         words.push(key);
-        words.push(word(value.get())?);
+        words.push(value);
     }
     Ok(words)
-}
-
-/// A string without its quotes, or a number as it is written.
-fn word(value: &str) -> Result<String, UsageError> {
-    match value.as_bytes().first() {
-        Some(b'"') => serde_json::from_str(value).map_err(|_| UsageError::Json),
-        Some(b'-' | b'0'..=b'9') => Ok(value.to_string()),
-        _ => Err(UsageError::Json),
-    }
-}
-
-/// The members of an object, in the order of their keys. Of members with the same key it is the
-/// last one.
-struct Members<'j>(Vec<(String, &'j RawValue)>);
-
-impl<'j> Deserialize<'j> for Members<'j> {
-    fn deserialize<D: Deserializer<'j>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(MembersVisitor)
-    }
-}
-
-struct MembersVisitor;
-
-impl<'j> Visitor<'j> for MembersVisitor {
-    type Value = Members<'j>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'j>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members: Vec<(String, &RawValue)> = Vec::new();
-        while let Some((key, value)) = map.next_entry::<String, &RawValue>()? {
-            match members.binary_search_by(|(other, _)| other.cmp(&key)) {
-                Ok(at) => members[at].1 = value,
-                Err(at) => members.insert(at, (key, value)),
-            }
-        }
-        Ok(Members(members))
-    }
 }
 
 #[cfg(test)]
