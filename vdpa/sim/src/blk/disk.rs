@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use spin::{Mutex, MutexGuard};
+use spin::{Mutex, MutexGuard, Once};
 use vdpa::Platform;
 
 use crate::CreateError;
@@ -17,8 +17,9 @@ pub const SECTOR_LEN: u64 = 512;
 const CAPACITY_MAX: u64 = 64 << 30;
 /// How much memory is taken at once.
 const EXTENT_LEN: usize = 64 * 1024;
-/// What is read where nothing was written.
-static ZEROES: [u8; 4096] = [0; 4096];
+/// What is read where nothing was written. Constants lie in the image of a program, and this does
+/// not.
+static ZEROES: Once<[u8; 4096]> = Once::new();
 
 /// When the memory of a disk is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -169,7 +170,10 @@ impl Contents {
         let (index, start) = place(offset);
         match self.extents.get(index) {
             Some(Some(extent)) => &extent[start..][..len.min(EXTENT_LEN - start)],
-            _ => &ZEROES[..len.min(EXTENT_LEN - start).min(ZEROES.len())],
+            _ => {
+                let zeroes = ZEROES.call_once(|| [0; 4096]);
+                &zeroes[..len.min(EXTENT_LEN - start).min(zeroes.len())]
+            }
         }
     }
 
