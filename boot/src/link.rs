@@ -35,6 +35,9 @@ pub fn link() {
     // The linker would gather writable sections that the script does not name for a region that
     // becomes read-only after relocation at run time. There is none here.
     println!("cargo:rustc-link-arg-bins=-znorelro");
+    // A loader reads the segments into memory and maps nothing of the file, in which they need not
+    // begin on page borders.
+    println!("cargo:rustc-link-arg-bins=-zmax-page-size=16");
     // Where size counts, functions with the same instructions are one: in Rust a function's address
     // tells nobody which one it is.
     if env::var("OPT_LEVEL").is_ok_and(|level| matches!(&*level, "s" | "z")) {
