@@ -14,7 +14,7 @@ use web::http::refusal::Refusal;
 use web::http::target;
 use web::listing;
 use web::page;
-use web::path::{PathError, Target};
+use web::path::{PathError, Target, normalized};
 use web::range::Selection;
 use web::volume::{Directory, File, Found, VolumeError};
 
@@ -42,6 +42,7 @@ pub(crate) async fn answer(site: &Site, request: &Head<'_>, body: Option<&[u8]>)
         target::Target::Server { .. } => return Answer::options(METHODS),
         target::Target::Tunnel => return not_allowed(),
     };
+    let path = &*normalized(path);
     if let Some(place) = management::Place::of(path) {
         if matches!(request.method, "GET" | "HEAD") && !site.has_room_for_devices() {
             return Answer::busy();
@@ -221,8 +222,9 @@ fn not_allowed() -> Answer {
 fn conditions<'a>(request: &Head<'a>) -> Conditions<'a> {
     Conditions {
         if_match: request.value("If-Match"),
+        if_unmodified_since: request.only_value("If-Unmodified-Since"),
         if_none_match: request.value("If-None-Match"),
-        if_modified_since: request.value("If-Modified-Since"),
+        if_modified_since: request.only_value("If-Modified-Since"),
         if_range: request.value("If-Range"),
         // It means something for GET alone (RFC 9110, 14.2).
         range: request

@@ -360,6 +360,10 @@ fn cases() -> Vec<(String, Vec<u16>)> {
             vec![404, 200],
         ),
         (
+            "GET /%66ile%73/a HTTP/1.1\r\nHost: x\r\n\r\n".to_owned() + &last,
+            vec![200, 200],
+        ),
+        (
             "GET /files/%zz HTTP/1.1\r\nHost: x\r\n\r\n".to_owned() + &last,
             vec![400, 200],
         ),

@@ -2,8 +2,7 @@
 //! (RFC 9110, section 13)?
 //!
 //! A version is told by an entity tag made from the size and the time of the last change, and by
-//! that time itself. Times are compared as the text that this server sent, which is what clients
-//! send back.
+//! that time itself.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -20,22 +19,32 @@ pub struct Version {
     pub tag: String,
     /// The time of the last change, as an HTTP date.
     pub last_modified: Option<String>,
+    /// The same in seconds since 1970.
+    modified: Option<i64>,
 }
 
 impl Version {
     /// The version of a file of `length` bytes, changed at `modified`.
     #[must_use]
     pub fn new(length: u64, modified: Option<DateTime>) -> Self {
-        let seconds = modified.map_or(0, |time| time.unix_seconds());
+        let seconds = modified.map(|time| time.unix_seconds());
         Self {
-            tag: format!("\"{length:x}-{seconds:x}\""),
+            tag: format!("\"{length:x}-{:x}\"", seconds.unwrap_or(0)),
             last_modified: modified.map(|time| HttpDate(time).to_string()),
+            modified: seconds,
         }
     }
 
     /// Whether `value`, a tag or a date, names exactly this version (RFC 9110, 13.1.5).
     fn is_named_by(&self, value: &str) -> bool {
         value == self.tag || self.last_modified.as_deref() == Some(value)
+    }
+
+    /// Whether this version has changed after `date`. `None`, if one of the times is not known or
+    /// no date: such a condition is ignored (RFC 9110, 13.1.3 and 13.1.4).
+    fn has_changed_since(&self, date: &str) -> Option<bool> {
+        let date = HttpDate::parse(date)?;
+        Some(self.modified? > date.0.unix_seconds())
     }
 
     /// Whether a list of tags holds this one, weakly compared (RFC 9110, 8.8.3.2 and 13.1.2).
@@ -58,6 +67,8 @@ impl Version {
 pub struct Conditions<'a> {
     /// `If-Match`
     pub if_match: Option<&'a str>,
+    /// `If-Unmodified-Since`
+    pub if_unmodified_since: Option<&'a str>,
     /// `If-None-Match`
     pub if_none_match: Option<&'a str>,
     /// `If-Modified-Since`
@@ -83,16 +94,17 @@ impl Conditions<'_> {
     /// Applies the conditions in the order of RFC 9110, 13.2.2, to a file of `length` bytes.
     #[must_use]
     pub fn apply(&self, version: &Version, length: u64) -> Verdict {
-        if self
-            .if_match
-            .is_some_and(|tags| !version.is_exactly_in(tags))
-        {
+        let changed = |date: Option<&str>| version.has_changed_since(date?);
+        let is_another = match self.if_match {
+            Some(tags) => !version.is_exactly_in(tags),
+            None => changed(self.if_unmodified_since) == Some(true),
+        };
+        if is_another {
             return Verdict::Failed;
         }
-        let unchanged = match (self.if_none_match, self.if_modified_since) {
-            (Some(tags), _) => version.is_in(tags),
-            (None, Some(date)) => version.last_modified.as_deref() == Some(date),
-            (None, None) => false,
+        let unchanged = match self.if_none_match {
+            Some(tags) => version.is_in(tags),
+            None => changed(self.if_modified_since) == Some(false),
         };
         if unchanged {
             return Verdict::NotModified;
@@ -160,12 +172,49 @@ mod tests {
     }
 
     #[test]
-    fn a_known_date_needs_no_body() {
-        let conditions = Conditions {
-            if_modified_since: Some(DATE),
-            ..Conditions::default()
-        };
-        assert_eq!(conditions.apply(&version(), 100), Verdict::NotModified);
+    fn dates_are_compared_and_what_is_none_is_ignored() {
+        let whole = Verdict::Send(Selection::Whole);
+        for (date, modified_since, unmodified_since) in [
+            (DATE, Verdict::NotModified, whole.clone()),
+            (
+                "Sun, 06 Nov 1994 08:49:38 GMT",
+                Verdict::NotModified,
+                whole.clone(),
+            ),
+            (
+                "Sunday, 06-Nov-94 08:49:37 GMT",
+                Verdict::NotModified,
+                whole.clone(),
+            ),
+            (
+                "Sun, 06 Nov 1994 08:49:36 GMT",
+                whole.clone(),
+                Verdict::Failed,
+            ),
+            ("yesterday", whole.clone(), whole.clone()),
+        ] {
+            let conditions = Conditions {
+                if_modified_since: Some(date),
+                ..Conditions::default()
+            };
+            assert_eq!(conditions.apply(&version(), 100), modified_since, "{date}");
+            let conditions = Conditions {
+                if_unmodified_since: Some(date),
+                ..Conditions::default()
+            };
+            assert_eq!(
+                conditions.apply(&version(), 100),
+                unmodified_since,
+                "{date}"
+            );
+            let undated = Version::new(100, None);
+            assert_eq!(conditions.apply(&undated, 100), whole, "{date}");
+            let conditions = Conditions {
+                if_match: Some("*"),
+                ..conditions
+            };
+            assert_eq!(conditions.apply(&version(), 100), whole, "a tag counts");
+        }
     }
 
     #[test]

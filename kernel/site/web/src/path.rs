@@ -3,6 +3,7 @@
 //! The names are decoded one by one after the path was cut at its slashes, so an encoded slash
 //! never separates, and a path that climbs above the root is refused rather than bent back into it.
 
+use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -83,6 +84,33 @@ fn is_impossible(character: char) -> bool {
     matches!(character, '/' | '\\') || character.is_control()
 }
 
+/// The path with the characters decoded that never need an encoding, which means the same (RFC
+/// 3986, 6.2.2.2). One that is malformed stays as it is.
+#[must_use]
+pub fn normalized(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    let mut pieces = path.split('%');
+    let mut text = String::from(pieces.next().unwrap_or_default());
+    for piece in pieces {
+        let Some((digits, rest)) = piece.split_at_checked(2) else {
+            return Cow::Borrowed(path);
+        };
+        let Some(byte) = octet(&mut digits.bytes()) else {
+            return Cow::Borrowed(path);
+        };
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            text.push(char::from(byte));
+            text.push_str(rest);
+        } else {
+            text.push('%');
+            text.push_str(piece);
+        }
+    }
+    Cow::Owned(text)
+}
+
 /// Decodes percent-encoded UTF-8.
 ///
 /// # Errors
@@ -95,11 +123,14 @@ pub fn percent_decode(encoded: &str) -> Result<String, PathError> {
             bytes.push(byte);
             continue;
         }
-        let high = rest.next().and_then(hex_digit).ok_or(PathError::Encoding)?;
-        let low = rest.next().and_then(hex_digit).ok_or(PathError::Encoding)?;
-        bytes.push(high << 4 | low);
+        bytes.push(octet(&mut rest).ok_or(PathError::Encoding)?);
     }
     String::from_utf8(bytes).map_err(|_| PathError::Encoding)
+}
+
+/// The byte that the next two hexadecimal digits stand for.
+fn octet(digits: &mut core::str::Bytes<'_>) -> Option<u8> {
+    Some(hex_digit(digits.next()?)? << 4 | hex_digit(digits.next()?)?)
 }
 
 fn hex_digit(digit: u8) -> Option<u8> {
@@ -114,6 +145,23 @@ mod tests {
 
     fn names(encoded: &str) -> Result<Vec<String>, PathError> {
         Target::parse(encoded).map(|target| target.names)
+    }
+
+    #[test]
+    fn what_needs_no_encoding_is_decoded_and_nothing_else() {
+        for (path, expected) in [
+            ("/files/a", "/files/a"),
+            ("/%66il%65s/%7e", "/files/~"),
+            ("/%2f%2F%25%20%c3%a4", "/%2f%2F%25%20%c3%a4"),
+            ("/%2566", "/%2566"),
+            ("/%6%61", "/%6%61"),
+            ("/%41%", "/%41%"),
+            ("/%41%+1", "/%41%+1"),
+            ("/%41%\u{e4}\u{e4}", "/%41%\u{e4}\u{e4}"),
+            ("%41", "A"),
+        ] {
+            assert_eq!(normalized(path), expected);
+        }
     }
 
     #[test]

@@ -36,7 +36,12 @@ pub fn http_target(data: &[u8]) {
                 !path.contains('?') && !query.contains('#'),
                 "{path:?} {query:?}"
             );
-            names(path);
+            let normalized = path::normalized(path);
+            assert_eq!(
+                path::percent_decode(path),
+                path::percent_decode(&normalized)
+            );
+            names(&normalized);
             manage(method, path, body);
         }
         Ok(Target::Server { .. }) => assert_eq!(method, "OPTIONS"),
