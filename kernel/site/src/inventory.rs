@@ -4,7 +4,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use kernel::embassy_time::Instant;
-use web::status::{Files, Memory, Network, Status, VdpaDevice};
+use web::status::{Address, Files, Memory, Status, VdpaDevice};
 
 use crate::site::Site;
 
@@ -13,7 +13,14 @@ pub(crate) async fn status(site: &Site) -> Status {
     Status {
         uptime_ms: Instant::now().as_millis(),
         memory: memory(site),
-        network: network(site),
+        ipv4: site.stack.config_v4().map(|config| Address {
+            address: config.address.to_string(),
+            gateway: config.gateway.map(|gateway| gateway.to_string()),
+        }),
+        ipv6: site.stack.config_v6().map(|config| Address {
+            address: config.address.to_string(),
+            gateway: config.gateway.map(|gateway| gateway.to_string()),
+        }),
         files: match site.files().await {
             Ok(files) => files.status(),
             Err(reason) => Files::Unavailable {
@@ -33,20 +40,6 @@ fn memory(site: &Site) -> Memory {
         total: figures.total,
         left: figures.left_for_simulators(),
     }
-}
-
-fn network(site: &Site) -> Option<Network> {
-    if let Some(config) = site.stack.config_v4() {
-        return Some(Network {
-            address: config.address.to_string(),
-            gateway: config.gateway.map(|gateway| gateway.to_string()),
-        });
-    }
-    let config = site.stack.config_v6()?;
-    Some(Network {
-        address: config.address.to_string(),
-        gateway: config.gateway.map(|gateway| gateway.to_string()),
-    })
 }
 
 async fn vdpa(site: &Site) -> Vec<VdpaDevice> {

@@ -14,7 +14,7 @@ use vdpa::tree::{Bytes, NodeReport, QueueReport};
 use crate::escape::{Html, Segment};
 use crate::human::{Count, Span};
 use crate::management::ROOT;
-use crate::status::{Files, Status, VdpaDevice};
+use crate::status::{Address, Files, Status, VdpaDevice};
 
 const STYLE: &str = include_str!("../assets/style.css");
 const SCRIPT: &str = include_str!("../assets/live.js");
@@ -155,12 +155,15 @@ fn tiles(page: &mut String, status: &Status) -> fmt::Result {
         "",
     )?;
     tile(page, "Sent", "http.sent", "bytes", status.http.sent, "")?;
-    if let Some(network) = &status.network {
-        let gateway = network.gateway.as_deref().unwrap_or("none");
+    for (title, address) in [("IPv4", &status.ipv4), ("IPv6", &status.ipv6)] {
+        let Some(Address { address, gateway }) = address else {
+            continue;
+        };
+        let gateway = gateway.as_deref().unwrap_or("none");
         write!(
             page,
-            "<div class=\"tile wide\"><h3>Address</h3><b>{}</b><small>router {}</small></div>",
-            Html(&network.address),
+            "<div class=\"tile wide\"><h3>{title}</h3><b>{}</b><small>router {}</small></div>",
+            Html(address),
             Html(gateway)
         )?;
     }

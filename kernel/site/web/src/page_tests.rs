@@ -1,7 +1,7 @@
 //! The front page of a sample machine.
 
 use super::*;
-use crate::status::{Http, Memory, Network};
+use crate::status::{Http, Memory};
 use alloc::vec;
 use serde_json::{Value, json};
 use vdpa_mgmt::{DeviceReport, Handle};
@@ -83,9 +83,13 @@ fn status() -> Status {
             total: 256 << 20,
             left: 64 << 20,
         },
-        network: Some(Network {
+        ipv4: Some(Address {
             address: "10.0.2.15/24".into(),
             gateway: Some("10.0.2.2".into()),
+        }),
+        ipv6: Some(Address {
+            address: "fec0::5054:ff:fe12:3456/64".into(),
+            gateway: Some("fe80::2".into()),
         }),
         files: Files::Ready {
             disk: "blk0".into(),
@@ -111,6 +115,20 @@ fn status() -> Status {
         }],
         devices: vec![bridge, net, blk],
     }
+}
+
+#[test]
+fn the_page_shows_all_addresses() {
+    let page = front(&status());
+    for part in ["10.0.2.15/24", "fec0::5054:ff:fe12:3456/64", "fe80::2"] {
+        assert!(page.contains(part), "{part}");
+    }
+    let none = Status {
+        ipv4: None,
+        ipv6: None,
+        ..status()
+    };
+    assert!(!front(&none).contains("IPv"));
 }
 
 #[test]

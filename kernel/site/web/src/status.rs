@@ -18,8 +18,10 @@ pub struct Status {
     pub uptime_ms: u64,
     /// The memory of the machine.
     pub memory: Memory,
-    /// The network, once it has an address.
-    pub network: Option<Network>,
+    /// The IPv4 address, once there is one.
+    pub ipv4: Option<Address>,
+    /// The IPv6 address, once there is one.
+    pub ipv6: Option<Address>,
     /// The volume whose files are served.
     pub files: Files,
     /// What the server did so far.
@@ -63,10 +65,10 @@ pub struct Memory {
     pub left: u64,
 }
 
-/// The address of this machine.
+/// An address of this machine.
 #[derive(Clone, Debug, Serialize)]
-pub struct Network {
-    /// The IPv4 address with the length of its prefix.
+pub struct Address {
+    /// The address with the length of its prefix.
     pub address: String,
     /// The router, if there is one.
     pub gateway: Option<String>,
