@@ -82,76 +82,12 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-#[cfg(any(target_os = "none", test))]
-mod acpi;
-#[cfg(any(target_os = "none", test))]
-mod address_space;
-#[cfg(any(target_os = "none", test))]
-mod backlog;
-#[cfg(any(target_os = "none", test))]
-mod backtrace;
-#[cfg(all(target_os = "none", feature = "vhost"))]
-mod clients;
-#[cfg(any(target_os = "none", test))]
-mod command_line;
-#[cfg(target_os = "none")]
-mod console;
 #[cfg(test)]
 mod corpus;
-#[cfg(any(target_os = "none", test))]
-mod cpu;
-#[cfg(any(target_os = "none", test))]
-mod data_paths;
 #[cfg(target_os = "none")]
-mod devices;
+mod machine;
 #[cfg(any(target_os = "none", test))]
-mod dhcp;
-#[cfg(target_os = "none")]
-mod drivers;
-#[cfg(any(target_os = "none", test))]
-mod ethernet;
-#[cfg(target_os = "none")]
-mod exit;
-#[cfg(any(target_os = "none", test))]
-mod exit_code;
-#[cfg(target_os = "none")]
-mod interrupts;
-#[cfg(any(target_os = "none", test))]
-mod ip6_config;
-#[cfg(any(target_os = "none", test))]
-mod ip_config;
-#[cfg(any(target_os = "none", test))]
-mod line_editor;
-#[cfg(target_os = "none")]
-mod logger;
-#[cfg(any(target_os = "none", test))]
-mod memory;
-#[cfg(all(target_os = "none", feature = "mgmt"))]
-mod mover;
-#[cfg(any(target_os = "none", test))]
-mod ndp;
-#[cfg(target_os = "none")]
-mod network;
-#[cfg(any(target_os = "none", test))]
-mod on_link;
-#[cfg(target_os = "none")]
-mod panic;
-#[cfg(target_os = "none")]
-mod platform;
-#[cfg(target_os = "none")]
-mod shell;
-#[cfg(target_os = "none")]
-mod start;
-#[cfg(any(target_os = "none", test))]
-mod static_config;
-#[cfg(target_os = "none")]
-mod sync;
-#[cfg(target_os = "none")]
-mod system;
-#[cfg(target_os = "none")]
-mod task;
-#[cfg(any(target_os = "none", test))]
-mod time;
+mod pure;
 
 #[cfg(target_os = "none")]
 #[doc(no_inline)]
@@ -159,15 +95,19 @@ pub use {embassy_net, embassy_time, log};
 
 #[cfg(target_os = "none")]
 pub use self::{
-    command_line::CommandLine,
-    exit_code::{ExitCode, Termination},
-    memory::heap::MemoryFigures,
-    network::{AcceptError, NetworkError, SOCKETS, accept},
-    shell::ConsoleCommand,
-    start::{MainFuture, main_future},
-    static_config::BadIpConfig,
-    system::System,
-    task::spawn,
+    machine::{
+        memory::heap::MemoryFigures,
+        network::{AcceptError, NetworkError, SOCKETS, accept},
+        shell::ConsoleCommand,
+        start::{MainFuture, main_future},
+        system::System,
+        task::spawn,
+    },
+    pure::{
+        command_line::CommandLine,
+        exit_code::{ExitCode, Termination},
+        static_config::BadIpConfig,
+    },
 };
 
 /// Makes an `async fn main(system: System)` the application that the kernel runs. What it returns

@@ -11,26 +11,19 @@ extern crate alloc;
 
 // A module that `path` names has its own modules beside it, and one inside a module that stands for
 // the folder has them below it, as in the kernel.
-#[path = "../../src"]
-mod kernel {
+#[path = "../../src/pure"]
+mod pure {
     pub(crate) mod acpi;
     pub(crate) mod address_space;
     pub(crate) mod command_line;
     pub(crate) mod dhcp;
     pub(crate) mod ethernet;
     pub(crate) mod ip_config;
-    #[path = "memory/regions.rs"]
-    pub(crate) mod regions;
+    pub(crate) mod memory {
+        pub(crate) mod regions;
+    }
     pub(crate) mod static_config;
 }
 mod programs;
-
-use kernel::{
-    acpi, address_space, command_line, dhcp, ethernet, ip_config, regions, static_config,
-};
-
-mod memory {
-    pub(crate) use crate::regions;
-}
 
 pub use programs::{acpi, command_line, dhcp, frames, memory_map, start_info};

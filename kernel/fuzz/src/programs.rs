@@ -12,14 +12,14 @@ use std::vec::Vec;
 
 use boot::{BootInfo, MemoryRegion, PhysicalMemory};
 
-use crate::acpi::{Acpi, ConfigRegion};
-use crate::address_space::{window_above, window_below_4_gib};
-use crate::command_line::CommandLine;
-use crate::dhcp::{Client, Event, Step};
-use crate::ethernet::{Arp, broadcast_dhcp_answer, exchange_in_arp, notable};
-use crate::ip_config::{IpConfig, is_host};
-use crate::memory::regions::free_regions;
-use crate::static_config::StaticConfig;
+use crate::pure::acpi::{Acpi, ConfigRegion};
+use crate::pure::address_space::{window_above, window_below_4_gib};
+use crate::pure::command_line::CommandLine;
+use crate::pure::dhcp::{Client, Event, Step};
+use crate::pure::ethernet::{Arp, broadcast_dhcp_answer, exchange_in_arp, notable};
+use crate::pure::ip_config::{IpConfig, is_host};
+use crate::pure::memory::regions::free_regions;
+use crate::pure::static_config::StaticConfig;
 
 /// The size of the header that every table begins with.
 const HEADER: usize = 36;
