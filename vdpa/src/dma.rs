@@ -18,7 +18,7 @@ mod vouched;
 
 use crate::backing::Backing;
 use crate::error::OpError;
-use crate::iotlb::{IovaRange, MapError, Permission};
+use crate::iotlb::{IovaRange, Permission};
 
 pub use self::address_space::AddressSpace;
 pub use self::fault::{DmaFault, DmaFaultKind, DmaFaults};
@@ -139,15 +139,5 @@ pub unsafe trait MapTarget: Send + Sync {
     /// been told has been taken back.
     fn end_batch(&self) -> Result<(), OpError> {
         Ok(())
-    }
-}
-
-impl From<MapError> for OpError {
-    fn from(error: MapError) -> Self {
-        match error {
-            MapError::Overlap => Self::Overlap,
-            MapError::NoPermission => Self::Invalid,
-            MapError::Full(_) => Self::OutOfResources,
-        }
     }
 }

@@ -1,5 +1,7 @@
 //! Why an operation of a device failed.
 
+use crate::iotlb::{Full, MapError};
+
 /// Why an operation of a device failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpError {
@@ -39,6 +41,22 @@ pub enum OpError {
     /// The device broke its contract and must be reset.
     #[error("the device broke the protocol")]
     Broken,
+}
+
+impl From<MapError> for OpError {
+    fn from(error: MapError) -> Self {
+        match error {
+            MapError::Overlap => Self::Overlap,
+            MapError::NoPermission => Self::Invalid,
+            MapError::Full(full) => full.into(),
+        }
+    }
+}
+
+impl From<Full> for OpError {
+    fn from(_: Full) -> Self {
+        Self::OutOfResources
+    }
 }
 
 impl From<virtq::CreateError> for OpError {

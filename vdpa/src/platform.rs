@@ -177,17 +177,40 @@ pub unsafe trait IommuDomain: Send + Sync {
     /// Puts the unit into the domain.
     ///
     /// # Errors
-    /// [`OpError::OutOfResources`], if the IOMMU has no room for it: nothing has changed.
-    fn enter(&self) -> Result<(), OpError>;
+    /// [`DomainError::OutOfResources`], if the IOMMU has no room for it: nothing has changed.
+    fn enter(&self) -> Result<(), DomainError>;
 
     /// Makes changes one after the other, with one invalidation at the end: afterwards the unit
     /// uses nothing that has been taken away.
     ///
     /// # Errors
-    /// [`OpError::Invalid`], if something does not consist of whole pages, or a mapping would be
-    /// cut inside one; [`OpError::OutOfResources`]; [`OpError::Timeout`], if the IOMMU does not
-    /// answer: nothing has changed.
-    fn change(&self, changes: &[DomainChange]) -> Result<(), OpError>;
+    /// [`DomainError`]: nothing has changed.
+    fn change(&self, changes: &[DomainChange]) -> Result<(), DomainError>;
+}
+
+/// Why an IOMMU does not do what it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DomainError {
+    /// Something does not consist of whole pages, or a mapping would be cut inside one.
+    #[error("not whole pages of the IOMMU")]
+    Misaligned,
+    /// There is no room for more.
+    #[error("the IOMMU has no room for more")]
+    OutOfResources,
+    /// The IOMMU does not answer.
+    #[error("the IOMMU did not answer in time")]
+    Timeout,
+}
+
+impl From<DomainError> for OpError {
+    fn from(error: DomainError) -> Self {
+        match error {
+            DomainError::Misaligned => Self::Invalid,
+            DomainError::OutOfResources => Self::OutOfResources,
+            DomainError::Timeout => Self::Timeout,
+        }
+    }
 }
 
 /// A change of what an isolation unit reaches.

@@ -283,10 +283,10 @@ impl IncrementalMap for Ops {
         permission: Permission,
         backing: Backing,
     ) -> Result<(), OpError> {
-        self.0.space.map(range, permission, backing)
+        Ok(self.0.space.map(range, permission, backing)?)
     }
 
     fn unmap(&self, _space: u16, range: IovaRange) -> Result<(), OpError> {
-        self.0.space.unmap(range)
+        Ok(self.0.space.unmap(range)?)
     }
 }

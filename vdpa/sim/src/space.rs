@@ -79,7 +79,7 @@ impl IncrementalMap for Spaces {
     ) -> Result<(), OpError> {
         let space = self.get(space)?;
         self.check_faults()?;
-        space.map(range, permission, backing)
+        Ok(space.map(range, permission, backing)?)
     }
 
     fn unmap(&self, space: u16, range: IovaRange) -> Result<(), OpError> {

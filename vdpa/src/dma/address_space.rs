@@ -13,8 +13,7 @@ use virtq::device::{Access, Fault, Lookup, Mapped};
 use virtq::{DmaAddr, Event};
 
 use crate::backing::Backing;
-use crate::error::OpError;
-use crate::iotlb::{self, Capacity, Iotlb, IovaRange, Permission};
+use crate::iotlb::{self, Capacity, Full, Iotlb, IovaRange, MapError, Permission};
 
 /// One address space of a device that is a program.
 ///
@@ -49,25 +48,23 @@ impl AddressSpace {
     /// Maps a range.
     ///
     /// # Errors
-    /// [`OpError::Overlap`], [`OpError::Invalid`] if nothing would be permitted, or
-    /// [`OpError::OutOfResources`]: nothing has changed.
+    /// [`MapError`]: nothing has changed.
     pub fn map(
         &self,
         range: IovaRange,
         permission: Permission,
         backing: Backing,
-    ) -> Result<(), OpError> {
+    ) -> Result<(), MapError> {
         // On failure the memory is given back after the lock is.
         let _kept = backing.memory.clone();
-        Ok(self.table.lock().map(range, permission, backing)?)
+        self.table.lock().map(range, permission, backing)
     }
 
     /// Takes a range away. Mappings that reach beyond it keep the rest.
     ///
     /// # Errors
-    /// [`OpError::OutOfResources`], if a mapping would have to be split and there is no room:
-    /// nothing has changed.
-    pub fn unmap(&self, range: IovaRange) -> Result<(), OpError> {
+    /// [`Full`], if a mapping would have to be split and there is no room: nothing has changed.
+    pub fn unmap(&self, range: IovaRange) -> Result<(), Full> {
         let mut table = self.table.lock();
         // Memory is given back where it came from after the lock is.
         let removed: Vec<_> = table
@@ -77,7 +74,7 @@ impl AddressSpace {
         if removed.is_empty() {
             return Ok(());
         }
-        table.unmap(range).map_err(iotlb::MapError::from)?;
+        table.unmap(range)?;
         self.generation.fetch_add(1, Ordering::Release);
         drop(table);
         self.tell_watchers();
@@ -87,14 +84,17 @@ impl AddressSpace {
     /// Maps what `table` says instead of everything that is mapped now.
     ///
     /// # Errors
-    /// [`OpError::OutOfResources`], if these are too many mappings: nothing has changed.
-    pub fn replace(&self, table: &Iotlb<Backing>) -> Result<(), OpError> {
+    /// [`Full`], if these are too many mappings: nothing has changed.
+    pub fn replace(&self, table: &Iotlb<Backing>) -> Result<(), Full> {
         if table.len() > self.capacity {
-            return Err(OpError::OutOfResources);
+            return Err(Full);
         }
         let mut new = Iotlb::new(Capacity::Refuse(self.capacity));
         for mapping in table.iter() {
-            new.map(mapping.range, mapping.permission, mapping.target.clone())?;
+            let (range, permission) = (mapping.range, mapping.permission);
+            // It is mapped in the other table, so nothing but room can be missing.
+            new.map(range, permission, mapping.target.clone())
+                .map_err(|_| Full)?;
         }
         self.swap(new);
         Ok(())

@@ -9,9 +9,8 @@ use spin::Mutex;
 use virtq::DmaAddr;
 
 use crate::dma::{DmaFault, DmaFaultKind, IovaSpace, IsolationUnit};
-use crate::iotlb::{Capacity, Fault, Iotlb, IovaRange, MapError, Permission, Target};
-use crate::ops::OpError;
-use crate::platform::{DomainChange, IommuDomain};
+use crate::iotlb::{Capacity, Fault, Iotlb, IovaRange, Permission, Target};
+use crate::platform::{DomainChange, DomainError, IommuDomain};
 
 const PAGE: u64 = 0x1000;
 
@@ -29,7 +28,7 @@ pub struct FakeIommu {
 struct State {
     /// The units that are in a domain.
     entered: BTreeMap<UnitId, Entered>,
-    fault: Option<(usize, OpError)>,
+    fault: Option<(usize, DomainError)>,
     calls: usize,
     invalidations: usize,
     unmapped: Vec<IovaRange>,
@@ -127,7 +126,7 @@ impl FakeIommu {
     }
 
     /// Lets the operation of a domain that comes after `skip` others fail.
-    pub fn fail_after(&self, skip: usize, error: OpError) {
+    pub fn fail_after(&self, skip: usize, error: DomainError) {
         self.state.lock().fault = Some((skip, error));
     }
 
@@ -149,7 +148,7 @@ impl FakeIommu {
         }))
     }
 
-    fn step(&self) -> Result<(), OpError> {
+    fn step(&self) -> Result<(), DomainError> {
         let mut state = self.state.lock();
         match state.fault.take() {
             Some((0, error)) => Err(error),
@@ -183,7 +182,7 @@ unsafe impl IommuDomain for Domain {
         self.iommu.reserved.clone()
     }
 
-    fn enter(&self) -> Result<(), OpError> {
+    fn enter(&self) -> Result<(), DomainError> {
         self.iommu.step()?;
         let mut state = self.iommu.state.lock();
         let entered = Entered {
@@ -195,7 +194,7 @@ unsafe impl IommuDomain for Domain {
         Ok(())
     }
 
-    fn change(&self, changes: &[DomainChange]) -> Result<(), OpError> {
+    fn change(&self, changes: &[DomainChange]) -> Result<(), DomainError> {
         self.iommu.step()?;
         let mut new = self.table.lock().clone();
         for change in changes {
@@ -216,7 +215,7 @@ unsafe impl IommuDomain for Domain {
 }
 
 impl Domain {
-    fn make(&self, table: &mut Iotlb<DmaAddr>, change: DomainChange) -> Result<(), OpError> {
+    fn make(&self, table: &mut Iotlb<DmaAddr>, change: DomainChange) -> Result<(), DomainError> {
         match change {
             DomainChange::Map {
                 range,
@@ -224,21 +223,23 @@ impl Domain {
                 addr,
             } => {
                 if !is_whole_pages(range) || !addr.0.is_multiple_of(PAGE) {
-                    return Err(OpError::Invalid);
+                    return Err(DomainError::Misaligned);
                 }
                 let space = IovaSpace::new(&self.iommu.ranges, &self.iommu.reserved);
                 assert!(
                     space.is_some_and(|space| space.contains(range)),
                     "{range} cannot be mapped"
                 );
-                Ok(table.map(range, permission, addr)?)
+                let mapped = table.map(range, permission, addr);
+                mapped.expect("it permits something and overlaps no other");
+                Ok(())
             }
             DomainChange::Unmap(range) => {
                 if !is_whole_pages(range) {
-                    return Err(OpError::Invalid);
+                    return Err(DomainError::Misaligned);
                 }
-                table.unmap(range).map_err(MapError::from)?;
-                Ok(())
+                let unmapped = table.unmap(range);
+                unmapped.map(drop).map_err(|_| DomainError::OutOfResources)
             }
         }
     }

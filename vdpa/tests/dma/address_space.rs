@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use vdpa::dma::AddressSpace;
-use vdpa::iotlb::{Capacity, Iotlb, IovaRange, Permission};
-use vdpa::ops::OpError;
+use vdpa::iotlb::{Capacity, Full, Iotlb, IovaRange, MapError, Permission};
 use virtq::device::{Access, DeviceTlb, Fault, Lookup, Memory};
 use virtq::testing::HeapDma;
 use virtq::{DmaAddr, DmaAllocator, Event, SharedMemory};
@@ -94,16 +93,16 @@ fn a_full_space_refuses_and_keeps_what_it_has() {
     let memory = memory(&heap, 8);
     space.map(pages(0, 3), RW, backing(&memory, 0)).unwrap();
     space.map(pages(4, 1), RW, backing(&memory, 4)).unwrap();
-    let full = Err(OpError::OutOfResources);
-    assert_eq!(space.map(pages(6, 1), RW, backing(&memory, 6)), full);
-    assert_eq!(space.unmap(pages(1, 1)), full);
+    let mapped = space.map(pages(6, 1), RW, backing(&memory, 6));
+    assert_eq!(mapped, Err(MapError::Full(Full)));
+    assert_eq!(space.unmap(pages(1, 1)), Err(Full));
     let mut table = Iotlb::new(Capacity::Unlimited);
     for page in 0..3 {
         table
             .map(pages(page, 1), RW, backing(&memory, page))
             .unwrap();
     }
-    assert_eq!(space.replace(&table), full);
+    assert_eq!(space.replace(&table), Err(Full));
     let reaches = |page: u64| {
         let addr = DmaAddr(IOVA + page * PAGE);
         space.lookup(addr, Access::Read).is_ok()
@@ -114,7 +113,7 @@ fn a_full_space_refuses_and_keeps_what_it_has() {
     );
     assert_eq!(
         space.map(pages(2, 1), RW, backing(&memory, 0)),
-        Err(OpError::Overlap)
+        Err(MapError::Overlap)
     );
     table.unmap(pages(2, 1)).unwrap();
     space.replace(&table).unwrap();

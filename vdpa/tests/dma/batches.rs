@@ -65,7 +65,7 @@ fn refuse_a_batch(model: Model) {
         .unwrap();
     assert_eq!(attachment.mapped_bytes(), 7 * PAGE);
     world.fail_after(0);
-    assert_eq!(attachment.end_batch(0), Err(OpError::Broken));
+    assert_eq!(attachment.end_batch(0), Err(OpError::Timeout));
     assert_eq!(world.snapshot(&attachment), before);
 
     // And the next one is a batch like any other.

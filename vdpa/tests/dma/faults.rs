@@ -27,7 +27,7 @@ fn fail_each_step(
         }
         assert_eq!(
             result,
-            Err(OpError::Broken),
+            Err(OpError::Timeout),
             "{:?}, step {step}",
             world.model
         );
@@ -73,7 +73,7 @@ fn a_device_that_cannot_be_emptied_gets_no_owner() {
             world.fail_after(step);
             assert_eq!(
                 world.attach().err(),
-                Some(AttachError::Device(OpError::Broken)),
+                Some(AttachError::Device(OpError::Timeout)),
                 "{model:?}, step {step}"
             );
             assert_eq!((world.device.owner(), world.unit.owner()), (None, None));
@@ -127,7 +127,7 @@ fn an_allocation_that_the_device_cannot_reach_does_not_happen() {
         let mut kept = Vec::new();
         let look = || world.snapshot(&attachment);
         let steps = fail_each_step(&world, look, || {
-            let buffer = DmaBuffer::new(&dma, 0x2000).map_err(|_| OpError::Broken)?;
+            let buffer = DmaBuffer::new(&dma, 0x2000).map_err(|_| OpError::Timeout)?;
             kept.push(buffer);
             Ok(())
         });

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use vdpa::dma::{DmaFault, DmaFaultKind, DmaFaults, DmaSpace, MapTarget};
 use vdpa::iotlb::{IovaRange, Permission};
 use vdpa::ops::OpError;
+use vdpa::platform::DomainError;
 use virtq::DmaBuffer;
 
 use crate::world::{Model, PAGE, RW, World, backing};
@@ -121,7 +122,7 @@ fn memory_lives_until_the_iommu_has_let_go_of_it() {
     drop(memory);
     attachment.begin_batch(0).unwrap();
     attachment.unmap(0, range).unwrap();
-    world.iommu.fail_after(0, OpError::Timeout);
+    world.iommu.fail_after(0, DomainError::Timeout);
     assert_eq!(attachment.end_batch(0), Err(OpError::Timeout));
     assert_eq!(world.platform.heap().outstanding(), 0x1000);
     assert_eq!(world.reachable(0).len(), 1);

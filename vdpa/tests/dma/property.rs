@@ -196,7 +196,7 @@ proptest! {
             let result = apply(&world, &attachment, &memory, change);
             let refused = refuse && !world.take_fault();
             if refused {
-                prop_assert_eq!(result, Err(OpError::Broken));
+                prop_assert_eq!(result, Err(OpError::Timeout));
                 reference.refuse(change);
             } else {
                 prop_assert_eq!(result, reference.change(change));

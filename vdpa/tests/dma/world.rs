@@ -9,6 +9,7 @@ use vdpa::dma::{IsolationUnit, Owner, Trust};
 use vdpa::iotlb::{IovaRange, Permission};
 use vdpa::keeper::hold;
 use vdpa::ops::{Abilities, Backing, OpError};
+use vdpa::platform::DomainError;
 use vdpa::testing::{FakeIommu, FakeParent, FakePlatform, Traits, Translation};
 use vdpa::{Features, Node, Platform};
 use virtio::DeviceStatus;
@@ -140,8 +141,8 @@ impl World {
     /// Lets what the device, or the IOMMU, is told after `skip` other things fail.
     pub fn fail_after(&self, skip: usize) {
         match self.model {
-            Model::Iommu => self.iommu.fail_after(skip, OpError::Broken),
-            _ => self.parent.fail_after(skip, OpError::Broken),
+            Model::Iommu => self.iommu.fail_after(skip, DomainError::Timeout),
+            _ => self.parent.fail_after(skip, OpError::Timeout),
         }
     }
 

@@ -62,7 +62,7 @@ impl Route {
             (Some(domain), _) => {
                 let space = IovaSpace::new(&domain.iova_ranges(), &domain.reserved())
                     .ok_or(AttachError::Device(OpError::OutOfResources))?;
-                domain.enter().map_err(AttachError::Device)?;
+                domain.enter().map_err(OpError::from)?;
                 Ok(Self::Domain { domain, space })
             }
             (None, Trust::NoIommu(_)) => Ok(Self::Identity),
@@ -116,14 +116,16 @@ impl Route {
     ) -> Result<(), OpError> {
         match (self, change) {
             (Self::Device, change) => notifier.tell(change, table),
-            (Self::Domain { domain, .. }, Change::Map(range, permission, backing)) => domain
-                .change(&[DomainChange::Map {
+            (Self::Domain { domain, .. }, Change::Map(range, permission, backing)) => {
+                let addr = platform_addr(backing)?;
+                Ok(domain.change(&[DomainChange::Map {
                     range,
                     permission,
-                    addr: platform_addr(backing)?,
-                }]),
+                    addr,
+                }])?)
+            }
             (Self::Domain { domain, .. }, Change::Unmap(range)) => {
-                domain.change(&[DomainChange::Unmap(range)])
+                Ok(domain.change(&[DomainChange::Unmap(range)])?)
             }
             (Self::Identity, _) => Ok(()),
         }
@@ -140,7 +142,7 @@ impl Route {
             Self::Device => notifier.give(after),
             Self::Domain { domain, .. } => match &*difference(before, after)? {
                 [] => Ok(()),
-                changes => domain.change(changes),
+                changes => Ok(domain.change(changes)?),
             },
             Self::Identity => Ok(()),
         }
@@ -150,7 +152,9 @@ impl Route {
     pub(super) fn reset(&self, notifier: &MapNotifier<'_>) -> Result<(), OpError> {
         match self {
             Self::Device => notifier.reset(),
-            Self::Domain { domain, space } => domain.change(&[DomainChange::Unmap(space.hull())]),
+            Self::Domain { domain, space } => {
+                Ok(domain.change(&[DomainChange::Unmap(space.hull())])?)
+            }
             Self::Identity => Ok(()),
         }
     }
