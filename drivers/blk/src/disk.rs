@@ -131,7 +131,7 @@ impl Disk {
         }
         let request = self.request(T::Flush, 0, None)?;
         let result = self.0.requests.submit(request).await;
-        self.0.answer(result).map(|_| ())
+        self.0.answer(result).0
     }
 
     /// The disk's id, by custom its serial number; at most 20 bytes.
@@ -142,12 +142,12 @@ impl Disk {
         let data = Data {
             buffer: self.buffer(ID_LEN)?,
             len: u32::try_from(ID_LEN).expect("a few bytes"),
-            segment_max: self.0.limits.segment_max,
             direction: Direction::FromDisk,
         };
         let request = self.request(T::GetId, 0, Some(data))?;
         let result = self.0.requests.submit(request).await;
-        let buffer = self.0.answer(result)?;
+        let (answer, buffer) = self.0.answer(result);
+        answer?;
         let bytes = buffer.as_ref().map_or(&[][..], |buffer| &buffer[..]);
         let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
         Ok(String::from_utf8_lossy(text).into_owned())
@@ -202,7 +202,6 @@ impl Disk {
         let data = Data {
             buffer,
             len: u32::try_from(len).map_err(|_| BlkError::TooLarge)?,
-            segment_max: self.0.limits.segment_max,
             direction,
         };
         self.request(kind, sector, Some(data))
@@ -238,11 +237,11 @@ impl Future for Transfer<'_> {
             State::Submitted(submit) => ready!(Pin::new(submit).poll(cx)),
             State::Refused(error) => return Poll::Ready(Err(*error)),
         };
-        Poll::Ready(match self.shared.answer(result) {
-            Ok(Some(buffer)) => Ok(buffer),
-            Ok(None) => Err(BlkError::Broken),
-            Err(error) => Err(error),
-        })
+        match self.shared.answer(result) {
+            (Ok(()), Some(buffer)) => Poll::Ready(Ok(buffer)),
+            (Ok(()), None) => Poll::Ready(Err(BlkError::Broken)),
+            (Err(error), _) => Poll::Ready(Err(error)),
+        }
     }
 }
 
@@ -268,17 +267,27 @@ impl Shared {
     pub(super) fn answer(
         &self,
         result: Result<Used<BlkRequest>, RequestError<BlkRequest>>,
-    ) -> Result<Option<DmaBuffer>, BlkError> {
-        let used = result.map_err(|error| self.explain(error.reason))?;
+    ) -> (Result<(), BlkError>, Option<DmaBuffer>) {
+        let used = match result {
+            Ok(used) => used,
+            Err(error) => return (Err(self.explain(error.reason)), None),
+        };
         match used.chain.finish(used.written, &self.slots) {
-            Ok((S::Ok, buffer)) => Ok(buffer),
-            Ok((S::Unsupp, _)) => Err(BlkError::Unsupported),
-            Ok(_) => Err(BlkError::Io),
-            Err(violation) => Err(self.mark_broken(violation)),
+            (Ok(S::Ok), buffer) => (Ok(()), buffer),
+            (answer, _) => (Err(self.fail(answer)), None),
         }
     }
 
+    /// What a request that was not carried out has failed of.
     #[cold]
+    fn fail(&self, answer: Result<S, Violation>) -> BlkError {
+        match answer {
+            Ok(S::Unsupp) => BlkError::Unsupported,
+            Ok(_) => BlkError::Io,
+            Err(violation) => self.mark_broken(violation),
+        }
+    }
+
     fn mark_broken(&self, violation: Violation) -> BlkError {
         log::error!("{}: {violation}", self.name);
         self.device.mark_broken();

@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use vdpa::bus::{Bound, Claim, Driver, ProbeError};
+use vdpa::features::ring_features;
 use vdpa::ids::IdGuard;
 use vdpa::platform::BoxFuture;
 #[cfg(feature = "suspend")]
@@ -22,7 +23,7 @@ use super::disk::{Disk, Shared};
 use super::error::Unsuitable;
 use super::limits::{Limits, SECTOR_LEN, read_capacity};
 use super::pool::Pool;
-use super::request::{BlkRequest, RequestSlots};
+use super::request::{BlkRequest, RequestSlots, SlotForm};
 use super::worker::Worker;
 
 /// The request queue (VIRTIO 1.2, 5.2.2).
@@ -81,7 +82,12 @@ impl BlkDriver {
     ) -> Result<Prepared, ProbeError> {
         let limits = Limits::read(device, features, queue_size)?;
         let capacity = read_capacity(device)?;
-        let slots = RequestSlots::new(&device.dma(), usize::from(queue_size))
+        let form = SlotForm {
+            features: ring_features(features),
+            segment_max: limits.segment_max,
+            data_segments: limits.data_segments(),
+        };
+        let slots = RequestSlots::new(&device.dma(), usize::from(queue_size), form)
             .map_err(|_| ProbeError::OutOfResources)?;
         let id = self
             .registry

@@ -98,6 +98,14 @@ impl Limits {
         })
     }
 
+    /// In how many segments the data of a request lie at most.
+    pub(super) fn data_segments(&self) -> u16 {
+        let most = self.transfer_max.div_ceil(self.segment_max);
+        u16::try_from(most)
+            .unwrap_or(u16::MAX)
+            .min(DATA_SEGMENTS_MAX)
+    }
+
     /// The sectors of 512 bytes that a transfer of `len` bytes touches.
     #[inline]
     pub(super) fn range(&self, sector: u64, len: usize) -> Result<Range<u64>, BlkError> {

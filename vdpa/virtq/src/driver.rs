@@ -10,6 +10,7 @@ mod requests;
 mod ring;
 mod ring_config;
 mod split;
+mod table;
 mod types;
 mod used_watch;
 
@@ -18,5 +19,6 @@ pub use error::{AddError, AddReason, Broken, CreateError, RewindError, StillHeld
 pub use hold::DeviceHold;
 pub use queue::Queue;
 pub use requests::{RequestError, RequestReason, Requests, Submit};
+pub use table::{IndirectTable, TableWriter};
 pub use types::{Notify, Pending, QueueConfig, Token, Used};
 pub use used_watch::UsedWatch;

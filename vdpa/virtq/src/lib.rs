@@ -69,9 +69,9 @@ pub use dma::{AddressSpaceId, DmaAddr, DmaAllocator, DmaBlock, DmaBuffer, DmaErr
 pub use doorbell::{Doorbell, NotifyFormat};
 pub use doorbell_switch::DoorbellSwitch;
 pub use driver::{
-    AddError, AddReason, Broken, Chain, CreateError, DeviceHold, Exchange, Notify, Pending, Queue,
-    QueueConfig, Readable, RequestError, RequestReason, Requests, RewindError, Segment, StillHeld,
-    Submit, Token, Used, UsedWatch, Writable,
+    AddError, AddReason, Broken, Chain, CreateError, DeviceHold, Exchange, IndirectTable, Notify,
+    Pending, Queue, QueueConfig, Readable, RequestError, RequestReason, Requests, RewindError,
+    Segment, StillHeld, Submit, TableWriter, Token, Used, UsedWatch, Writable,
 };
 pub use event::Event;
 pub use format::{RingAddresses, RingFeatures, RingState};

@@ -1,6 +1,7 @@
 //! What a driver puts into a queue: owned buffers, first those the device reads, then those it
 //! writes; and how they lie in the ring.
 
+use super::IndirectTable;
 use crate::format::{F_NEXT, F_WRITE};
 use crate::{AddressSpaceId, DmaAddr, DmaBuffer};
 
@@ -66,11 +67,22 @@ impl Segment {
 /// # Safety
 /// Every segment must lie in memory that the value owns, exclusively, until it is dropped, wherever
 /// the value is moved; a read-only and a writable segment must not overlap. The segments must not
-/// change while the value is in a queue.
+/// change while the value is in a queue. A [`table`](Chain::table) lies in such memory, too, and
+/// names the same segments, those that the device reads first.
 pub unsafe trait Chain: Send + 'static {
     /// How many segments a chain of this type has at most. With indirect descriptors a queue keeps
     /// a table of this length for each chain; keep it near what the device's requests need.
     const MAX_SEGMENTS: u16;
+
+    /// Whether the chains have tables of their own. A queue keeps none for them then.
+    const KEEPS_TABLE: bool = false;
+
+    /// The indirect table of the chain, if it has one. A queue whose features are not the table's
+    /// asks for the segments instead.
+    #[inline]
+    fn table(&self) -> Option<&IndirectTable> {
+        None
+    }
 
     /// The segments that the device reads.
     fn readable(&self) -> impl ExactSizeIterator<Item = Segment>;
@@ -146,6 +158,43 @@ unsafe impl Chain for Exchange {
     }
 }
 
+/// What the segments of a chain come to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Totals {
+    pub(super) segments: u32,
+    /// How many bytes they hold, and how many of them the device may write.
+    pub(super) bytes: u64,
+    pub(super) writable: u64,
+    /// Whether a segment has no byte.
+    pub(super) has_empty: bool,
+    /// Whether a segment lies in another address space.
+    pub(super) has_foreign: bool,
+}
+
+impl Totals {
+    /// Those of a chain whose segments are to lie in `space`.
+    #[inline]
+    pub(super) fn of<T: Chain>(chain: &T, space: AddressSpaceId) -> Self {
+        let mut totals = Self::default();
+        for segment in chain.readable() {
+            totals.look(&segment, space);
+        }
+        for segment in chain.writable() {
+            totals.look(&segment, space);
+            totals.writable += u64::from(segment.len);
+        }
+        totals
+    }
+
+    #[inline(always)]
+    pub(super) fn look(&mut self, segment: &Segment, space: AddressSpaceId) {
+        self.segments += 1;
+        self.bytes += u64::from(segment.len);
+        self.has_empty |= segment.len == 0;
+        self.has_foreign |= segment.space != space;
+    }
+}
+
 /// How a chain lies in a ring, decided before anything is written.
 pub(super) struct Plan {
     /// How many segments it has.
@@ -154,19 +203,11 @@ pub(super) struct Plan {
     pub(super) descriptors: u16,
     /// How many bytes the device may write.
     pub(super) writable: u32,
+    /// The chain's own table.
+    pub(super) table: Option<Segment>,
 }
 
 impl Plan {
-    /// The plan of a chain that has been added before, with the same needs.
-    pub(super) fn again<T: Chain>(chain: &T, descriptors: u16, writable: u32) -> Self {
-        let segments = chain.readable().len() + chain.writable().len();
-        Self {
-            segments: u16::try_from(segments).expect("the chain has been added before"),
-            descriptors,
-            writable,
-        }
-    }
-
     /// Whether the chain goes into an indirect table.
     pub(super) fn is_indirect(&self) -> bool {
         self.descriptors < self.segments

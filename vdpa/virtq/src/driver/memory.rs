@@ -11,7 +11,16 @@ use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use super::chain::describe;
 use super::{Chain, DeviceHold, Segment, UsedWatch};
 use crate::format::{DESCRIPTOR, F_WRITE};
-use crate::{DmaAddr, DmaAllocator, DmaBuffer, DmaError};
+use crate::{DmaAddr, DmaAllocator, DmaBuffer, DmaError, RingFeatures};
+
+/// The fields of a descriptor of a packed ring (VIRTIO 1.2, 2.8.13), little-endian.
+#[repr(C)]
+pub(super) struct PackedDescriptor {
+    pub(super) addr: AtomicU64,
+    pub(super) len: AtomicU32,
+    pub(super) id: AtomicU16,
+    pub(super) flags: AtomicU16,
+}
 
 /// Memory that a device may touch at any time, until its hold is released.
 pub(super) struct RingMemory {
@@ -78,23 +87,11 @@ impl RingMemory {
         len_and_rest.store(rest.to_le(), Ordering::Relaxed);
     }
 
-    /// Writes a descriptor of a packed ring but for its flags.
+    /// The descriptor of a packed ring at `offset`.
     #[inline]
-    pub(super) fn store_closed_descriptor(&self, offset: usize, segment: Segment, id: u16) {
-        let cells = self.cell(offset, DESCRIPTOR);
-        // SAFETY: as for `store_descriptor`: three of the descriptor's fields.
-        let addr = unsafe { AtomicU64::from_ptr(cells.cast().as_ptr()) };
-        addr.store(segment.addr.0.to_le(), Ordering::Relaxed);
-        // SAFETY: likewise.
-        let rest = unsafe { cells.add(8) };
-        // SAFETY: likewise.
-        let len = unsafe { AtomicU32::from_ptr(rest.cast().as_ptr()) };
-        len.store(segment.len.to_le(), Ordering::Relaxed);
-        // SAFETY: likewise.
-        let rest = unsafe { rest.add(4) };
-        // SAFETY: likewise.
-        let field = unsafe { AtomicU16::from_ptr(rest.cast().as_ptr()) };
-        field.store(id.to_le(), Ordering::Relaxed);
+    pub(super) fn packed(&self, offset: usize) -> &PackedDescriptor {
+        // SAFETY: as for `store_descriptor`.
+        unsafe { self.cell(offset, DESCRIPTOR).cast().as_ref() }
     }
 
     fn u16(&self, offset: usize) -> &AtomicU16 {
@@ -136,12 +133,22 @@ pub(super) struct IndirectTables {
 }
 
 /// How a table's descriptors follow each other.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     /// By `next` (VIRTIO 1.2, 2.7.5.3).
     Split,
     /// In order, without a flag for it (VIRTIO 1.2, 2.8.7).
     Packed,
+}
+
+impl Format {
+    pub(super) fn of(features: RingFeatures) -> Self {
+        if features.packed {
+            Self::Packed
+        } else {
+            Self::Split
+        }
+    }
 }
 
 impl IndirectTables {

@@ -11,7 +11,7 @@ use core::sync::atomic::Ordering;
 
 use super::chain::{Plan, describe};
 use super::error::Broken;
-use super::memory::{Format, IndirectTables, RingMemory};
+use super::memory::{Format, IndirectTables, PackedDescriptor, RingMemory};
 use super::ring_config::RingConfig;
 use super::types::Claim;
 use super::{Chain, DeviceHold};
@@ -47,7 +47,7 @@ pub(super) struct PackedRing {
     /// Descriptors added since the last publication.
     unpublished: u16,
     /// The first of them, with the flags that make it available and all others with it.
-    gate: Option<(u16, u16)>,
+    gate: Option<(Place, u16)>,
 }
 
 impl PackedRing {
@@ -123,11 +123,6 @@ impl PackedRing {
         }
     }
 
-    #[inline]
-    pub(super) fn next_id(&self) -> u16 {
-        self.free_id
-    }
-
     /// Writes a chain into the next descriptors, by a free id or by the one that it has had before.
     #[inline]
     pub(super) fn add<T: Chain>(&mut self, chain: &T, plan: &Plan, known: Option<u16>) -> u16 {
@@ -135,6 +130,18 @@ impl PackedRing {
         if known.is_none() {
             self.free_id = self.next[usize::from(id)];
         }
+        match plan.table {
+            Some(table) => self.put(table, id, F_INDIRECT),
+            None if T::KEEPS_TABLE => self.write_odd(chain, plan, id),
+            None => self.write(chain, plan, id),
+        }
+        self.unpublished += plan.descriptors;
+        id
+    }
+
+    /// Writes a chain that has no table of its own.
+    #[inline]
+    fn write<T: Chain>(&mut self, chain: &T, plan: &Plan, id: u16) {
         match &self.tables {
             Some(tables) if plan.is_indirect() => {
                 let table = tables.write(id, chain, plan.segments);
@@ -144,8 +151,12 @@ impl PackedRing {
                 self.put(segment, id, flags);
             }),
         }
-        self.unpublished += plan.descriptors;
-        id
+    }
+
+    /// The same of a chain that mostly has one.
+    #[cold]
+    fn write_odd<T: Chain>(&mut self, chain: &T, plan: &Plan, id: u16) {
+        self.write(chain, plan, id);
     }
 
     /// Writes the next descriptor. The first since the last publication stays closed to the device,
@@ -154,15 +165,19 @@ impl PackedRing {
     /// accesses that race must be of one size.)
     #[inline]
     fn put(&mut self, segment: Segment, id: u16, flags: u16) {
-        let Place { index, available } = self.avail;
-        let open = flags | available;
-        let offset = usize::from(index) * DESCRIPTOR;
+        let place = self.avail;
+        let open = flags | place.available;
         if self.gate.is_some() {
+            let offset = usize::from(place.index) * DESCRIPTOR;
             let rest = u64::from(id) << 32 | u64::from(open) << 48;
             self.memory.store_descriptor(offset, segment, rest);
         } else {
-            self.memory.store_closed_descriptor(offset, segment, id);
-            self.gate = Some((index, open));
+            let descriptor = self.descriptor(place);
+            let Segment { addr, len, .. } = segment;
+            descriptor.addr.store(addr.0.to_le(), Ordering::Relaxed);
+            descriptor.len.store(len.to_le(), Ordering::Relaxed);
+            descriptor.id.store(id.to_le(), Ordering::Relaxed);
+            self.gate = Some((place, open));
         }
         self.avail = self.avail.after(1, self.size);
     }
@@ -173,9 +188,9 @@ impl PackedRing {
         let gate = self.gate.take();
         let batch = mem::take(&mut self.unpublished);
         let open = || {
-            if let Some((index, flags)) = gate {
-                let offset = usize::from(index) * DESCRIPTOR + 14;
-                self.memory.store16(offset, flags, Ordering::Release);
+            if let Some((place, flags)) = gate {
+                let cell = &self.descriptor(place).flags;
+                cell.store(flags.to_le(), Ordering::Release);
             }
         };
         publish_then_check(open, || {
@@ -209,26 +224,32 @@ impl PackedRing {
 
     #[inline]
     pub(super) fn has_used(&self) -> bool {
-        let offset = usize::from(self.used.index) * DESCRIPTOR + 14;
-        let flags = self.memory.load16(offset, Ordering::Acquire);
-        flags & (F_AVAIL | F_USED) == self.used.used_flags()
+        let flags = &self.descriptor(self.used).flags;
+        self.used
+            .is_used(u16::from_le(flags.load(Ordering::Acquire)))
+    }
+
+    #[inline]
+    fn descriptor(&self, place: Place) -> &PackedDescriptor {
+        self.memory.packed(usize::from(place.index) * DESCRIPTOR)
     }
 
     /// What the device says of the next used chain.
     #[inline]
     pub(super) fn peek(&self, in_flight: u16) -> Result<Option<Claim>, Broken> {
-        if !self.has_used() {
+        let descriptor = self.descriptor(self.used);
+        if !self
+            .used
+            .is_used(u16::from_le(descriptor.flags.load(Ordering::Acquire)))
+        {
             return Ok(None);
         }
         if in_flight == 0 {
             return Err(Broken::UsedIndex);
         }
-        let offset = usize::from(self.used.index) * DESCRIPTOR;
-        let written = self.memory.load32(offset + 8);
-        let id = self.memory.load16(offset + 12, Ordering::Relaxed);
         Ok(Some(Claim {
-            id,
-            written,
+            id: u16::from_le(descriptor.id.load(Ordering::Relaxed)),
+            written: u32::from_le(descriptor.len.load(Ordering::Relaxed)),
             chains: in_flight,
         }))
     }
@@ -271,6 +292,12 @@ impl Place {
 
     fn wrap(self) -> bool {
         self.available == F_AVAIL
+    }
+
+    /// Whether these flags say that the device has used the descriptor in this lap.
+    #[inline]
+    fn is_used(self, flags: u16) -> bool {
+        flags & (F_AVAIL | F_USED) == self.used_flags()
     }
 
     /// The flags of a descriptor that the device has used in this lap.

@@ -17,12 +17,13 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::mem;
 
-use super::chain::Plan;
+use super::chain::{Plan, Totals};
 use super::error::{AddError, AddReason, Broken, CreateError, StillHeld};
+use super::memory::Format;
 use super::ring::Ring;
 use super::ring_config::RingConfig;
 use super::types::{Notify, Pending, QueueConfig, Token, Used};
-use super::{Chain, DeviceHold, Segment, UsedWatch};
+use super::{Chain, DeviceHold, IndirectTable, UsedWatch};
 use crate::format::{RingAddresses, RingState, SIZE_MAX};
 use crate::{AddressSpaceId, DmaAllocator, DmaError, Statistics};
 
@@ -46,7 +47,11 @@ pub struct Queue<T: Chain> {
     /// Whose addresses the device uses.
     space: AddressSpaceId,
     size: u16,
+    /// The most segments in a chain, and the most in a table of the ring.
+    segments_max: u16,
     table_len: u16,
+    /// Which tables of chains the device can read.
+    table_format: Option<Format>,
     slots: Box<[Slot<T>]>,
     /// Free descriptors.
     free: u16,
@@ -102,10 +107,10 @@ impl<T: Chain> Queue<T> {
             RingState::Packed { index, .. } if features.packed && index < size => {}
             _ => return Err(CreateError::BadState),
         }
-        let table_len = match T::MAX_SEGMENTS.min(size) {
-            segments if features.indirect && segments > 1 => segments,
-            _ => 0,
-        };
+        // VIRTIO 1.2, 2.7.5.3.1: no chain is longer than the queue, indirect or not.
+        let segments_max = T::MAX_SEGMENTS.min(size);
+        let needs_tables = features.indirect && segments_max > 1 && !T::KEEPS_TABLE;
+        let table_len = if needs_tables { segments_max } else { 0 };
         if dma.space() == AddressSpaceId::NONE {
             return Err(CreateError::Memory(DmaError::BadAddress));
         }
@@ -135,7 +140,9 @@ impl<T: Chain> Queue<T> {
             ring,
             space: dma.space(),
             size,
+            segments_max,
             table_len,
+            table_format: features.indirect.then(|| Format::of(features)),
             slots: slots.collect(),
             free: size,
             added: 0,
@@ -197,47 +204,21 @@ impl<T: Chain> Queue<T> {
     /// [`AddError`], which gives the chain back.
     #[inline]
     pub fn add(&mut self, chain: T) -> Result<Token, AddError<T>> {
-        let (readable, writable) = (chain.readable(), chain.writable());
-        let segments = readable.len() + writable.len();
-        let (mut read, mut written) = (0, 0);
-        let (mut empty, mut foreign) = (false, false);
-        let mut look = |segment: Segment| {
-            empty |= segment.len == 0;
-            foreign |= segment.space != self.space;
-            u64::from(segment.len)
+        self.add_instead(chain).map(|(token, _)| token)
+    }
+
+    /// The same, and the chain that the token has named before, if it has come back and nobody has
+    /// [fetched](Queue::fetch) it.
+    #[inline(always)]
+    pub(super) fn add_instead(&mut self, chain: T) -> Result<(Token, Option<T>), AddError<T>> {
+        let plan = match self.table(&chain) {
+            Some(table) => self.plan_table(table),
+            None if T::KEEPS_TABLE => self.plan_odd(&chain),
+            None => self.plan(&chain),
         };
-        readable.for_each(|segment| read += look(segment));
-        writable.for_each(|segment| written += look(segment));
-        // VIRTIO 1.2, 2.7.5.3.1: no chain is longer than the queue, indirect or not.
-        let limit = T::MAX_SEGMENTS.min(self.size);
-        let indirect = segments > 1 && segments <= usize::from(self.table_len);
-        let descriptors = if indirect { 1 } else { segments };
-        let reason = if let Some(broken) = self.broken {
-            Some(AddReason::Broken(broken))
-        } else if segments == 0 {
-            Some(AddReason::Empty)
-        } else if segments > usize::from(limit) {
-            Some(AddReason::TooLong)
-        } else if empty {
-            Some(AddReason::Empty)
-        } else if foreign {
-            Some(AddReason::Foreign)
-        } else if read + written > u64::from(u32::MAX) {
-            // VIRTIO 1.2, 2.7.5: no chain is longer than 2^32 bytes.
-            Some(AddReason::TooLong)
-        } else if usize::from(self.free) < descriptors {
-            Some(AddReason::Full)
-        } else {
-            None
-        };
-        if let Some(reason) = reason {
-            return Err(AddError { chain, reason });
-        }
-        // Both are at most the limit, and the sum has 32 bits.
-        let plan = Plan {
-            segments: segments as u16,
-            descriptors: descriptors as u16,
-            writable: written as u32,
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(reason) => return Err(AddError { chain, reason }),
         };
         let id = match &mut self.ring {
             Ring::Split(ring) => ring.add(&chain, &plan, None),
@@ -247,20 +228,87 @@ impl<T: Chain> Queue<T> {
         if let Order::Same(line) = &mut self.order {
             line.push(self.added, id);
         }
-        self.slots[usize::from(id)] = Slot {
-            chain: Some(chain),
-            position: self.added,
-            descriptors: plan.descriptors,
-            writable: plan.writable,
-        };
+        let slot = &mut self.slots[usize::from(id)];
+        let before = slot.chain.replace(chain);
+        slot.position = self.added;
+        slot.descriptors = plan.descriptors;
+        slot.writable = plan.writable;
         self.added += 1;
-        Ok(Token(id))
+        Ok((Token(id), before))
     }
 
-    /// Which chain the next one to be added will be, if there is room.
+    /// Looks at a chain as a whole, and decides how it lies in the ring.
     #[inline]
-    pub(super) fn next_token(&self) -> Token {
-        Token(self.ring.next_id())
+    fn plan(&self, chain: &T) -> Result<Plan, AddReason> {
+        let totals = Totals::of(chain, self.space);
+        let segments = totals.segments;
+        let indirect = segments > 1 && segments <= u32::from(self.table_len);
+        let descriptors = if indirect { 1 } else { segments };
+        self.check(&totals, descriptors)?;
+        // All are at most what was checked.
+        Ok(Plan {
+            segments: segments as u16,
+            descriptors: descriptors as u16,
+            writable: totals.writable as u32,
+            table: None,
+        })
+    }
+
+    /// The same for a chain that mostly has a table of its own.
+    #[cold]
+    fn plan_odd(&self, chain: &T) -> Result<Plan, AddReason> {
+        self.plan(chain)
+    }
+
+    /// The same for a chain with a table, whose segments have been looked at.
+    #[inline]
+    fn plan_table(&self, table: &IndirectTable) -> Result<Plan, AddReason> {
+        self.check(&table.totals, 1)?;
+        if table.whole.space != self.space {
+            return Err(AddReason::Foreign);
+        }
+        // As above.
+        Ok(Plan {
+            segments: table.totals.segments as u16,
+            descriptors: 1,
+            writable: table.totals.writable as u32,
+            table: Some(table.whole),
+        })
+    }
+
+    /// Whether a chain of `descriptors` descriptors can be added.
+    #[inline(always)]
+    fn check(&self, totals: &Totals, descriptors: u32) -> Result<(), AddReason> {
+        if let Some(broken) = self.broken {
+            return Err(AddReason::Broken(broken));
+        }
+        if totals.segments == 0 {
+            return Err(AddReason::Empty);
+        }
+        if totals.segments > u32::from(self.segments_max) {
+            return Err(AddReason::TooLong);
+        }
+        if totals.has_empty {
+            return Err(AddReason::Empty);
+        }
+        if totals.has_foreign {
+            return Err(AddReason::Foreign);
+        }
+        // VIRTIO 1.2, 2.7.5: no chain is longer than 2^32 bytes.
+        if totals.bytes > u64::from(u32::MAX) {
+            return Err(AddReason::TooLong);
+        }
+        if u32::from(self.free) < descriptors {
+            return Err(AddReason::Full);
+        }
+        Ok(())
+    }
+
+    /// The chain's own table, if the device can read it.
+    #[inline]
+    fn table<'a>(&self, chain: &'a T) -> Option<&'a IndirectTable> {
+        let is_fitting = |table: &&IndirectTable| Some(table.format) == self.table_format;
+        chain.table().filter(is_fitting)
     }
 
     /// Lets the device see every chain added so far, and says whether it wants to be notified.

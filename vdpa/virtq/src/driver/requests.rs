@@ -35,6 +35,22 @@ pub struct Requests<T: Chain> {
     statistics: Arc<Statistics>,
 }
 
+/// What is done when the device has used no chain.
+#[derive(Clone, Copy)]
+enum WhenIdle {
+    Return,
+    EnableInterrupts,
+}
+
+/// What has become of a look at the queue.
+enum Progress {
+    Completed,
+    /// There was nothing; with interrupts enabled, there may be something now.
+    Idle(Pending),
+    /// The queue is broken, or is to interrupt no more.
+    Ended,
+}
+
 /// Why a request did not complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestReason {
@@ -97,21 +113,10 @@ impl<T: Chain> Requests<T> {
     /// Takes every chain that the device has used and wakes who waits for it. Returns how many.
     pub fn complete(&self) -> usize {
         let mut completed = 0;
-        loop {
-            // Nobody is woken, and nothing freed, while the queue is borrowed.
-            let taken = self.borrow().complete();
-            match taken {
-                Ok(Some(one)) => {
-                    completed += 1;
-                    one.wake();
-                }
-                Ok(None) => return completed,
-                Err(_) => {
-                    self.wake_everybody();
-                    return completed;
-                }
-            }
+        while matches!(self.advance(WhenIdle::Return), Progress::Completed) {
+            completed += 1;
         }
+        completed
     }
 
     /// Completes requests whenever `event` is raised, until the queue is stopped or broken.
@@ -182,14 +187,25 @@ impl<T: Chain> Requests<T> {
         }
     }
 
-    /// Enables interrupts; `None` if the queue has ended.
-    fn rearm(&self) -> Option<Pending> {
+    /// Takes the next chain that the device has used, and wakes who waits for it.
+    fn advance(&self, when_idle: WhenIdle) -> Progress {
         let mut inner = self.borrow();
-        if inner.end().is_some() {
-            None
-        } else {
-            Some(inner.queue.enable_interrupts())
-        }
+        let Ok(completed) = inner.complete() else {
+            drop(inner);
+            self.wake_everybody();
+            return Progress::Ended;
+        };
+        let Some(completed) = completed else {
+            return match when_idle {
+                WhenIdle::Return => Progress::Idle(Pending::No),
+                WhenIdle::EnableInterrupts if inner.end().is_some() => Progress::Ended,
+                WhenIdle::EnableInterrupts => Progress::Idle(inner.queue.enable_interrupts()),
+            };
+        };
+        // Nobody is woken, and nothing freed, while the queue is borrowed.
+        drop(inner);
+        completed.wake();
+        Progress::Completed
     }
 
     /// `known` is the waker that `runner` has been told: it forgets it only at the end.
@@ -202,11 +218,10 @@ impl<T: Chain> Requests<T> {
         // What it was raised for is looked at now.
         event.take();
         loop {
-            self.complete();
-            match self.rearm() {
-                None => return Poll::Ready(()),
-                Some(Pending::Yes) => {}
-                Some(Pending::No) => ready!(event.poll_wait(cx)),
+            match self.advance(WhenIdle::EnableInterrupts) {
+                Progress::Completed | Progress::Idle(Pending::Yes) => {}
+                Progress::Idle(Pending::No) => ready!(event.poll_wait(cx)),
+                Progress::Ended => return Poll::Ready(()),
             }
         }
     }

@@ -59,15 +59,6 @@ impl Ring {
         }
     }
 
-    /// The id of the next chain to be added, if there is room.
-    #[inline]
-    pub(super) fn next_id(&self) -> u16 {
-        match self {
-            Self::Split(ring) => ring.next_id(),
-            Self::Packed(ring) => ring.next_id(),
-        }
-    }
-
     pub(super) fn place(&self) -> u16 {
         match self {
             Self::Split(ring) => ring.place(),

@@ -115,23 +115,23 @@ impl SplitRing {
         }
     }
 
-    #[inline]
-    pub(super) fn next_id(&self) -> u16 {
-        self.free_head
-    }
-
     /// Writes a chain into free descriptors, or into those that it has had before from `known` on,
     /// and names it in the next entry of the available ring.
     #[inline]
     pub(super) fn add<T: Chain>(&mut self, chain: &T, plan: &Plan, known: Option<u16>) -> u16 {
         let head = known.unwrap_or(self.free_head);
-        let tail = match &self.tables {
-            Some(tables) if plan.is_indirect() => {
-                let table = tables.write(head, chain, plan.segments);
+        let table = match &self.tables {
+            Some(tables) if plan.table.is_none() && plan.is_indirect() => {
+                Some(tables.write(head, chain, plan.segments))
+            }
+            _ => plan.table,
+        };
+        let tail = match table {
+            Some(table) => {
                 self.write(head, table, F_INDIRECT, 0);
                 head
             }
-            _ => self.write_direct(head, chain, plan.segments),
+            None => self.write_direct(head, chain, plan.segments),
         };
         let place = self.avail + 4 + 2 * usize::from(self.added & self.mask);
         self.memory.store16(place, head, Ordering::Relaxed);

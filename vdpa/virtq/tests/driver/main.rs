@@ -16,4 +16,5 @@ mod requests;
 mod rewind;
 mod shared;
 mod soundness;
+mod table;
 mod used_watch;

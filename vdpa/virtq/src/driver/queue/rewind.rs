@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use super::super::chain::Plan;
+use super::super::chain::{Plan, Totals};
 use super::super::error::RewindError;
 use super::super::ring::Ring;
 use super::{Chain, Order, Queue};
@@ -28,9 +28,8 @@ impl<T: Chain> Queue<T> {
         if let Some(broken) = self.broken {
             return Err(broken.into());
         }
-        while let Some((token, written)) = self.take_token()? {
-            let used = self.fetch(token, written);
-            self.set_aside.extend(used);
+        while let Some(used) = self.take_from_ring()? {
+            self.set_aside.push_back(used);
         }
         let left = self.by_position();
         let (shown, hidden) = left.split_at(usize::from(self.in_flight).min(left.len()));
@@ -61,7 +60,17 @@ impl<T: Chain> Queue<T> {
         for id in ids {
             let slot = &self.slots[usize::from(*id)];
             if let Some(chain) = &slot.chain {
-                let plan = Plan::again(chain, slot.descriptors, slot.writable);
+                let table = self.table(chain);
+                let totals = match table {
+                    Some(table) => table.totals,
+                    None => Totals::of(chain, self.space),
+                };
+                let plan = Plan {
+                    segments: u16::try_from(totals.segments).expect("it has been added before"),
+                    descriptors: slot.descriptors,
+                    writable: slot.writable,
+                    table: table.map(|table| table.whole),
+                };
                 match &mut self.ring {
                     Ring::Split(ring) => ring.add(chain, &plan, Some(*id)),
                     Ring::Packed(ring) => ring.add(chain, &plan, Some(*id)),

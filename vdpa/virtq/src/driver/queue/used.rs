@@ -27,6 +27,11 @@ impl<T: Chain> Queue<T> {
         if !self.set_aside.is_empty() && self.broken.is_none() {
             return Ok(self.take_set_aside());
         }
+        self.take_from_ring()
+    }
+
+    /// The same of what the ring has.
+    pub(super) fn take_from_ring(&mut self) -> Result<Option<Used<T>>, Broken> {
         let Some((token, written)) = self.take_token()? else {
             return Ok(None);
         };
@@ -34,31 +39,30 @@ impl<T: Chain> Queue<T> {
     }
 
     /// As [`Queue::take`], but leaves the chain with the queue until [`Queue::fetch`], or until
-    /// [`Queue::next_token`] is added. What a rewind has set aside is not returned.
-    #[inline]
+    /// its token is given to another one. What a rewind has set aside is not returned.
+    #[inline(always)]
     pub(in crate::driver) fn take_token(&mut self) -> Result<Option<(Token, u32)>, Broken> {
         if let Some(broken) = self.broken {
             return Err(broken);
         }
-        match self.next_used() {
-            Ok(Some((id, written))) => {
-                let slot = &mut self.slots[usize::from(id)];
-                let descriptors = mem::take(&mut slot.descriptors);
-                match &mut self.ring {
-                    Ring::Split(ring) => ring.release(id),
-                    Ring::Packed(ring) => ring.release(id, descriptors),
-                }
-                self.free += descriptors;
-                self.in_flight -= 1;
-                self.statistics.count_used();
-                Ok(Some((Token(id), written)))
-            }
-            Ok(None) => Ok(None),
-            Err(broken) => {
-                self.broken = Some(broken);
-                Err(broken)
+        if !self.is_in_batch() {
+            match self.look() {
+                Ok(Some(Found::Chain(id, written))) => return Ok(Some(self.release(id, written))),
+                Ok(Some(Found::Batch)) => {}
+                Ok(None) => return Ok(None),
+                Err(broken) => return Err(self.break_off(broken)),
             }
         }
+        match self.oldest_of_batch() {
+            Ok((id, written)) => Ok(Some(self.release(id, written))),
+            Err(broken) => Err(self.break_off(broken)),
+        }
+    }
+
+    #[cold]
+    fn break_off(&mut self, broken: Broken) -> Broken {
+        self.broken = Some(broken);
+        broken
     }
 
     /// The chain of a token that was taken.
@@ -81,11 +85,16 @@ impl<T: Chain> Queue<T> {
     /// Whether a used chain is known that has left the ring already.
     #[inline]
     pub(super) fn has_found(&self) -> bool {
-        let in_batch = match &self.order {
+        self.is_in_batch() || !self.set_aside.is_empty()
+    }
+
+    /// In order, whether the device has used the next chain in a batch that has been looked at.
+    #[inline]
+    fn is_in_batch(&self) -> bool {
+        match &self.order {
             Order::Any => false,
             Order::Same(line) => line.batch_end > self.oldest(),
-        };
-        in_batch || !self.set_aside.is_empty()
+        }
     }
 
     /// In order, the position of the chain that the device returns next.
@@ -94,54 +103,46 @@ impl<T: Chain> Queue<T> {
         self.published - u64::from(self.in_flight)
     }
 
-    /// The id of the next used chain and what was written to it, after checking everything that the
-    /// device says of it.
-    #[inline]
-    fn next_used(&mut self) -> Result<Option<(u16, u32)>, Broken> {
-        if let Order::Same(line) = &self.order
-            && line.batch_end > self.oldest()
-        {
-            return self.next_in_line(self.oldest()).map(Some);
-        }
+    /// Looks for the next used chain, and checks everything that the device says of it.
+    #[inline(always)]
+    fn look(&mut self) -> Result<Option<Found>, Broken> {
         let claim = match &self.ring {
             Ring::Split(ring) => ring.peek(self.in_flight)?,
             Ring::Packed(ring) => ring.peek(self.in_flight)?,
         };
-        let Some(claim) = claim else {
+        let Some(Claim {
+            id,
+            written,
+            chains,
+        }) = claim
+        else {
             return Ok(None);
         };
-        let position = self.check(&claim)?;
-        let Order::Same(line) = &mut self.order else {
-            return Ok(Some((claim.id, claim.written)));
-        };
-        let oldest = self.published - u64::from(self.in_flight);
-        let skipped = position - oldest;
-        if skipped >= u64::from(claim.chains) {
-            return Err(Broken::BadBatch);
-        }
-        line.batch_end = position + 1;
-        line.written = claim.written;
-        if skipped == 0 {
-            return Ok(Some((claim.id, claim.written)));
-        }
-        self.next_in_line(oldest).map(Some)
-    }
-
-    /// Compares what the device says with the books, and tells when the chain was added.
-    #[inline]
-    fn check(&self, claim: &Claim) -> Result<u64, Broken> {
-        let slot = self.slots.get(usize::from(claim.id)).ok_or(Broken::BadId)?;
+        let oldest = self.oldest();
+        let slot = self.slots.get(usize::from(id)).ok_or(Broken::BadId)?;
         if slot.descriptors == 0 || slot.position >= self.published {
             return Err(Broken::NotInFlight);
         }
-        if claim.written > slot.writable {
+        if written > slot.writable {
             return Err(Broken::BadLength);
         }
-        Ok(slot.position)
+        if let Order::Same(line) = &mut self.order {
+            let skipped = slot.position - oldest;
+            if skipped >= u64::from(chains) {
+                return Err(Broken::BadBatch);
+            }
+            (line.batch_end, line.written) = (slot.position + 1, written);
+            if skipped > 0 {
+                return Ok(Some(Found::Batch));
+            }
+        }
+        Ok(Some(Found::Chain(id, written)))
     }
 
     /// The oldest chain of a batch. Those before the last are used completely (VIRTIO 1.2, 2.7.9).
-    fn next_in_line(&self, oldest: u64) -> Result<(u16, u32), Broken> {
+    #[inline(always)]
+    fn oldest_of_batch(&self) -> Result<(u16, u32), Broken> {
+        let oldest = self.oldest();
         let Order::Same(line) = &self.order else {
             unreachable!("the callers know the order");
         };
@@ -154,4 +155,25 @@ impl<T: Chain> Queue<T> {
         let is_last = oldest + 1 == line.batch_end;
         Ok((id, if is_last { line.written } else { slot.writable }))
     }
+
+    /// The device has no part in a chain any more.
+    #[inline(always)]
+    fn release(&mut self, id: u16, written: u32) -> (Token, u32) {
+        let descriptors = mem::take(&mut self.slots[usize::from(id)].descriptors);
+        match &mut self.ring {
+            Ring::Split(ring) => ring.release(id),
+            Ring::Packed(ring) => ring.release(id, descriptors),
+        }
+        self.free += descriptors;
+        self.in_flight -= 1;
+        self.statistics.count_used();
+        (Token(id), written)
+    }
+}
+
+/// What the device says, checked.
+enum Found {
+    Chain(u16, u32),
+    /// It has used the oldest chains, up to a later one.
+    Batch,
 }

@@ -105,23 +105,17 @@ impl<T: Chain> Inner<T> {
         (wakers, chains)
     }
 
-    /// Makes way for the next chain, whose token may be one that nobody has fetched the last chain
-    /// of.
-    #[inline]
-    pub(super) fn keep_unfetched(&mut self) {
-        let token = self.queue.next_token();
-        let Waiter { request, state } = &mut self.waiters[token.index()];
-        if let RequestState::Done(written) = *state {
-            *state = RequestState::Over;
-            let request = *request;
-            self.set_aside(request, token, written);
-        }
-    }
-
+    /// The request that had a token before has been completed, and nobody has fetched its chain.
     #[cold]
-    fn set_aside(&mut self, request: u64, token: Token, written: u32) {
-        let used = self.queue.fetch(token, written);
-        self.unfetched.extend(used.map(|used| (request, used)));
+    pub(super) fn keep_unfetched(&mut self, before: &Waiter, token: Token, chain: T) {
+        if let RequestState::Done(written) = before.state {
+            let used = Used {
+                token,
+                chain,
+                written,
+            };
+            self.unfetched.push((before.request, used));
+        }
     }
 
     #[cold]

@@ -1,6 +1,7 @@
 //! The future of one request.
 
 use core::fmt;
+use core::mem;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
@@ -56,13 +57,12 @@ impl<T: Chain> Future for Submit<'_, T> {
             return try_again(cx);
         };
         let chain = submit.chain.take().expect("no chain has been added yet");
-        if let Some(reason) = inner.end() {
+        if inner.stopped {
             drop(inner);
-            return submit.refuse(chain, reason);
+            return submit.refuse(chain, RequestReason::Stopped);
         }
-        inner.keep_unfetched();
-        let token = match inner.queue.add(chain) {
-            Ok(token) => token,
+        let (token, unfetched) = match inner.queue.add_instead(chain) {
+            Ok(added) => added,
             Err(AddError { chain, reason }) => {
                 let reason = match reason {
                     AddReason::Full => {
@@ -82,20 +82,26 @@ impl<T: Chain> Future for Submit<'_, T> {
         };
         let request = inner.next_request;
         inner.next_request += 1;
-        inner.waiters[token.index()] = Waiter {
+        let waiter = Waiter {
             request,
             state: RequestState::Waiting(cx.waker().clone()),
         };
+        let before = mem::replace(&mut inner.waiters[token.index()], waiter);
+        if let Some(unfetched) = unfetched {
+            inner.keep_unfetched(&before, token, unfetched);
+        }
         submit.state = State::InFlight(Flight { token, request });
-        let kick = inner.queue.publish() == Notify::Needed;
-        let place = inner.queue.place();
+        let kick = match inner.queue.publish() {
+            Notify::Needed => Some(inner.queue.place()),
+            Notify::NotNeeded => None,
+        };
         // A chain may have left more room than this one takes.
         let next = match ticket {
             Some(_) if inner.queue.free() > 0 => inner.room.pop_front(),
             _ => None,
         };
         drop(inner);
-        if kick {
+        if let Some(place) = kick {
             submit.requests.doorbell.ring(place);
         }
         if let Some(next) = next {
@@ -147,6 +153,7 @@ impl<T: Chain> Submit<'_, T> {
         Poll::Pending
     }
 
+    #[cold]
     fn leave(&mut self) {
         let mut inner = self.requests.borrow();
         match self.state {
@@ -180,6 +187,7 @@ fn try_again<T>(cx: &mut Context<'_>) -> Poll<T> {
 }
 
 impl<T: Chain> Drop for Submit<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         if matches!(self.state, State::InFlight(_) | State::WaitingForRoom(_)) {
             self.leave();

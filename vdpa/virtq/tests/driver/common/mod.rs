@@ -106,7 +106,7 @@ pub enum Device {
 
 impl Device {
     /// The device side of a new queue.
-    pub fn of(queue: &Queue<Message>, features: RingFeatures, setup: &Setup) -> Self {
+    pub fn of<T: Chain>(queue: &Queue<T>, features: RingFeatures, setup: &Setup) -> Self {
         let (dma, addresses, size) = (&setup.dma, queue.addresses(), queue.size());
         match queue.state().expect("the queue is new") {
             RingState::Split { index } => {
@@ -123,7 +123,7 @@ impl Device {
     }
 
     /// A device side that begins with the first entry, whatever the queue has been through.
-    pub fn start(queue: &Queue<Message>, features: RingFeatures, setup: &Setup) -> Self {
+    pub fn start<T: Chain>(queue: &Queue<T>, features: RingFeatures, setup: &Setup) -> Self {
         let (dma, addresses, size) = (&setup.dma, queue.addresses(), queue.size());
         if features.packed {
             Self::Packed(PackedDevice::new(dma, addresses, size, features))

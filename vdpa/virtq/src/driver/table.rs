@@ -1,0 +1,137 @@
+//! An indirect table that a chain keeps for itself (VIRTIO 1.2, 2.7.5.3 and 2.8.7): it is written
+//! with the request, and adding the chain takes one descriptor and no second look at its segments.
+//! Not the tables that a queue keeps for chains that have none.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use core::mem;
+
+use super::chain::Totals;
+use super::memory::Format;
+use crate::format::{DESCRIPTOR, F_NEXT, F_WRITE};
+use crate::{DmaBuffer, RingFeatures, Segment};
+
+/// The indirect table of one chain, in memory of its own. See [`Chain::table`](crate::Chain::table).
+#[derive(Debug)]
+pub struct IndirectTable {
+    entries: DmaBuffer,
+    pub(super) format: Format,
+    /// How long each segment is, and how many there are that the device reads.
+    lens: Box<[u32]>,
+    readable: usize,
+    pub(super) totals: Totals,
+    /// What the ring says of it.
+    pub(super) whole: Segment,
+}
+
+impl IndirectTable {
+    /// The bytes that a table of so many segments needs.
+    #[must_use]
+    pub const fn len(segments: usize) -> usize {
+        segments * DESCRIPTOR
+    }
+
+    /// An empty table in `entries`, for queues with these features. `None` if they have no indirect
+    /// descriptors.
+    #[must_use]
+    pub fn new(entries: DmaBuffer, features: RingFeatures) -> Option<Self> {
+        features.indirect.then(|| Self {
+            format: Format::of(features),
+            lens: vec![0; entries.len() / DESCRIPTOR].into(),
+            readable: 0,
+            totals: Totals::default(),
+            whole: Segment::prefix(&entries, 0),
+            entries,
+        })
+    }
+
+    /// Begins to write the table of a chain of `segments` segments. It is one when the writer has
+    /// [ended](TableWriter::end).
+    pub fn write(&mut self, segments: u32) -> TableWriter<'_> {
+        self.totals = Totals::default();
+        self.readable = 0;
+        TableWriter {
+            table: self,
+            segments,
+        }
+    }
+
+    /// Puts another segment in the place of number `index`, which goes the same way. False if the
+    /// table must be written anew.
+    #[inline]
+    pub fn replace(&mut self, index: u16, segment: Segment) -> bool {
+        let (index, totals) = (usize::from(index), &mut self.totals);
+        let is_plain = segment.len > 0 && segment.space == self.entries.space();
+        if !is_plain || totals.has_empty || totals.has_foreign {
+            return false;
+        }
+        let (entries, _) = self.entries.as_chunks_mut::<DESCRIPTOR>();
+        let (Some(len), Some(entry)) = (self.lens.get_mut(index), entries.get_mut(index)) else {
+            return false;
+        };
+        let before = mem::replace(len, segment.len);
+        let change = |bytes: &mut u64| *bytes = *bytes - u64::from(before) + u64::from(segment.len);
+        change(&mut totals.bytes);
+        if index >= self.readable {
+            change(&mut totals.writable);
+        }
+        entry[..8].copy_from_slice(&segment.addr.0.to_le_bytes());
+        entry[8..12].copy_from_slice(&segment.len.to_le_bytes());
+        true
+    }
+}
+
+/// Writes a table: first what the device reads, then what it writes. A table that has too little
+/// room for its segments makes a chain that is too long.
+#[derive(Debug)]
+#[must_use = "the table is no chain's before the end"]
+pub struct TableWriter<'a> {
+    table: &'a mut IndirectTable,
+    segments: u32,
+}
+
+impl TableWriter<'_> {
+    /// The next segment is one that the device reads.
+    pub fn readable(&mut self, segment: Segment) {
+        self.put(segment, 0);
+        self.table.readable += 1;
+    }
+
+    /// The next segment is one that the device writes.
+    pub fn writable(&mut self, segment: Segment) {
+        self.put(segment, F_WRITE);
+        self.table.totals.writable += u64::from(segment.len);
+    }
+
+    /// From now on it is the table of these segments.
+    pub fn end(self) {
+        let table = self.table;
+        // An entry has 16 bytes.
+        let len = table.totals.segments.saturating_mul(16);
+        if len > table.entries.len_u32() {
+            table.totals.segments = u32::MAX;
+        }
+        table.whole = Segment::prefix(&table.entries, len);
+    }
+
+    fn put(&mut self, segment: Segment, flags: u16) {
+        let table = &mut *self.table;
+        let index = table.totals.segments as usize;
+        table.totals.look(&segment, table.entries.space());
+        let (entries, _) = table.entries.as_chunks_mut::<DESCRIPTOR>();
+        let (Some(len), Some(entry)) = (table.lens.get_mut(index), entries.get_mut(index)) else {
+            return;
+        };
+        let next = table.totals.segments;
+        let rest = match table.format {
+            Format::Packed => u64::from(flags) << 48,
+            Format::Split if next < self.segments => {
+                u64::from(flags | F_NEXT) << 32 | u64::from(next) << 48
+            }
+            Format::Split => u64::from(flags) << 32,
+        };
+        *len = segment.len;
+        entry[..8].copy_from_slice(&segment.addr.0.to_le_bytes());
+        entry[8..].copy_from_slice(&(u64::from(segment.len) | rest).to_le_bytes());
+    }
+}
