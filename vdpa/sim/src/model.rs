@@ -89,11 +89,11 @@ pub(super) enum Change {
 /// How much may be done in a turn of the worker before others come: a bounded time, whatever the
 /// driver offers.
 #[derive(Debug)]
-pub(super) struct Budget(u32);
+pub(super) struct Budget(u64);
 
 impl Budget {
     /// Chains in a turn, if they are short.
-    const CHAINS: u32 = 64;
+    const CHAINS: u64 = 64;
     /// Bytes that cost as much as a chain.
     const CHAIN_BYTES: u64 = 16 * 1024;
 
@@ -110,14 +110,12 @@ impl Budget {
     /// Pays for a chain, or a frame, of so many bytes.
     #[inline]
     pub(super) fn pay(&mut self, bytes: u64) {
-        self.0 = self.0.saturating_sub(1);
-        self.pay_bytes(bytes);
+        self.0 = self.0.saturating_sub(1 + bytes / Self::CHAIN_BYTES);
     }
 
     /// Pays for bytes that are no part of a chain.
     #[inline]
     pub(super) fn pay_bytes(&mut self, bytes: u64) {
-        let price = u32::try_from(bytes / Self::CHAIN_BYTES).unwrap_or(u32::MAX);
-        self.0 = self.0.saturating_sub(price);
+        self.0 = self.0.saturating_sub(bytes / Self::CHAIN_BYTES);
     }
 }

@@ -59,28 +59,27 @@ impl SimQueue {
     /// queue that the driver has broken has none any more.
     #[inline]
     pub(super) fn take(&mut self) -> Option<Chain> {
-        match self.queue.pop() {
-            Ok(Some(chain)) => {
-                self.asleep = false;
-                Some(chain)
+        // A driver that goes back on its word is not looked at for ever.
+        for _ in 0..2 {
+            match self.queue.pop() {
+                Ok(Some(chain)) => {
+                    self.asleep = false;
+                    return Some(chain);
+                }
+                Ok(None) if !self.asleep && self.sleep() == Pending::Yes => {}
+                Ok(None) | Err(PopError::Busy | PopError::Broken(_)) => return None,
             }
-            Ok(None) if !self.asleep => self.sleep(),
-            Ok(None) | Err(PopError::Busy | PopError::Broken(_)) => None,
         }
+        None
     }
 
-    /// Asks the driver to notify of the next chain, and returns the one that has come meanwhile.
+    /// Asks the driver to notify of the next chain, and says whether one has come meanwhile.
     #[cold]
-    fn sleep(&mut self) -> Option<Chain> {
-        match self.queue.enable_notifications() {
-            Ok(Pending::Yes) => self.queue.pop().ok().flatten(),
-            Ok(Pending::No) => {
-                self.asleep = true;
-                None
-            }
-            // It is looked at at the end of the turn.
-            Err(_) => None,
-        }
+    fn sleep(&mut self) -> Pending {
+        // A broken queue is looked at at the end of the turn.
+        let pending = self.queue.enable_notifications().unwrap_or(Pending::No);
+        self.asleep = pending == Pending::No;
+        pending
     }
 
     /// Copies the readable bytes of a chain from `offset` on, as many as `bytes` takes. Returns how
@@ -92,8 +91,10 @@ impl SimQueue {
         offset: u64,
         bytes: &mut [u8],
     ) -> Result<usize, Fault> {
-        let result = self.queue.pull(chain, offset, bytes);
-        self.transferred(result)
+        match self.queue.pull(chain, offset, bytes) {
+            Ok(copied) => Ok(copied),
+            Err(error) => Err(self.failed(error)),
+        }
     }
 
     /// Copies `bytes` to the writable bytes of a chain from `offset` on. Returns how many had room.
@@ -104,17 +105,44 @@ impl SimQueue {
         offset: u64,
         bytes: &[u8],
     ) -> Result<usize, Fault> {
-        let result = self.queue.push(chain, offset, bytes);
         if self.log.is_kept() {
-            self.log_written(chain, offset, result);
+            return self.write_logged(chain, offset, bytes);
         }
-        self.transferred(result)
+        match self.queue.push(chain, offset, bytes) {
+            Ok(copied) => Ok(copied),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// Writes the last of the writable bytes of a chain. Whether it could be reached.
+    #[inline]
+    pub(super) fn write_last(&mut self, chain: &Chain, byte: u8) -> bool {
+        let written = self.queue.push_last(chain, byte);
+        if !written {
+            self.dma_faults += 1;
+        } else if self.log.is_kept() {
+            self.log_written(chain, chain.writable_len() - 1, 1);
+        }
+        written
     }
 
     #[cold]
-    fn log_written(&mut self, chain: &Chain, offset: u64, result: Result<usize, TransferError>) {
-        let done = result.unwrap_or_else(|error| error.done) as u64;
+    fn write_logged(&mut self, chain: &Chain, offset: u64, bytes: &[u8]) -> Result<usize, Fault> {
+        let result = self.queue.push(chain, offset, bytes);
+        let done = result.unwrap_or_else(|error| error.done);
+        self.log_written(chain, offset, done as u64);
+        result.map_err(|error| self.failed(error))
+    }
+
+    #[cold]
+    fn log_written(&mut self, chain: &Chain, offset: u64, done: u64) {
         self.dma_faults += u64::from(self.log.written(chain, offset, done).is_err());
+    }
+
+    #[cold]
+    fn failed(&mut self, error: TransferError) -> Fault {
+        self.dma_faults += 1;
+        error.fault
     }
 
     /// Gives a chain back, of which the first `written` writable bytes were written. The driver
@@ -190,13 +218,5 @@ impl SimQueue {
     #[inline]
     pub(super) fn take_dma_faults(&mut self) -> u64 {
         mem::take(&mut self.dma_faults)
-    }
-
-    #[inline(always)]
-    fn transferred(&mut self, result: Result<usize, TransferError>) -> Result<usize, Fault> {
-        result.map_err(|error| {
-            self.dma_faults += 1;
-            error.fault
-        })
     }
 }

@@ -2,6 +2,8 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::future::poll_fn;
+use core::task::{Context, Poll, ready};
 use core::time::Duration;
 
 use embassy_futures::select::select;
@@ -18,27 +20,43 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 pub(super) async fn work<M: Model>(device: Arc<Device<M>>) {
     // Room for every queue and the configuration, so that no turn allocates.
     let mut signals = Vec::with_capacity(usize::from(device.shape.queues) + 1);
-    while !device.is_stopping() {
-        match device.turn(&mut signals) {
-            Next::Yield => yield_now().await,
-            Next::Wait => wait(&device).await,
-            Next::WaitUntil(time) => wait_until(&device, time).await,
+    loop {
+        // Mostly there is nothing to do but to wait for the bell.
+        let mut waits = false;
+        let next = poll_fn(|cx| {
+            loop {
+                if waits {
+                    ready!(poll_bell(&device, cx));
+                }
+                if device.is_stopping() {
+                    return Poll::Ready(None);
+                }
+                match device.turn(&mut signals) {
+                    Next::Wait => waits = true,
+                    next => return Poll::Ready(Some(next)),
+                }
+            }
+        });
+        match next.await {
+            Some(Next::WaitUntil(time)) => wait_until(&device, time).await,
+            Some(Next::Yield | Next::Wait) => yield_now().await,
+            None => break,
         }
     }
     device.end();
 }
 
 /// Waits until the device is rung, and hears it.
-async fn wait<M: Model>(device: &Device<M>) {
+fn poll_bell<M: Model>(device: &Device<M>, cx: &mut Context<'_>) -> Poll<()> {
     loop {
-        device.bell.event().wait().await;
+        ready!(device.bell.event().poll_wait(cx));
         if device.bell.is_inside() || !device.faults.takes_kick() {
-            return;
+            return Poll::Ready(());
         }
     }
 }
 
-/// As [`wait`], but not beyond a time; the next turn finds out whether it has come.
+/// Waits until the device is rung, but not beyond a time; the next turn finds out whether it has come.
 async fn wait_until<M: Model>(device: &Device<M>, time: Duration) {
     let left = time.saturating_sub(device.platform.now());
     let sleep = device.platform.sleep(left.min(SLEEP_MAX));

@@ -17,6 +17,8 @@ pub const SECTOR_LEN: u64 = 512;
 const CAPACITY_MAX: u64 = 64 << 30;
 /// How much memory is taken at once.
 const EXTENT_LEN: usize = 64 * 1024;
+/// Such a piece.
+type Extent = [u8; EXTENT_LEN];
 /// What is read where nothing was written. Constants lie in the image of a program, and this does
 /// not.
 static ZEROES: Once<[u8; 4096]> = Once::new();
@@ -55,7 +57,7 @@ pub(super) struct Contents {
     /// Whose memory it takes no more of than simulated devices may have.
     platform: Option<Arc<dyn Platform>>,
     /// Up to the last that was ever there.
-    extents: Vec<Option<Box<[u8]>>>,
+    extents: Vec<Option<Box<Extent>>>,
 }
 
 impl RamDisk {
@@ -216,13 +218,13 @@ impl Contents {
     #[cold]
     fn take(&mut self, index: usize) -> Result<(), DiskError> {
         let more = (index + 1).saturating_sub(self.extents.len());
-        let list = more.saturating_mul(2 * size_of::<Option<Box<[u8]>>>());
+        let list = more.saturating_mul(2 * size_of::<Option<Box<Extent>>>());
         if let Some(platform) = &self.platform
             && platform.memory_left() < EXTENT_LEN.saturating_add(list) as u64
         {
             return Err(DiskError::OutOfMemory);
         }
-        let extent = zeroed(EXTENT_LEN)?;
+        let extent = zeroed()?;
         if more > 0 {
             self.extents
                 .try_reserve(more)
@@ -243,14 +245,17 @@ fn place(offset: u64) -> (usize, usize) {
     (index, start)
 }
 
-/// Zeroed memory, or an error where `vec!` would end the program.
-fn zeroed(len: usize) -> Result<Box<[u8]>, DiskError> {
+/// A zeroed extent, or an error where `vec!` would end the program.
+fn zeroed() -> Result<Box<Extent>, DiskError> {
     let mut bytes = Vec::new();
     bytes
-        .try_reserve_exact(len)
+        .try_reserve_exact(EXTENT_LEN)
         .map_err(|_| DiskError::OutOfMemory)?;
-    bytes.resize(len, 0);
-    Ok(bytes.into_boxed_slice())
+    bytes.resize(EXTENT_LEN, 0);
+    Ok(bytes
+        .into_boxed_slice()
+        .try_into()
+        .expect("it has this length"))
 }
 
 impl fmt::Debug for RamDisk {

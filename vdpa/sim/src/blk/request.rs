@@ -71,7 +71,7 @@ pub(super) fn answer(
             (failure.status(), 0)
         }
     };
-    let has_status = port.write(chain, room, &[status.into()]) == Ok(1);
+    let has_status = port.write_last(chain, status.into());
     // VIRTIO 1.2, 2.7.8.2: so many bytes from the start were written; the status may lie beyond a
     // gap.
     let written = if has_status && data == room {

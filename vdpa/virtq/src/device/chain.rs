@@ -3,7 +3,9 @@
 use alloc::boxed::Box;
 use alloc::vec;
 use core::slice;
+use core::sync::atomic::{AtomicU64, Ordering};
 
+use super::completion::Completion;
 use super::descriptor::Descriptor;
 use super::error::Broken;
 use crate::format::F_WRITE;
@@ -34,8 +36,6 @@ pub(super) struct Body {
     pub(super) owner: u32,
     /// How many chains that queue has taken with this one.
     pub(super) serial: u64,
-    /// When it was taken, for a queue that completes in order.
-    pub(super) turn: u16,
 }
 
 /// What the descriptors say of a chain.
@@ -82,11 +82,24 @@ impl Chain {
         self.body.facts.writable_len
     }
 
-    /// Whether `written` bytes are all that the device could write; false for a chain of which
-    /// nothing is known.
+    /// What the driver is told of the chain when `written` bytes have been written, or as many as
+    /// it holds.
     #[inline]
-    pub(super) fn is_filled_by(&self, written: u32) -> bool {
-        u64::from(written) >= self.body.facts.writable_len && self.body.facts.count > 0
+    pub(super) fn completion(&self, written: u32) -> Completion {
+        let facts = &self.body.facts;
+        let filled = u64::from(written) >= facts.writable_len;
+        Completion {
+            id: facts.id,
+            descriptors: facts.descriptors,
+            // Below 32 bits if it is less than what was written.
+            written: if filled {
+                facts.writable_len as u32
+            } else {
+                written
+            },
+            // Not of a chain of which nothing is known.
+            is_full: filled && facts.count > 0,
+        }
     }
 
     /// A chain for a pool, with scratch for so many segments.
@@ -98,7 +111,6 @@ impl Chain {
                 facts: Facts::default(),
                 owner,
                 serial: 0,
-                turn: 0,
             }),
         }
     }
@@ -118,20 +130,70 @@ impl Chain {
         let Body {
             segments, facts, ..
         } = &mut *self.body;
-        (facts.id, facts.descriptors) = (id, 1);
-        let writable = flags & F_WRITE != 0;
-        let Some(last) = len.checked_sub(1) else {
-            return self.fill().end();
+        let bytes = u64::from(len);
+        let (Some(segment), Some(_)) = (segments.first_mut(), addr.checked_add(bytes)) else {
+            return self.fill_odd(id, descriptor);
         };
-        if addr.checked_add(u64::from(last)).is_none() {
-            return Err(Broken::AddressWrap);
+        if len == 0 {
+            return self.fill_odd(id, descriptor);
         }
-        *segments.first_mut().ok_or(Broken::TooLong)? = Segment::described(DmaAddr(addr), len);
-        facts.count = 1;
-        let len = u64::from(len);
-        (facts.readable, facts.readable_len, facts.writable_len) =
-            if writable { (0, 0, len) } else { (1, len, 0) };
+        *segment = Segment::described(DmaAddr(addr), len);
+        (facts.id, facts.descriptors, facts.count) = (id, 1, 1);
+        if flags & F_WRITE != 0 {
+            (facts.readable, facts.readable_len, facts.writable_len) = (0, 0, bytes);
+        } else {
+            (facts.readable, facts.readable_len, facts.writable_len) = (1, bytes, 0);
+        }
         Ok(())
+    }
+
+    /// The same for one that is empty, or ends with the address space or behind it.
+    #[cold]
+    fn fill_odd(&mut self, id: u16, descriptor: Descriptor) -> Result<(), Broken> {
+        let mut filling = self.fill();
+        filling.identify(id, 1);
+        filling.add(descriptor)?;
+        filling.end()
+    }
+
+    /// Makes it the chain of a table's entries in a packed ring, if nothing about them is unusual.
+    /// If something is, they have to be read again, one after the other.
+    #[inline(always)]
+    pub(super) fn fill_all(&mut self, id: u16, entries: &[[AtomicU64; 2]]) -> bool {
+        let Body {
+            segments, facts, ..
+        } = &mut *self.body;
+        if segments.len() < entries.len() {
+            return false;
+        }
+        let (mut readable, mut readable_len, mut writable_len) = (0, 0, 0);
+        for (index, ([addr, rest], segment)) in (0..).zip(entries.iter().zip(segments)) {
+            let load = |word: &AtomicU64| u64::from_le(word.load(Ordering::Relaxed));
+            let Descriptor {
+                addr, len, flags, ..
+            } = Descriptor::packed(load(addr), load(rest));
+            let bytes = u64::from(len);
+            if len == 0 || addr.checked_add(bytes).is_none() {
+                return false;
+            }
+            if flags & F_WRITE != 0 {
+                writable_len += bytes;
+            } else if readable == index {
+                readable += 1;
+                readable_len += bytes;
+            } else {
+                return false;
+            }
+            *segment = Segment::described(DmaAddr(addr), len);
+        }
+        if readable_len + writable_len > BYTES_MAX {
+            return false;
+        }
+        (facts.id, facts.descriptors) = (id, 1);
+        // No more than there is room for.
+        (facts.readable, facts.count) = (readable, entries.len() as u16);
+        (facts.readable_len, facts.writable_len) = (readable_len, writable_len);
+        true
     }
 
     /// Begins to collect the segments of the chain.

@@ -95,20 +95,6 @@ impl<'a, M: Memory> Table<'a, M> {
         self.entries
     }
 
-    /// All entries, if they lie in one mapping and aligned, as they mostly do. Each word is to be
-    /// read once.
-    #[inline]
-    pub(super) fn in_place(&self) -> Option<&[[AtomicU64; 2]]> {
-        let entries = self.piece.ptr.cast::<[AtomicU64; 2]>();
-        let is_whole = self.piece.len == u32::from(self.entries) * SIZE;
-        if !is_whole || !entries.is_aligned() {
-            return None;
-        }
-        // SAFETY: the piece begins with the table and has all of it; both sides access it
-        // atomically.
-        Some(unsafe { slice::from_raw_parts(entries.as_ptr(), usize::from(self.entries)) })
-    }
-
     /// The two words of entry `index`, which is below [`Table::entries`].
     #[inline]
     pub(super) fn entry(&mut self, index: u16) -> Result<(u64, u64), Broken> {
@@ -147,6 +133,30 @@ impl<'a, M: Memory> Table<'a, M> {
         let (words, _) = bytes.as_chunks();
         Ok((u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])))
     }
+}
+
+/// The entries of the table that `descriptor` names, at most `limit`, if they lie in one mapping
+/// and aligned, as they mostly do. Each word is to be read once. Nothing is said of what is wrong
+/// otherwise.
+#[inline(always)]
+pub(super) fn entries_in_place<M: Memory>(
+    memory: &M,
+    descriptor: Descriptor,
+    limit: u16,
+) -> Option<&[[AtomicU64; 2]]> {
+    let Descriptor { addr, len, .. } = descriptor;
+    let entries = len / SIZE;
+    if !len.is_multiple_of(SIZE) || entries == 0 || entries > u32::from(limit) {
+        return None;
+    }
+    let ptr = memory.contiguous(DmaAddr(addr), len, Access::Read)?;
+    let ptr = ptr.cast::<[AtomicU64; 2]>();
+    if !ptr.is_aligned() {
+        return None;
+    }
+    // SAFETY: the memory has all of the table, which stays valid as long as the memory is
+    // borrowed; both sides access it atomically.
+    Some(unsafe { slice::from_raw_parts(ptr.as_ptr(), entries as usize) })
 }
 
 /// Reads the two words of a descriptor, each of them once.

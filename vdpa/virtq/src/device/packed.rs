@@ -1,16 +1,18 @@
 //! A packed ring, as the device reads and writes it (VIRTIO 1.2, 2.8).
 
 use core::mem;
-use core::sync::atomic::{AtomicU64, Ordering, fence};
+use core::sync::atomic::{Ordering, fence};
 
 use super::area::{Area, Host};
-use super::chain::{Chain, Filling};
+use super::chain::Chain;
 use super::completion::Completion;
 use super::config::{DeviceConfig, NewError};
-use super::descriptor::{Descriptor, Table};
+use super::descriptor::{Descriptor, Table, entries_in_place};
 use super::dirty::DirtyLog;
 use super::error::Broken;
 use super::memory::{Access, Memory};
+use super::pool::Pool;
+use super::ring::Unfilled;
 use crate::RingState;
 use crate::format::{
     EVENT_F_DESC, EVENT_F_DISABLE, EVENT_F_ENABLE, F_AVAIL, F_INDIRECT, F_NEXT, F_USED, F_WRITE,
@@ -100,33 +102,53 @@ impl PackedRing {
     }
 
     #[inline]
-    pub(super) fn pop<M: Memory>(&mut self, memory: &M, chain: &mut Chain) -> Result<bool, Broken> {
+    pub(super) fn pop<M: Memory>(
+        &mut self,
+        memory: &M,
+        pool: &mut Pool,
+    ) -> Result<Option<Chain>, Unfilled> {
         let place = self.avail;
         let offset = 16 * u32::from(place.index);
         let is_available = |flags| place.is_available(flags);
         let Some((flags, addr, rest)) = self.offered.load_offered(memory, offset, is_available)?
         else {
-            return Ok(false);
+            return Ok(None);
         };
         // The flags were read before.
         let descriptor = Descriptor {
             flags,
             ..Descriptor::packed(addr, rest)
         };
-        if flags & F_NEXT == 0 && self.in_flight < self.size {
-            self.avail = place.after(1, self.size);
-            self.in_flight += 1;
-            if flags & F_INDIRECT == 0 {
-                chain.fill_single(descriptor.next_or_id, descriptor)?;
-            } else {
-                let mut chain = chain.fill();
-                chain.identify(descriptor.next_or_id, 1);
-                self.walk_table(memory, descriptor, chain)?;
-            }
-            return Ok(true);
+        let mut chain = pool.take().ok_or(Unfilled::NoRoom)?;
+        match self.fill(memory, descriptor, &mut chain) {
+            Ok(()) => Ok(Some(chain)),
+            Err(broken) => Err(Unfilled::Broken(broken, Some(chain))),
         }
-        self.pop_list(memory, descriptor, chain)?;
-        Ok(true)
+    }
+
+    /// Takes the chain that begins with `first`.
+    #[inline(always)]
+    fn fill<M: Memory>(
+        &mut self,
+        memory: &M,
+        first: Descriptor,
+        chain: &mut Chain,
+    ) -> Result<(), Broken> {
+        if first.flags & F_NEXT != 0 || self.in_flight >= self.size {
+            return self.pop_list(memory, first, chain);
+        }
+        self.avail = self.avail.after(1, self.size);
+        self.in_flight += 1;
+        if first.flags & F_INDIRECT == 0 {
+            return chain.fill_single(first.next_or_id, first);
+        }
+        if self.indirect
+            && let Some(entries) = entries_in_place(memory, first, self.chain_max)
+            && chain.fill_all(first.next_or_id, entries)
+        {
+            return Ok(());
+        }
+        self.walk_table(memory, first, chain)
     }
 
     /// Takes a chain of several descriptors, of which the first has been read.
@@ -193,24 +215,19 @@ impl PackedRing {
 
     /// Goes through a table from its first entry to its last. Of its flags only `WRITE` means
     /// something; the others are ignored, and so is the id (VIRTIO 1.2, 2.8.7).
-    #[inline]
+    #[inline(never)]
     fn walk_table<M: Memory>(
         &self,
         memory: &M,
         descriptor: Descriptor,
-        mut chain: Filling<'_>,
+        chain: &mut Chain,
     ) -> Result<(), Broken> {
+        let mut chain = chain.fill();
+        chain.identify(descriptor.next_or_id, 1);
         if !self.indirect {
             return Err(Broken::IndirectNotNegotiated);
         }
         let mut table = Table::new(memory, descriptor, self.chain_max)?;
-        if let Some(entries) = table.in_place() {
-            for [addr, rest] in entries {
-                let load = |word: &AtomicU64| u64::from_le(word.load(Ordering::Relaxed));
-                chain.add(Descriptor::packed(load(addr), load(rest)))?;
-            }
-            return chain.end();
-        }
         for index in 0..table.entries() {
             let (addr, rest) = table.entry(index)?;
             chain.add(Descriptor::packed(addr, rest))?;
@@ -267,23 +284,13 @@ impl PackedRing {
         Ok(())
     }
 
-    /// No other chain joins the batch.
-    #[inline(never)]
-    fn end_batch<M: Memory, L: DirtyLog>(
-        &mut self,
-        host: &Host<M, L>,
-        batch: Completion,
-    ) -> Result<(), Broken> {
-        self.write_used(host, batch)
-    }
-
     #[inline]
     pub(super) fn publish<M: Memory, L: DirtyLog>(
         &mut self,
         host: &Host<M, L>,
     ) -> Result<(), Broken> {
         if let Some(batch) = self.batch.take() {
-            self.end_batch(host, batch)?;
+            self.write_used(host, batch)?;
         }
         if let Some((offset, flags)) = self.gate {
             // The driver goes through the ring in order, so this shows it the whole batch.

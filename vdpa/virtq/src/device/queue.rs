@@ -12,7 +12,7 @@ use super::error::{Broken, CompleteError, PopError};
 use super::memory::Memory;
 use super::order::Order;
 use super::pool::{Held, Pool};
-use super::ring::Ring;
+use super::ring::{Ring, Unfilled};
 use crate::{Pending, RingState};
 
 /// Tells the chains of one queue from those of another.
@@ -43,7 +43,8 @@ pub struct DeviceQueue<M, L = ()> {
     /// The generation of the memory that the ring was translated in.
     generation: u64,
     pool: Pool,
-    held: Held,
+    /// Unless no second chain can be in flight.
+    held: Option<Held>,
     /// With `VIRTIO_F_IN_ORDER`.
     order: Option<Order>,
     in_flight: u16,
@@ -83,8 +84,9 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
             generation: memory.generation(),
             host: Host { memory, log },
             pool: Pool::new(config.in_flight_max, config.chain_max, owner),
-            held: Held::new(ids),
-            order: features.in_order.then(|| Order::new(config.size)),
+            held: (config.in_flight_max > 1).then(|| Held::new(ids)),
+            // The first chain is number 1.
+            order: features.in_order.then(|| Order::new(config.size, 1)),
             in_flight: 0,
             owner,
             broken: None,
@@ -131,20 +133,17 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
             return Err(PopError::Broken(broken));
         }
         self.refresh();
-        let Some(mut chain) = self.pool.take() else {
-            return self.pop_nowhere();
-        };
-        match self.ring.pop(&self.host.memory, &mut chain) {
-            Ok(true) if self.hold(&mut chain) => Ok(Some(chain)),
-            Ok(false) => {
-                self.pool.give(chain);
-                Ok(None)
-            }
-            Ok(true) => {
+        match self.ring.pop(&self.host.memory, &mut self.pool) {
+            Ok(Some(mut chain)) => {
+                if self.hold(&mut chain) {
+                    return Ok(Some(chain));
+                }
                 self.pool.give(chain);
                 Err(self.break_off(Broken::Duplicate))
             }
-            Err(broken) => {
+            Ok(None) => Ok(None),
+            Err(Unfilled::NoRoom) => Err(PopError::Busy),
+            Err(Unfilled::Broken(broken, chain)) => {
                 self.abandon(chain);
                 Err(self.break_off(broken))
             }
@@ -164,10 +163,9 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
             return Err(chain);
         }
         self.ring.put_back(chain.descriptors());
-        if let Some(order) = &mut self.order {
-            order.recall(chain.body.turn);
+        if let Some(held) = &mut self.held {
+            held.remove(chain.id());
         }
-        self.held.remove(chain.id());
         self.in_flight -= 1;
         self.counters.popped -= 1;
         self.pool.give(chain);
@@ -204,22 +202,27 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
             return Err(CompleteError::Foreign);
         }
         self.refresh();
-        let room = u32::try_from(chain.writable_len()).unwrap_or(u32::MAX);
-        let completion = Completion {
-            id: chain.id(),
-            descriptors: chain.descriptors(),
-            written: written.min(room),
-            is_full: chain.is_filled_by(written),
-        };
-        let turn = chain.body.turn;
+        let mut completion = chain.completion(written);
+        let serial = chain.body.serial;
         self.pool.give(chain);
         self.in_flight -= 1;
-        if let Some(order) = &mut self.order
-            && !order.pass(turn)
-        {
-            return self.complete_later(turn, completion);
+        let is_next = self.order.as_mut().is_none_or(|order| order.pass(serial));
+        if !is_next {
+            match self.postpone(serial, completion) {
+                Some(due) => completion = due,
+                None => return Ok(()),
+            }
         }
-        self.give_back(completion)
+        loop {
+            self.give_back(completion)?;
+            if is_next {
+                return Ok(());
+            }
+            match self.order.as_mut().and_then(Order::next) {
+                Some(due) => completion = due,
+                None => return Ok(()),
+            }
+        }
     }
 
     /// Shows the driver everything that was completed, at once.
@@ -307,11 +310,10 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
     /// Notes that a chain is in the device's hands. False if it already was.
     #[inline]
     fn hold(&mut self, chain: &mut Chain) -> bool {
-        if !self.held.insert(chain.id()) {
+        if let Some(held) = &mut self.held
+            && !held.insert(chain.id())
+        {
             return false;
-        }
-        if let Some(order) = &mut self.order {
-            chain.body.turn = order.issue();
         }
         self.in_flight += 1;
         self.counters.popped += 1;
@@ -319,24 +321,19 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
         true
     }
 
-    /// In order: gives back the chains whose turn has come.
+    /// In order: what is given back now in place of a chain that is not the next. Some may be left
+    /// whose turn came when the ring could not be reached.
     #[cold]
-    fn complete_later(&mut self, turn: u16, completion: Completion) -> Result<(), CompleteError> {
-        let Some(order) = &mut self.order else {
-            return self.give_back(completion);
-        };
-        // Some may be left whose turn came when the ring could not be reached.
-        let mut due = order.finish(turn, completion).or_else(|| order.next());
-        while let Some(completion) = due {
-            self.give_back(completion)?;
-            due = self.order.as_mut().and_then(Order::next);
-        }
-        Ok(())
+    fn postpone(&mut self, serial: u64, completion: Completion) -> Option<Completion> {
+        let order = self.order.as_mut()?;
+        order.finish(serial, completion).or_else(|| order.next())
     }
 
     #[inline(always)]
     fn give_back(&mut self, completion: Completion) -> Result<(), CompleteError> {
-        self.held.remove(completion.id);
+        if let Some(held) = &mut self.held {
+            held.remove(completion.id);
+        }
         self.counters.completed += 1;
         self.ring
             .complete(&self.host, completion)
@@ -346,19 +343,12 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
             })
     }
 
-    /// What to answer when there is no scratch left.
-    #[cold]
-    fn pop_nowhere(&mut self) -> Result<Option<Chain>, PopError> {
-        match self.ring.is_pending(&self.host.memory) {
-            Ok(true) => Err(PopError::Busy),
-            Ok(false) => Ok(None),
-            Err(broken) => Err(self.break_off(broken)),
-        }
-    }
-
     /// Keeps a malformed chain for the caller to return, if its id is known and its own.
     #[cold]
-    fn abandon(&mut self, mut chain: Chain) {
+    fn abandon(&mut self, chain: Option<Chain>) {
+        let Some(mut chain) = chain else {
+            return;
+        };
         chain.clear();
         if chain.descriptors() > 0 && self.hold(&mut chain) {
             self.abandoned = Some(chain);

@@ -8,6 +8,7 @@ use super::dirty::DirtyLog;
 use super::error::Broken;
 use super::memory::Memory;
 use super::packed::PackedRing;
+use super::pool::Pool;
 use super::split::SplitRing;
 use crate::RingState;
 
@@ -15,6 +16,20 @@ use crate::RingState;
 pub(super) enum Ring {
     Split(SplitRing),
     Packed(PackedRing),
+}
+
+/// Why no chain of the pool was filled although one is there.
+pub(super) enum Unfilled {
+    /// The pool has none.
+    NoRoom,
+    /// The driver has broken the ring. What is known of the chain stays in it.
+    Broken(Broken, Option<Chain>),
+}
+
+impl From<Broken> for Unfilled {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken, None)
+    }
 }
 
 impl Ring {
@@ -51,13 +66,16 @@ impl Ring {
         }
     }
 
-    /// Fills `chain` with the next one. Whether there was one; what is known of it stays if it was
-    /// bad.
+    /// Fills a chain of the pool with the next one, if there is one.
     #[inline]
-    pub(super) fn pop<M: Memory>(&mut self, memory: &M, chain: &mut Chain) -> Result<bool, Broken> {
+    pub(super) fn pop<M: Memory>(
+        &mut self,
+        memory: &M,
+        pool: &mut Pool,
+    ) -> Result<Option<Chain>, Unfilled> {
         match self {
-            Self::Split(ring) => ring.pop(memory, chain),
-            Self::Packed(ring) => ring.pop(memory, chain),
+            Self::Split(ring) => ring.pop(memory, pool),
+            Self::Packed(ring) => ring.pop(memory, pool),
         }
     }
 

@@ -11,6 +11,8 @@ use super::descriptor::{Descriptor, Table};
 use super::dirty::DirtyLog;
 use super::error::Broken;
 use super::memory::{Access, Memory};
+use super::pool::Pool;
+use super::ring::Unfilled;
 use crate::RingState;
 use crate::format::{AVAIL_F_NO_INTERRUPT, F_INDIRECT, F_NEXT, USED_F_NO_NOTIFY, crossed};
 
@@ -76,10 +78,24 @@ impl SplitRing {
     }
 
     #[inline]
-    pub(super) fn pop<M: Memory>(&mut self, memory: &M, chain: &mut Chain) -> Result<bool, Broken> {
+    pub(super) fn pop<M: Memory>(
+        &mut self,
+        memory: &M,
+        pool: &mut Pool,
+    ) -> Result<Option<Chain>, Unfilled> {
         if !self.is_pending(memory)? {
-            return Ok(false);
+            return Ok(None);
         }
+        let mut chain = pool.take().ok_or(Unfilled::NoRoom)?;
+        match self.fill(memory, &mut chain) {
+            Ok(()) => Ok(Some(chain)),
+            Err(broken) => Err(Unfilled::Broken(broken, Some(chain))),
+        }
+    }
+
+    /// Takes the next chain, which is there.
+    #[inline(always)]
+    fn fill<M: Memory>(&mut self, memory: &M, chain: &mut Chain) -> Result<(), Broken> {
         let entry = ENTRIES + 2 * u32::from(self.slot(self.next_avail));
         let head = self.avail.load16(memory, entry, Ordering::Relaxed)?;
         if head >= self.size {
@@ -88,8 +104,7 @@ impl SplitRing {
         self.next_avail = self.next_avail.wrapping_add(1);
         let mut chain = chain.fill();
         chain.identify(head, 1);
-        self.walk(memory, head, chain)?;
-        Ok(true)
+        self.walk(memory, head, chain)
     }
 
     pub(super) fn put_back(&mut self) {

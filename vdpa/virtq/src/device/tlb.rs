@@ -143,6 +143,13 @@ impl<L: Lookup> DeviceTlb<L> {
         &self.lines[page as usize % LINES]
     }
 
+    /// The same as [`Memory::contiguous`] where the address was not looked for before.
+    #[cold]
+    fn contiguous_elsewhere(&self, addr: DmaAddr, len: u32, access: Access) -> Option<NonNull<u8>> {
+        let piece = self.translate(addr, len, access).ok()?;
+        (piece.len == len).then_some(piece.ptr)
+    }
+
     /// Finds the mapping around `addr`, and keeps it for the next time.
     #[cold]
     fn miss(&self, now: u64, addr: DmaAddr, len: u32, access: Access) -> Result<Piece, Fault> {
@@ -237,7 +244,7 @@ unsafe impl<L: Lookup> Memory for DeviceTlb<L> {
         self.miss(now, addr, len, access)
     }
 
-    #[inline]
+    #[inline(always)]
     fn contiguous(&self, addr: DmaAddr, len: u32, access: Access) -> Option<NonNull<u8>> {
         let line = self.line(addr).get();
         let inside = addr.0.wrapping_sub(line.first.0);
@@ -247,8 +254,7 @@ unsafe impl<L: Lookup> Memory for DeviceTlb<L> {
             // SAFETY: as in `Line::piece`.
             return Some(unsafe { line.ptr.add(inside as usize) });
         }
-        let piece = self.translate(addr, len, access).ok()?;
-        (piece.len == len).then_some(piece.ptr)
+        self.contiguous_elsewhere(addr, len, access)
     }
 
     #[inline]

@@ -6,6 +6,7 @@ use super::memory::{Access, Memory, Piece};
 use super::pieces::{Pieces, TransferError, whole};
 use super::queue::DeviceQueue;
 use crate::copy::{copy_in, copy_out};
+use crate::{DmaAddr, Segment};
 
 impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
     /// Copies what the driver has put into the readable part of a chain, from byte `offset` on.
@@ -44,6 +45,24 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
             return Ok(bytes.len());
         }
         self.push_pieces(chain, offset, bytes)
+    }
+
+    /// Writes the last of the writable bytes of a chain, where many devices have a status. False if
+    /// there is none, or it cannot be reached.
+    #[inline]
+    pub fn push_last(&self, chain: &Chain, byte: u8) -> bool {
+        let Some(Segment { addr, len, .. }) = chain.writable().last() else {
+            return false;
+        };
+        // Does not wrap: the chain's segments were checked, and are not empty.
+        let addr = DmaAddr(addr.0.wrapping_add(u64::from(len - 1)));
+        let Some(ptr) = self.host.memory.contiguous(addr, 1, Access::Write) else {
+            return false;
+        };
+        // SAFETY: as in `Pieces::write`.
+        unsafe { copy_in(ptr, &[byte]) };
+        self.host.log.written(addr, 1);
+        true
     }
 
     /// [`pull`](Self::pull) from more than one piece.
