@@ -102,11 +102,11 @@ impl Shared {
     /// Makes requests until none is left, and puts the buffer away.
     async fn work(&self, mut buffer: DmaBuffer) {
         while let Some(sector) = self.next() {
-            let done = match self.access {
-                Access::Read => self.disk.read(sector, buffer).await,
-                Access::Write => self.disk.write(sector, buffer).await,
+            let transfer = match self.access {
+                Access::Read => self.disk.read(sector, buffer),
+                Access::Write => self.disk.write(sector, buffer),
             };
-            match done {
+            match transfer.await {
                 Ok(returned) => buffer = returned,
                 Err(error) => {
                     self.error.set(Some(error));
