@@ -5,29 +5,23 @@
 //! link-local one: a preferred one before a deprecated one, a global one before one of the site,
 //! else the first.
 
+mod advertised;
+
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 use core::time::Duration;
 
-use super::message::{
-    self, Message, PrefixInformation, RouterAdvertisement, RouterOption, advertisement, probe,
-    router_solicitation,
-};
-use crate::pure::ip6_config::{Ip6Config, is_host};
-use crate::pure::static_config::{MAX_NAME_SERVERS, NameServers, StaticConfig};
+use super::message::{self, Message, advertisement, probe, router_solicitation};
+use crate::pure::ip6_config::Ip6Config;
+use crate::pure::static_config::{NameServers, StaticConfig};
 
-/// How many routers and how many prefixes are remembered. A link with more has a strange host on
-/// it.
-const ROUTERS_MAX: usize = 4;
-const PREFIXES_MAX: usize = 4;
+use self::advertised::Advertised;
+
 /// How long the owner of an address has to object to its use (RFC 4861, 10: RETRANS_TIMER).
 const PROBE_TIME: Duration = Duration::from_secs(1);
 /// When routers are asked again, and the most that it grows to (RFC 7559, 2.1).
 const SOLICITATION_INTERVAL: Duration = Duration::from_secs(4);
 const SOLICITATION_INTERVAL_MAX: Duration = Duration::from_secs(3600);
-/// A shorter lifetime than this is not believed of an address that is to live longer (RFC 4862,
-/// 5.5.3).
-const SHORT_LIFETIME: Duration = Duration::from_secs(2 * 3600);
 /// How many changes of the configuration follow each other at once. Further ones are made once a
 /// second, whatever routers say.
 const CHANGES_MAX: u64 = 8;
@@ -66,9 +60,7 @@ pub(crate) struct Autoconf {
     link_is_up: bool,
     link_local: Own,
     own: Option<Own>,
-    routers: heapless::Vec<Router, ROUTERS_MAX>,
-    prefixes: heapless::Vec<Prefix, PREFIXES_MAX>,
-    dns: heapless::Vec<NameServer, MAX_NAME_SERVERS>,
+    advertised: Advertised,
     solicit_at: Duration,
     interval: Duration,
     /// Who tries an address that is ours.
@@ -98,27 +90,6 @@ enum OwnState {
     Duplicate {
         is_told: bool,
     },
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Router {
-    address: Ipv6Addr,
-    preference: i8,
-    until: Duration,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Prefix {
-    address: Ipv6Addr,
-    on_link: bool,
-    valid_until: Duration,
-    preferred_until: Duration,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct NameServer {
-    address: Ipv6Addr,
-    until: Duration,
 }
 
 impl Own {
@@ -151,9 +122,7 @@ impl Autoconf {
             link_is_up: false,
             link_local: Own::new(link_local, INTERFACE_ID_BITS),
             own,
-            routers: heapless::Vec::new(),
-            prefixes: heapless::Vec::new(),
-            dns: heapless::Vec::new(),
+            advertised: Advertised::default(),
             solicit_at: Duration::ZERO,
             interval: SOLICITATION_INTERVAL,
             asked: None,
@@ -186,7 +155,10 @@ impl Autoconf {
         }
         match message::read(frame) {
             Some(Message::Router(advertisement)) if self.config == Ip6Config::Auto => {
-                self.hear_router(now, &advertisement);
+                self.advertised.hear(now, &advertisement);
+                if advertisement.lifetime > 0 {
+                    self.interval = SOLICITATION_INTERVAL;
+                }
             }
             Some(Message::Solicitation { source, target }) if source.is_unspecified() => {
                 self.asked = self.object(target).then_some(target).or(self.asked);
@@ -214,98 +186,9 @@ impl Autoconf {
         false
     }
 
-    fn hear_router(&mut self, now: Duration, advertisement: &RouterAdvertisement<'_>) {
-        let RouterAdvertisement {
-            router: address,
-            lifetime,
-            preference,
-            ..
-        } = *advertisement;
-        // In the order of their preference.
-        self.routers.retain(|router| router.address != address);
-        if lifetime > 0 {
-            let place = self
-                .routers
-                .iter()
-                .position(|router| router.preference < preference);
-            let until = now + Duration::from_secs(lifetime.into());
-            let router = Router {
-                address,
-                preference,
-                until,
-            };
-            // One too many is not remembered.
-            let _ = self
-                .routers
-                .insert(place.unwrap_or(self.routers.len()), router);
-            self.interval = SOLICITATION_INTERVAL;
-        }
-        for option in advertisement.options() {
-            match option {
-                RouterOption::Prefix(information) => self.hear_prefix(now, &information),
-                RouterOption::NameServers { lifetime, servers } => {
-                    for server in servers {
-                        self.hear_name_server(now, lifetime, (*server).into());
-                    }
-                }
-            }
-        }
-    }
-
-    /// RFC 4862, 5.5.3.
-    fn hear_prefix(&mut self, now: Duration, information: &PrefixInformation) {
-        let PrefixInformation {
-            prefix,
-            length,
-            on_link,
-            autonomous,
-            valid,
-            preferred,
-        } = *information;
-        if !autonomous
-            || length != INTERFACE_ID_BITS
-            || preferred > valid
-            || prefix.is_unicast_link_local()
-            || !is_host(prefix)
-        {
-            return;
-        }
-        let address = (prefix.to_bits() & !u128::from(u64::MAX)).into();
-        let valid_until = now + Duration::from_secs(valid.into());
-        let preferred_until = now + Duration::from_secs(preferred.into());
-        let known = self.prefixes.iter_mut();
-        if let Some(known) = known.into_iter().find(|known| known.address == address) {
-            known.on_link = on_link;
-            known.preferred_until = preferred_until;
-            if valid_until >= known.valid_until || valid_until > now + SHORT_LIFETIME {
-                known.valid_until = valid_until;
-            } else {
-                known.valid_until = known.valid_until.min(now + SHORT_LIFETIME);
-            }
-        } else if valid > 0 {
-            // One too many is not remembered.
-            let _ = self.prefixes.push(Prefix {
-                address,
-                on_link,
-                valid_until,
-                preferred_until,
-            });
-        }
-    }
-
-    fn hear_name_server(&mut self, now: Duration, lifetime: u32, address: Ipv6Addr) {
-        let until = now + Duration::from_secs(lifetime.into());
-        if let Some(known) = self.dns.iter_mut().find(|known| known.address == address) {
-            known.until = until;
-        } else if lifetime > 0 && is_host(address) {
-            // Three are enough.
-            let _ = self.dns.push(NameServer { address, until });
-        }
-    }
-
     /// What is to be done now.
     pub(crate) fn step(&mut self, now: Duration) -> Step {
-        self.expire(now);
+        self.advertised.expire(now);
         self.choose(now);
         if self.link_is_up {
             if let Some(target) = self.asked.take() {
@@ -346,15 +229,8 @@ impl Autoconf {
     /// Whether a router has to be looked for.
     fn solicits(&self) -> bool {
         self.config == Ip6Config::Auto
-            && self.routers.is_empty()
+            && self.advertised.routers.is_empty()
             && !matches!(self.link_local.state, OwnState::Duplicate { .. })
-    }
-
-    /// Forgets what has been said long ago.
-    fn expire(&mut self, now: Duration) {
-        self.routers.retain(|router| router.until > now);
-        self.prefixes.retain(|prefix| prefix.valid_until > now);
-        self.dns.retain(|server| server.until > now);
     }
 
     /// Decides on the prefix of the address.
@@ -363,7 +239,7 @@ impl Autoconf {
             return;
         }
         let mut best: Option<(u8, Own)> = None;
-        for prefix in &self.prefixes {
+        for prefix in &self.advertised.prefixes {
             let is_preferred = prefix.preferred_until > now;
             // Addresses of a site are unique local ones, or the old ones from before (RFC 4193; RFC
             // 3879).
@@ -428,8 +304,13 @@ impl Autoconf {
             configuration.gateway = *gateway;
             configuration.dns = dns.clone();
         } else {
-            configuration.gateway = self.routers.first().map(|router| router.address);
-            configuration.dns = self.dns.iter().map(|server| server.address).collect();
+            configuration.gateway = self.advertised.routers.first().map(|router| router.address);
+            configuration.dns = self
+                .advertised
+                .dns
+                .iter()
+                .map(|server| server.address)
+                .collect();
         }
         configuration
     }
@@ -442,24 +323,8 @@ impl Autoconf {
             _ => None,
         });
         let solicitation = self.solicits().then_some(self.solicit_at);
-        let mut next = tentative
-            .chain(solicitation)
-            .filter(|_| self.link_is_up)
-            .min();
-        let mut until = |time: Duration| next = Some(next.map_or(time, |next| next.min(time)));
-        for router in &self.routers {
-            until(router.until);
-        }
-        for prefix in &self.prefixes {
-            until(prefix.valid_until);
-            if prefix.preferred_until > now {
-                until(prefix.preferred_until);
-            }
-        }
-        for server in &self.dns {
-            until(server.until);
-        }
-        next
+        let next = tentative.chain(solicitation).filter(|_| self.link_is_up);
+        next.chain(self.advertised.times(now)).min()
     }
 }
 

@@ -290,8 +290,8 @@ fn hosts_that_play_many_routers_change_little() {
         changes += usize::from(run(&mut autoconf, now).1.is_some());
     }
     assert!(changes <= 8 + 10, "{changes} changes in 10 seconds");
-    assert!(autoconf.routers.len() <= ROUTERS_MAX);
-    assert!(autoconf.prefixes.len() <= PREFIXES_MAX);
+    assert!(autoconf.advertised.routers.len() <= advertised::ROUTERS_MAX);
+    assert!(autoconf.advertised.prefixes.len() <= advertised::PREFIXES_MAX);
 }
 
 #[test]
