@@ -4,6 +4,7 @@
 //! Functions and figures have the names of Linux' sysfs (`sriov_totalvfs`, `sriov_numvfs`,
 //! `physfn`). Here is no console and no network: both belong to an application.
 
+use alloc::collections::BinaryHeap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -115,16 +116,17 @@ pub async fn run(bus: &Arc<PciBus>, command: Command) -> Result<Listing, ToolErr
             shown
         }
     };
-    let mut rows: Vec<_> = shown.iter().map(|device| Row::of(bus, device)).collect();
-    rows.sort_by_key(|row| row.address);
-    Ok(Listing(rows))
+    // A heap sorts with a fraction of the code that the sorting of slices has.
+    let rows: BinaryHeap<_> = shown.iter().map(|device| Row::of(bus, device)).collect();
+    Ok(Listing(rows.into_sorted_vec()))
 }
 
 /// Functions, to be shown as text ([`Display`](fmt::Display)) or as [`json`](Self::json).
 #[derive(Clone, Debug)]
 pub struct Listing(Vec<Row>);
 
-#[derive(Clone, Debug)]
+/// In the order of the addresses.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Row {
     address: PciAddress,
     vendor: u16,

@@ -62,8 +62,11 @@ impl From<IovaRange> for IovaSpace {
 
 /// The same addresses in ranges that neither overlap nor touch, in order.
 fn join(ranges: &[IovaRange]) -> Vec<IovaRange> {
-    let mut sorted = ranges.to_vec();
-    sorted.sort_unstable_by_key(IovaRange::first);
+    let mut sorted: Vec<IovaRange> = Vec::new();
+    for range in ranges {
+        let place = sorted.partition_point(|other| other.first() <= range.first());
+        sorted.insert(place, *range);
+    }
     let mut joined: Vec<IovaRange> = Vec::new();
     for range in sorted {
         let before = joined.pop_if(|before| {

@@ -35,7 +35,7 @@ pub struct File {
 }
 
 /// One line of a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
     /// The name, without a path. A path with it leads to the entry.
     pub name: String,
