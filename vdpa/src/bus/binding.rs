@@ -41,13 +41,13 @@ impl<D: BusDevice> Bus<D> {
                 .as_deref()
                 .is_some_and(|name| name != driver.name())
         };
-        Self::unbind(slot, unwanted).await;
+        Self::unbind(slot, &unwanted).await;
         self.find_driver(slot).await;
     }
 
     /// Takes the device from this driver.
     pub(super) async fn unbind_from(&self, slot: &Slot<D>, driver: &Arc<dyn Driver<D>>) {
-        Self::unbind(slot, |holder| Arc::ptr_eq(holder, driver)).await;
+        Self::unbind(slot, &|holder| Arc::ptr_eq(holder, driver)).await;
     }
 
     /// The first half of a removal: no driver can claim the device any more, and none holds it.
@@ -79,7 +79,7 @@ impl<D: BusDevice> Bus<D> {
                 .iter()
                 .any(|other| Arc::ptr_eq(other, driver))
         };
-        let Some(change) = slot.claim(registered).await else {
+        let Some(change) = slot.claim(&registered).await else {
             return;
         };
         match try_bind(slot, &change, candidate).await {
@@ -91,7 +91,7 @@ impl<D: BusDevice> Bus<D> {
         }
     }
 
-    async fn unbind(slot: &Slot<D>, wanted: impl Fn(&Arc<dyn Driver<D>>) -> bool) {
+    async fn unbind(slot: &Slot<D>, wanted: &(dyn Fn(&Arc<dyn Driver<D>>) -> bool + Sync)) {
         if let Some((change, holder)) = slot.release(wanted).await {
             let_go(slot, &change, Some(holder)).await;
         }

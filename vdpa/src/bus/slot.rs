@@ -164,12 +164,12 @@ impl<D: BusDevice> Slot<D> {
 
     /// The right to bind the device, once nobody else is changing it. `None`, if it has a driver,
     /// is leaving, or `allowed` says no at the very moment of the claim.
-    pub(super) async fn claim(&self, allowed: impl Fn() -> bool) -> Option<Change<'_, D>> {
+    pub(super) async fn claim(&self, allowed: &(dyn Fn() -> bool + Sync)) -> Option<Change<'_, D>> {
         let free = |state: &State<D>| match state.binding {
             Binding::Unbound => !state.leaving && allowed(),
             Binding::Changing | Binding::Bound(_) => false,
         };
-        self.change(free).await.map(|(change, _)| change)
+        self.change(&free).await.map(|(change, _)| change)
     }
 
     /// The right to bind the device, if it is free now. Nobody is waited for.
@@ -189,26 +189,26 @@ impl<D: BusDevice> Slot<D> {
     /// `None`, if it has no driver, or one that is not `wanted`.
     pub(super) async fn release(
         &self,
-        wanted: impl Fn(&Arc<dyn Driver<D>>) -> bool,
+        wanted: &(dyn Fn(&Arc<dyn Driver<D>>) -> bool + Sync),
     ) -> Option<(Change<'_, D>, Holder<D>)> {
         let held = |state: &State<D>| match &state.binding {
             Binding::Bound(holder) => wanted(&holder.driver),
             Binding::Changing | Binding::Unbound => false,
         };
-        let (change, holder) = self.change(held).await?;
+        let (change, holder) = self.change(&held).await?;
         holder.map(|holder| (change, holder))
     }
 
     /// The right to change the device in whatever state it settles.
     pub(super) async fn seize(&self) -> Option<(Change<'_, D>, Option<Holder<D>>)> {
-        self.change(|_| true).await
+        self.change(&|_| true).await
     }
 
     /// Waits until nobody is changing the binding, and takes the right to if it is as `wanted`
-    /// then.
+    /// then. Conditions are not generic: each of them would be a copy of the future.
     async fn change(
         &self,
-        wanted: impl Fn(&State<D>) -> bool,
+        wanted: &(dyn Fn(&State<D>) -> bool + Sync),
     ) -> Option<(Change<'_, D>, Option<Holder<D>>)> {
         let attempt = || {
             let mut state = self.state.lock();
@@ -238,7 +238,7 @@ impl<D: BusDevice> Managed for Power<D> {
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             let Some(slot) = self.0.upgrade() else { return };
-            if let Some((change, holder)) = slot.release(|_| true).await {
+            if let Some((change, holder)) = slot.release(&|_| true).await {
                 holder.bound.shutdown().await;
                 change.bound(holder);
             }
@@ -251,7 +251,7 @@ impl<D: BusDevice> Managed for Power<D> {
             let Some(slot) = self.0.upgrade() else {
                 return Ok(());
             };
-            let Some((change, mut holder)) = slot.release(|_| true).await else {
+            let Some((change, mut holder)) = slot.release(&|_| true).await else {
                 return Ok(());
             };
             let result = if holder.suspended {
@@ -272,7 +272,7 @@ impl<D: BusDevice> Managed for Power<D> {
             let Some(slot) = self.0.upgrade() else {
                 return Ok(());
             };
-            let Some((change, mut holder)) = slot.release(|_| true).await else {
+            let Some((change, mut holder)) = slot.release(&|_| true).await else {
                 return Ok(());
             };
             let result = if holder.suspended {

@@ -34,7 +34,7 @@ impl<D: BusDevice> Bus<D> {
         carry: impl Future<Output = Result<(), E>>,
     ) -> Result<(), CarryError<E>> {
         let slot = self.slot(device).ok_or(CarryError::NotThere)?;
-        let held = slot.release(|holder| holder.name() == driver).await;
+        let held = slot.release(&|holder| holder.name() == driver).await;
         let (change, holder) = held.ok_or(CarryError::NotThere)?;
         if let Err(error) = carry.await {
             change.bound(holder);
