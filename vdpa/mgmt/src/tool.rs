@@ -29,7 +29,7 @@ use alloc::vec::Vec;
 
 use vdpa::device::Removed;
 
-use crate::Management;
+use crate::{Management, MgmtError};
 
 pub use self::command::{Command, Invocation};
 pub use self::error::{Refused, ToolError, UsageError};
@@ -57,39 +57,37 @@ pub async fn run_words(
 /// # Errors
 /// [`Refused`]: its text says what to type instead.
 pub async fn run(management: &Management, command: &Command) -> Result<Output, Refused> {
-    let refused = |subject: &str| {
-        let subject = subject.to_string();
-        move |error| Refused { subject, error }
-    };
+    let output = carry_out(management, command).await;
+    output.map_err(|error| Refused {
+        subject: subject(command),
+        error,
+    })
+}
+
+async fn carry_out(management: &Management, command: &Command) -> Result<Output, MgmtError> {
     Ok(match command {
         Command::Help(usage) => Output::Help(usage),
         Command::ShowManagers(wanted) => {
-            let subject = wanted.as_ref().map(ToString::to_string);
-            let managers = management.managers(wanted.as_ref()).await;
-            Output::Managers(managers.map_err(refused(&subject.unwrap_or_default()))?)
+            Output::Managers(management.managers(wanted.as_ref()).await?)
         }
         Command::ShowDevices(wanted) => {
-            let devices = management.devices(wanted.as_deref()).await;
-            Output::Devices(devices.map_err(refused(wanted.as_deref().unwrap_or_default()))?)
+            Output::Devices(management.devices(wanted.as_deref()).await?)
         }
         Command::ShowConfigs(wanted) => {
-            let configs = management.configs(wanted.as_deref()).await;
-            Output::Configs(configs.map_err(refused(wanted.as_deref().unwrap_or_default()))?)
+            Output::Configs(management.configs(wanted.as_deref()).await?)
         }
         Command::ShowStatistics { device, queue } => {
-            let statistics = management.statistics(device, *queue).await;
-            Output::Statistics(device.clone(), statistics.map_err(refused(device))?)
+            Output::Statistics(device.clone(), management.statistics(device, *queue).await?)
         }
         Command::Add {
             name,
             manager,
             attributes,
         } => {
-            let added = management.add(name, manager, attributes).await;
-            added.map_err(refused(name))?;
+            management.add(name, manager, attributes).await?;
             Output::Done
         }
-        Command::Delete(name) => match management.delete(name).await.map_err(refused(name))? {
+        Command::Delete(name) => match management.delete(name).await? {
             Removed::Clean => Output::Done,
             Removed::Leaked { queues } => Output::Leaked {
                 device: name.clone(),
@@ -97,14 +95,29 @@ pub async fn run(management: &Management, command: &Command) -> Result<Output, R
             },
         },
         Command::Move { device, to } => {
-            let moved = management.move_device(device, to).await;
-            moved.map_err(refused(device))?;
+            management.move_device(device, to).await?;
             Output::Done
         }
         Command::SetMac { device, mac } => {
-            let set = management.set_mac(device, *mac).await;
-            set.map_err(refused(device))?;
+            management.set_mac(device, *mac).await?;
             Output::Done
         }
     })
+}
+
+/// What the command is about, by which a refusal begins.
+fn subject(command: &Command) -> String {
+    match command {
+        Command::Help(_) => String::new(),
+        Command::ShowManagers(wanted) => {
+            wanted.as_ref().map(ToString::to_string).unwrap_or_default()
+        }
+        Command::ShowDevices(wanted) | Command::ShowConfigs(wanted) => {
+            wanted.clone().unwrap_or_default()
+        }
+        Command::ShowStatistics { device, .. }
+        | Command::Move { device, .. }
+        | Command::SetMac { device, .. } => device.clone(),
+        Command::Add { name, .. } | Command::Delete(name) => name.clone(),
+    }
 }
