@@ -55,13 +55,14 @@ impl FromStr for Description {
 
 /// A number and perhaps a unit.
 fn scaled(text: &str) -> Option<u64> {
-    let shift = match text.chars().last()?.to_ascii_lowercase() {
+    let mut digits = text.chars();
+    let shift = match digits.next_back()?.to_ascii_lowercase() {
         'k' => 10,
         'm' => 20,
         'g' => 30,
         _ => return number(text),
     };
-    number(&text[..text.len() - 1])?.checked_mul(1 << shift)
+    number(digits.as_str())?.checked_mul(1 << shift)
 }
 
 /// A number as C writes it: decimal, or with 0x hexadecimal, or with 0 octal.

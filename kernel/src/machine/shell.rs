@@ -57,7 +57,7 @@ pub(crate) async fn serve(mut lines: Lines, commands: Vec<ConsoleCommand>) {
 }
 
 async fn answer(commands: &[ConsoleCommand], line: &str) -> String {
-    let mut words = line.split_whitespace().map(String::from);
+    let mut words = line.split_ascii_whitespace().map(String::from);
     let Some(name) = words.next() else {
         return String::new();
     };

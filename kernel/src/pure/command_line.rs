@@ -44,7 +44,7 @@ impl CommandLine {
 
     /// The words that mean nothing to the kernel, nor to an application that has these keys.
     pub fn unknown(&self, keys: &[&str]) -> impl Iterator<Item = &str> {
-        let words = self.0.split_whitespace();
+        let words = self.0.split_ascii_whitespace();
         words.filter(move |word| {
             let key = word.split_once('=').map_or(*word, |(key, _)| key);
             !KEYS.contains(&key) && !keys.contains(&key)
@@ -54,7 +54,7 @@ impl CommandLine {
     /// Every key with its value, in order. A word without `=` has an empty value.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0
-            .split_whitespace()
+            .split_ascii_whitespace()
             .map(|word| word.split_once('=').unwrap_or((word, "")))
     }
 }

@@ -18,7 +18,7 @@ impl fmt::Display for Bytes {
             self.0 >> (10 * exponent),
             self.0 & ((1 << (10 * exponent)) - 1),
         );
-        let thousandths = (u128::from(rest) * 1000) >> (10 * exponent);
+        let thousandths = ((u128::from(rest) * 1000) >> (10 * exponent)) as u64;
         match whole {
             0..=9 => write!(f, "{whole}.{:02} {unit}", thousandths / 10),
             10..=99 => write!(f, "{whole}.{} {unit}", thousandths / 100),

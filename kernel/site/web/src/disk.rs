@@ -30,15 +30,14 @@ impl<'a> Choice<'a> {
     /// # Errors
     /// [`ChoiceError`].
     pub fn parse(text: &'a str) -> Result<Self, ChoiceError> {
-        let digits = text.strip_prefix("blk").ok_or(ChoiceError)?;
-        let (disk, partition) = match digits.split_once('p') {
+        let (disk, partition) = match text.split_once('p') {
             Some((disk, partition)) => (disk, Some(partition)),
-            None => (digits, None),
+            None => (text, None),
         };
-        number::<u32>(disk)?;
+        number::<u32>(disk.strip_prefix("blk").ok_or(ChoiceError)?)?;
         let partition = partition.map(number::<NonZeroU16>).transpose()?;
         Ok(Self {
-            disk: &text[.."blk".len() + disk.len()],
+            disk,
             partition: partition.map(|number| usize::from(number.get())),
         })
     }

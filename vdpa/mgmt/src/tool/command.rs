@@ -143,9 +143,9 @@ fn apply(flag: &str, options: &mut Options) -> Result<(), UsageError> {
     const LONG: [&str; 3] = ["json", "pretty", "no-nice-names"];
     let name = flag.trim_start_matches('-');
     let long = LONG.iter().find(|long| long.starts_with(name));
-    let letters = match long {
-        // Of a long option its first letter is the short one.
-        Some(long) if !name.is_empty() => &long[..1],
+    // Of a long option its first letter is the short one.
+    let letters = match long.and_then(|long| long.get(..1)) {
+        Some(letter) if !name.is_empty() => letter,
         _ => name,
     };
     if letters.is_empty() {

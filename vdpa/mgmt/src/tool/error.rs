@@ -155,6 +155,6 @@ struct Form(&'static str);
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let first = self.0.lines().next().unwrap_or_default();
-        f.write_str(first.trim_start_matches("Usage: "))
+        f.write_str(first.strip_prefix("Usage: ").unwrap_or(first))
     }
 }

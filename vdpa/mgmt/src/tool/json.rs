@@ -12,7 +12,9 @@ use super::fields::Fields;
 
 /// On one line.
 pub(super) fn json(fields: &Fields) -> String {
-    serde_json::to_string(fields).expect("the keys are names, and a string takes any text")
+    let json = serde_json::to_string(fields);
+    // `expect` could print every error of the crate.
+    json.unwrap_or_else(|_| unreachable!("the keys are names, and a string takes any text"))
 }
 
 /// As [`serde_json::to_string_pretty`] writes it.

@@ -51,9 +51,9 @@ impl<'a> Target<'a> {
                 query,
             });
         }
-        let (scheme, rest) = text.split_once("://").ok_or(Refusal::Target)?;
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, rest) = rest.split_at(end);
+        let (scheme, rest) = text.split_once(':').ok_or(Refusal::Target)?;
+        let rest = rest.strip_prefix("//").ok_or(Refusal::Target)?;
+        let (authority, rest) = split_before(rest, ['/', '?']);
         if !scheme.eq_ignore_ascii_case("http") || authority.is_empty() || !is_authority(authority)
         {
             return Err(Refusal::Target);
@@ -80,6 +80,14 @@ impl<'a> Target<'a> {
     }
 }
 
+/// The text up to the first of the characters, and from there on.
+fn split_before<const N: usize>(text: &str, characters: [char; N]) -> (&str, &str) {
+    let split = text
+        .find(characters)
+        .and_then(|at| text.split_at_checked(at));
+    split.unwrap_or((text, ""))
+}
+
 fn split_query(text: &str) -> (&str, &str) {
     text.split_once('?').unwrap_or((text, ""))
 }
@@ -96,8 +104,7 @@ pub(super) fn is_authority(text: &str) -> bool {
             (!address.is_empty() && address.bytes().all(good), port)
         }
         None => {
-            let end = text.find(':').unwrap_or(text.len());
-            let (name, port) = text.split_at(end);
+            let (name, port) = split_before(text, [':']);
             let good =
                 |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte);
             (name.bytes().all(good) && is_percent_encoded(name), port)
