@@ -2,18 +2,22 @@
 //!
 //! Not the full product: it would repeat what differs in nothing. Interrupts and configuration
 //! space depend on the board, ring code on the ring's features, and neither knows of the other. So
-//! the rule is
-//! - every combination of ring format, event index and indirect descriptors once, because the ring
-//!   code takes other ways with each; each value, and each pair of values, on either board;
+//! one machine shows something of each, and the rule is
+//! - every combination of ring format, event index and indirect descriptors at least once, because
+//!   the ring code takes other ways with each; each value, and each pair of values, on either board;
 //! - on either board every number of MSI-X vectors, from one for each queue down to none, because
 //!   the parent drivers take other ways: `vp_vdpa` on one, `ifcvf` on the other, and without any on
 //!   both;
 //! - disks whose queues are far shorter than what the tests have in flight, or as long as QEMU
-//!   makes them, or several, in either ring format, and on either board;
+//!   makes them, or several, in either ring format, and on either board; each also where every
+//!   queue has its vector;
 //! - either parent driver with a page for each doorbell;
+//! - the kernel as it is delivered on the usual machine, with nothing special;
 //! - the kernel with debug assertions once on either board, so that each ring format, everything
 //!   on, everything off and either parent driver are among them: it takes ten times as long, on the
 //!   same ways through the code;
+//! - the tests of simulated devices alone, to which a machine makes no difference, on the usual one:
+//!   once as the kernel is delivered, and once with debug assertions;
 //! - the microvm board once with its devices in memory, and once with PCI.
 
 use std::fmt;
@@ -21,6 +25,8 @@ use std::fmt;
 use qemu::build::Profile;
 use qemu::device::{Switch, VirtioOptions};
 use qemu::machine::Machine;
+
+use crate::run::{skip_simulated, uses_the_machine};
 
 /// The parent driver that the guest must use for QEMU's devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,11 +101,27 @@ impl Configuration {
         let no_pci = (!self.has_pci()).then(|| "pci=none".into());
         let parent = (self.parent == Parent::Ifcvf).then(|| "ifcvf=qemu".into());
         let pages = (self.page_per_vq == Switch::On).then(|| "page_per_vq=on".into());
-        [vectors, no_pci, parent, pages]
+        let skip = (!self.is_usual()).then(skip_simulated);
+        [vectors, no_pci, parent, pages, skip]
             .into_iter()
             .flatten()
             .collect::<Vec<String>>()
             .join(" ")
+    }
+
+    /// Whether it runs the guest's test of this name.
+    pub fn runs(&self, name: &str) -> bool {
+        self.is_usual() || uses_the_machine(name)
+    }
+
+    /// Whether nothing about it is special but how the kernel is built.
+    fn is_usual(&self) -> bool {
+        let profile = self.profile;
+        *self
+            == Self {
+                profile,
+                ..Self::on(Machine::Q35)
+            }
     }
 
     /// Whether its devices are PCI functions.
@@ -143,90 +165,83 @@ pub fn configurations() -> Vec<Configuration> {
         parent: Parent::Ifcvf,
         ..on
     };
-    let vectors = |on, vectors| Configuration {
-        vectors: Some(vectors),
-        ..on
-    };
-    let mut all: Vec<Configuration> = rings().chain(disks()).collect();
-    all.extend([2, 1, 0].map(|count| vectors(pc, count)));
-    all.extend([2, 1, 0].map(|count| vectors(ifcvf(q35), count)));
-    all.extend([
-        vectors(q35, 0),
-        ifcvf(pc),
-        Configuration {
-            page_per_vq: Switch::On,
-            ..pc
-        },
-        Configuration {
-            page_per_vq: Switch::On,
-            packed: Switch::On,
-            ..ifcvf(q35)
-        },
-        Configuration {
-            profile: Profile::Debug,
-            ..q35
-        },
-        Configuration {
-            profile: Profile::Debug,
-            packed: Switch::On,
-            event_idx: Switch::Off,
-            indirect_desc: Switch::Off,
-            vectors: Some(0),
-            ..ifcvf(pc)
-        },
-    ]);
-    all.extend([Machine::Microvm, Machine::MicrovmPcie].map(Configuration::on));
-    all
+    vec![
+        // Every combination of the rings' features: with any one of them it is the other board.
+        ifcvf(q35).rings(OFF, OFF, OFF).vectors(2),
+        pc.rings(OFF, OFF, ON).vectors(2).disks(4, 1),
+        pc.rings(OFF, ON, OFF).vectors(1).disks(4, 1).page_per_vq(),
+        q35.rings(OFF, ON, ON),
+        pc.rings(ON, OFF, OFF).vectors(0),
+        ifcvf(q35).rings(ON, OFF, ON).vectors(1).page_per_vq(),
+        ifcvf(q35).rings(ON, ON, OFF).vectors(0).disks(4, 1),
+        ifcvf(pc).rings(ON, ON, ON).disks(4, 1),
+        // Queues as long as can be.
+        q35.rings(ON, OFF, ON).disks(1024, 4),
+        pc.rings(OFF, ON, ON).disks(1024, 4),
+        // Without vectors, where the other driver has been.
+        q35.rings(ON, ON, OFF).vectors(0),
+        // With debug assertions.
+        q35.debug(),
+        ifcvf(pc).rings(ON, OFF, OFF).vectors(0).debug(),
+        Configuration::on(Machine::Microvm),
+        Configuration::on(Machine::MicrovmPcie),
+    ]
 }
 
-const SWITCHES: [Switch; 2] = [Switch::Off, Switch::On];
+const OFF: Switch = Switch::Off;
+const ON: Switch = Switch::On;
 
-/// The board for these switches: with any one of them it is the other.
-fn board(switches: &[Switch]) -> Configuration {
-    let on = switches.iter().filter(|switch| **switch == Switch::On);
-    Configuration::on(match on.count() % 2 {
-        0 => Machine::Q35,
-        _ => Machine::Pc,
-    })
-}
-
-/// Every combination of the rings' features.
-fn rings() -> impl Iterator<Item = Configuration> {
-    (0..8).map(|bits| {
-        let [packed, event_idx, indirect_desc] = [0, 1, 2].map(|bit| SWITCHES[bits >> bit & 1]);
-        Configuration {
+impl Configuration {
+    /// With rings of this format, event index and indirect descriptors.
+    const fn rings(self, packed: Switch, event_idx: Switch, indirect_desc: Switch) -> Self {
+        Self {
             packed,
             event_idx,
             indirect_desc,
-            ..board(&[packed, event_idx, indirect_desc])
+            ..self
         }
-    })
-}
+    }
 
-/// Disks with very short queues, and with several very long ones.
-fn disks() -> impl Iterator<Item = Configuration> {
-    let short = (0..4).map(|bits| {
-        let [packed, indirect_desc] = [0, 1].map(|bit| SWITCHES[bits >> bit & 1]);
-        Configuration {
-            packed,
-            indirect_desc,
-            disk_queue_size: Some(4),
-            ..board(&[packed, indirect_desc])
+    /// With so many vectors for each device.
+    const fn vectors(self, count: u16) -> Self {
+        Self {
+            vectors: Some(count),
+            ..self
         }
-    });
-    let long = SWITCHES.map(|packed| Configuration {
-        packed,
-        disk_queue_size: Some(1024),
-        disk_queues: 4,
-        ..board(&[packed])
-    });
-    short.chain(long)
+    }
+
+    /// With so many queues of this size for each disk.
+    const fn disks(self, size: u16, queues: u16) -> Self {
+        Self {
+            disk_queue_size: Some(size),
+            disk_queues: queues,
+            ..self
+        }
+    }
+
+    /// With a page for each doorbell.
+    const fn page_per_vq(self) -> Self {
+        Self {
+            page_per_vq: ON,
+            ..self
+        }
+    }
+
+    /// With debug assertions.
+    const fn debug(self) -> Self {
+        Self {
+            profile: Profile::Debug,
+            ..self
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::HashSet;
+
+    const SWITCHES: [Switch; 2] = [Switch::Off, Switch::On];
 
     #[test]
     fn every_value_of_every_dimension_is_there_on_each_board() {
@@ -243,6 +258,15 @@ mod tests {
             for parent in [Parent::VpVdpa, Parent::Ifcvf] {
                 assert!(has(&|one| one.parent == parent));
                 assert!(has(&|one| (one.parent, one.vectors) == (parent, Some(0))));
+            }
+            for count in [2, 1, 0] {
+                let parent = match machine {
+                    Machine::Pc => Parent::VpVdpa,
+                    _ => Parent::Ifcvf,
+                };
+                assert!(has(
+                    &|one| (one.parent, one.vectors) == (parent, Some(count))
+                ));
             }
             for profile in [Profile::Compact, Profile::Debug] {
                 assert!(has(&|one| one.profile == profile));
@@ -266,6 +290,18 @@ mod tests {
     }
 
     #[test]
+    fn every_test_runs_with_each_profile_and_those_with_devices_on_every_machine() {
+        for profile in [Profile::Compact, Profile::Debug] {
+            let runs = |one: &Configuration| one.profile == profile && one.runs("simulators::x");
+            assert_eq!(configurations().into_iter().filter(runs).count(), 1);
+        }
+        for one in configurations() {
+            assert!(one.runs("blk::x") && one.runs("heap::x") && one.runs("conformance::qemu_x"));
+            assert_eq!(one.append().contains("skip="), !one.runs("simulators::x"));
+        }
+    }
+
+    #[test]
     fn every_combination_of_what_changes_the_ring_code_is_there() {
         let all = configurations();
         let rings: HashSet<_> = all
@@ -276,11 +312,26 @@ mod tests {
         let short = all.iter().filter(|one| one.disk_queue_size == Some(4));
         let short: HashSet<_> = short.map(|one| (one.packed, one.indirect_desc)).collect();
         assert_eq!(short.len(), 4);
+        for event_idx in SWITCHES {
+            let has =
+                |one: &Configuration| one.disk_queue_size == Some(4) && one.event_idx == event_idx;
+            assert!(all.iter().any(has));
+        }
+        let short = Some(4);
+        assert!(
+            all.iter()
+                .any(|one| (one.disk_queue_size, one.vectors) == (short, None))
+        );
+        for machine in [Machine::Q35, Machine::Microvm, Machine::MicrovmPcie] {
+            assert!(all.contains(&Configuration::on(machine)));
+        }
         for packed in SWITCHES {
             let has = |wanted: &dyn Fn(&Configuration) -> bool| {
                 all.iter().any(|one| one.packed == packed && wanted(one))
             };
-            assert!(has(&|one| one.disk_queue_size == Some(1024)));
+            assert!(has(
+                &|one| (one.disk_queue_size, one.vectors) == (Some(1024), None)
+            ));
             for parent in [Parent::VpVdpa, Parent::Ifcvf] {
                 assert!(has(&|one| one.parent == parent));
             }

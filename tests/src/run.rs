@@ -12,6 +12,15 @@ use crate::transcript::{End, names};
 /// How long a guest test kernel may take to list its tests on a busy host.
 const LIST_PATIENCE: Duration = Duration::from_secs(180);
 
+/// How the names of the guest's tests begin that work with simulated devices alone. What the
+/// machine is like makes no difference to them, and they take most of the time.
+const SIMULATED: [&str; 4] = [
+    "conformance::simulated",
+    "simulators",
+    "vhost::hostile",
+    "vhost::simulated",
+];
+
 /// What a machine did until its end.
 #[derive(Debug)]
 pub struct Run {
@@ -53,6 +62,17 @@ pub fn boot(guest: &Guest, patience: Duration) -> Result<Run, RunError> {
         console: ended.console,
         end,
     })
+}
+
+/// Whether the guest's test of this name works with devices of the machine.
+pub fn uses_the_machine(name: &str) -> bool {
+    !SIMULATED.iter().any(|part| name.starts_with(part))
+}
+
+/// The word for the guest's command line that leaves out what does not work with devices of the
+/// machine.
+pub fn skip_simulated() -> String {
+    format!("skip={}", SIMULATED.join(","))
 }
 
 /// The names of the tests in a guest test kernel, which lists them.

@@ -1,7 +1,7 @@
 //! The guest test kernel: runs every registered test inside the unikernel and reports each by name.
 //!
 //! The kernel's command line says what to do: nothing for all tests, `only=BEGINNING,..` for those
-//! whose names begin so, `list` to name them, `fault=NAME` to do one forbidden thing that must end
+//! whose names begin so, `skip=BEGINNING,..` for the others, `list` to name them, `fault=NAME` to do one forbidden thing that must end
 //! the machine, and `cards=surprise` or `cards=sriov` for what needs cards of its own.
 //!
 //! It also says what the machine is like: `vectors=N` MSI-X vectors of each device, if not one for
@@ -56,6 +56,9 @@ async fn main(system: System) -> ExitCode {
     let mut tests = registry::sorted();
     if let Some(parts) = arguments.get("only") {
         tests.retain(|test| parts.split(',').any(|part| test.name().starts_with(part)));
+    }
+    if let Some(parts) = arguments.get("skip") {
+        tests.retain(|test| !parts.split(',').any(|part| test.name().starts_with(part)));
     }
     report(Record::Plan(tests.len()));
     if arguments.has("list") {
