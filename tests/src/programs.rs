@@ -5,8 +5,12 @@ use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use qemu::tree;
 use serde_json::Value;
 use thiserror::Error;
+
+/// A test of the workspace that is soon built.
+const TEST: &str = "public_api";
 
 /// Why there is no program.
 #[derive(Debug, Error)]
@@ -19,7 +23,8 @@ pub enum BuildError {
     Run(#[from] io::Error),
 }
 
-/// Builds the program that bears the name of its package.
+/// Builds the program that bears the name of its package: the one that `cargo test` has built
+/// already, if it was told nothing.
 ///
 /// # Errors
 ///
@@ -27,8 +32,10 @@ pub enum BuildError {
 pub fn build(package: &'static str) -> Result<PathBuf, BuildError> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["build", "--quiet", "--package", package, "--bin", package])
+        .current_dir(tree::root())
+        // Of the same packages, and with a test: so no dependency is built with other features.
+        .args(["build", "--quiet", "--profile", "test"])
+        .args(["--bin", package, "--test", TEST])
         .args(["--message-format", "json-render-diagnostics"])
         .stdin(Stdio::null())
         .output()?;
@@ -41,6 +48,9 @@ pub fn build(package: &'static str) -> Result<PathBuf, BuildError> {
     }
     let messages = output.stdout.split(|&byte| byte == b'\n');
     let messages = messages.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    let mut programs = messages.filter_map(|message| Some(message["executable"].as_str()?.into()));
+    // Others are built beside it.
+    let of_program = messages.filter(|message| message["target"]["name"] == package);
+    let mut programs =
+        of_program.filter_map(|message| Some(message["executable"].as_str()?.into()));
     programs.next_back().ok_or_else(failed)
 }
