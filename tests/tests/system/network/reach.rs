@@ -5,8 +5,15 @@ use std::time::{Duration, Instant};
 
 use qemu::running::Running;
 
-use crate::server::GUEST;
-use crate::wire::{GUEST_MAC, Wire, arp, console, mac_of, machine, ping};
+use crate::network::server::GUEST;
+use crate::network::wire::{GUEST_MAC, Wire, arp, console, mac_of, machine, ping};
+
+system_tests![
+    ping_is_answered_up_to_the_largest_packet,
+    a_gateway_may_be_outside_of_the_network,
+    hosts_of_other_networks_on_the_link_are_told_who_has_the_address,
+    an_address_is_defended_against_another_host,
+];
 
 const BOOT: Duration = Duration::from_secs(60);
 const NEAR: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 9);
@@ -25,7 +32,6 @@ fn host(address: Ipv4Addr) -> bool {
     address != GUEST
 }
 
-#[test]
 fn ping_is_answered_up_to_the_largest_packet() {
     let (_guest, wire) = boot("ip=192.168.77.50/24");
     for length in [0, 1, 56, 1471, 1472] {
@@ -36,7 +42,6 @@ fn ping_is_answered_up_to_the_largest_packet() {
     }
 }
 
-#[test]
 fn a_gateway_may_be_outside_of_the_network() {
     for (address, gateway, near) in [
         ("192.168.77.50/32", "192.168.77.1", "192.168.77.1"),
@@ -59,7 +64,6 @@ fn a_gateway_may_be_outside_of_the_network() {
     }
 }
 
-#[test]
 fn hosts_of_other_networks_on_the_link_are_told_who_has_the_address() {
     let (_guest, wire) = boot("ip=192.168.77.50/24");
     wire.send(&arp(1, (mac_of(FAR), FAR), ([0; 6], GUEST), [0xff; 6]));
@@ -80,7 +84,6 @@ fn is_answered(wire: &Wire, asker: Ipv4Addr) -> bool {
     false
 }
 
-#[test]
 fn an_address_is_defended_against_another_host() {
     let (mut guest, wire) = boot("ip=192.168.77.50/24");
     while wire.receive(Duration::from_millis(200)).is_some() {}

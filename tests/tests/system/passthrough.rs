@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Completion, Failed, Trial};
 use qemu::build::Profile;
 use qemu::device::{Disk, Net, NetBackend, VirtioOptions};
 use qemu::guest::Guest;
@@ -44,25 +43,26 @@ const WITH_FUNCTIONS: [&str; 11] = [
     "vhost::network",
 ];
 
-fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let trials = vec![
+pub fn trials() -> Vec<Trial> {
+    vec![
         trial("site_serves_the_file_byte_for_byte", Identity::Intel, site),
         trial("site_serves_the_file_byte_for_byte", Identity::Virtio, site),
         trial("unikernel_passes_its_tests", Identity::Intel, guest_tests),
         trial("functions_are_lent_for_a_run", Identity::Intel, lent),
-    ];
-    libtest_mimic::run(&arguments, trials).exit_code()
+    ]
 }
 
 fn trial(name: &str, identity: Identity, run: fn(&Host, Identity) -> Result<()>) -> Trial {
-    Trial::ignorable_test(format!("{name}::{identity}"), move || match host() {
-        Ok(host) => match run(host, identity) {
-            Ok(()) => Ok(Completion::Completed),
-            Err(error) => Err(Failed::from(format!("{error:#}"))),
+    Trial::ignorable_test(
+        format!("passthrough::{name}::{identity}"),
+        move || match host() {
+            Ok(host) => match run(host, identity) {
+                Ok(()) => Ok(Completion::Completed),
+                Err(error) => Err(Failed::from(format!("{error:#}"))),
+            },
+            Err(missing) => Ok(requirement::skip(missing).map(Completion::ignored_with)?),
         },
-        Err(missing) => Ok(requirement::skip(missing).map(Completion::ignored_with)?),
-    })
+    )
 }
 
 /// The Linux between, made by the first who asks.

@@ -8,11 +8,13 @@ use std::process::Command;
 use tempfile::tempdir;
 use tests::requirement;
 
-use crate::Files;
-use crate::wire::talk;
+use crate::http::Files;
+use crate::http::wire::talk;
+
+system_tests![httplint_finds_no_fault_with_any_kind_of_answer,];
 
 const HTTPLINT: &str = "httplint==2026.10.4";
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/http/lint.py");
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/system/http/lint.py");
 
 /// What is no fault: a server without a clock sends no `Date` (RFC 9110, 6.6.1), and a bad request
 /// is answered with 400.
@@ -38,7 +40,6 @@ fn python(directory: &Path) -> Result<PathBuf, String> {
     Ok(python)
 }
 
-#[test]
 fn httplint_finds_no_fault_with_any_kind_of_answer() {
     let directory = tempdir().unwrap();
     let python = match python(directory.path()) {

@@ -9,7 +9,15 @@ use std::time::{Duration, Instant};
 
 use tests::web;
 
-use crate::Files;
+use crate::http::Files;
+
+system_tests![
+    every_case_of_the_table_has_its_answers_and_no_others,
+    bodies_are_asked_for_when_the_client_waits,
+    answers_to_head_and_options_have_no_body,
+    who_takes_too_long_for_a_request_is_told_and_who_says_nothing_is_not,
+    a_client_that_has_said_all_still_gets_its_answers,
+];
 
 /// An answer, or the end of the connection, that takes longer does not come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -370,7 +378,6 @@ fn cases() -> Vec<(String, Vec<u16>)> {
     ]
 }
 
-#[test]
 fn every_case_of_the_table_has_its_answers_and_no_others() {
     let (mut site, _image) = Files::new().with("a", b"x").serve();
     let port = site.client().port();
@@ -392,7 +399,6 @@ fn every_case_of_the_table_has_its_answers_and_no_others() {
     assert!(site.is_running());
 }
 
-#[test]
 fn bodies_are_asked_for_when_the_client_waits() {
     let (site, _image) = Files::new().serve();
     let mut stream = connect(site.client().port());
@@ -407,7 +413,6 @@ fn bodies_are_asked_for_when_the_client_waits() {
     assert!(heard.text().contains("vdpa0: "), "{}", heard.text());
 }
 
-#[test]
 fn answers_to_head_and_options_have_no_body() {
     let (site, _image) = Files::new().with("a", b"some").serve();
     let port = site.client().port();
@@ -447,7 +452,6 @@ fn answers_to_head_and_options_have_no_body() {
     );
 }
 
-#[test]
 fn who_takes_too_long_for_a_request_is_told_and_who_says_nothing_is_not() {
     let (site, _image) = Files::new().serve();
     let port = site.client().port();
@@ -480,7 +484,6 @@ fn who_takes_too_long_for_a_request_is_told_and_who_says_nothing_is_not() {
     assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
 }
 
-#[test]
 fn a_client_that_has_said_all_still_gets_its_answers() {
     let (site, _image) = Files::new().serve();
     let mut stream = connect(site.client().port());

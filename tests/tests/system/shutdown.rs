@@ -12,10 +12,11 @@ use tests::kernels;
 use tests::run::boot;
 use tests::transcript::End;
 
+system_tests![every_device_is_reset_before_the_machine_ends,];
+
 /// All bits of a device that works: ACKNOWLEDGE, DRIVER, FEATURES_OK, DRIVER_OK.
 const RUNNING: u32 = 15;
 
-#[test]
 fn every_device_is_reset_before_the_machine_ends() {
     let directory = tempfile::tempdir().unwrap();
     let trace = directory.path().join("trace");

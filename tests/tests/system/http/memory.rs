@@ -12,7 +12,14 @@ use qemu::machine::{Machine, Memory};
 use tests::noise;
 use tests::web::connect;
 
-use crate::{ANSWER, Files, sha256};
+use crate::http::{ANSWER, Files, sha256};
+
+system_tests![
+    eight_mib_serve_sixteen_slow_readers_and_everybody_else,
+    sixteen_mib_boot_with_what_fits_of_twenty_one_cards,
+    simulated_devices_are_refused_when_memory_is_short_and_the_site_goes_on,
+    the_usual_machine_has_room_for_a_disk_of_64_mib,
+];
 
 /// How long the slow readers read.
 const SLOWNESS: Duration = Duration::from_secs(20);
@@ -45,7 +52,6 @@ fn read_slowly(port: u16, path: &str, ended: &AtomicBool) -> usize {
     sum
 }
 
-#[test]
 fn eight_mib_serve_sixteen_slow_readers_and_everybody_else() {
     let bytes = noise::bytes(31, 24 << 20);
     let name = |number: usize| {
@@ -95,7 +101,6 @@ fn eight_mib_serve_sixteen_slow_readers_and_everybody_else() {
     assert!(site.is_running());
 }
 
-#[test]
 fn sixteen_mib_boot_with_what_fits_of_twenty_one_cards() {
     let (mut site, _image) = Files::new().with("a", b"x").serve_on(|guest| {
         let mut guest = mib(16)(guest);
@@ -109,7 +114,6 @@ fn sixteen_mib_boot_with_what_fits_of_twenty_one_cards() {
     assert!(site.is_running());
 }
 
-#[test]
 fn simulated_devices_are_refused_when_memory_is_short_and_the_site_goes_on() {
     let (mut site, _image) = Files::new().with("a", b"x").serve_on(mib(8));
     let mut refused = None;
@@ -142,7 +146,6 @@ fn simulated_devices_are_refused_when_memory_is_short_and_the_site_goes_on() {
     assert!(site.is_running());
 }
 
-#[test]
 fn the_usual_machine_has_room_for_a_disk_of_64_mib() {
     let (mut site, _image) = Files::new().serve();
     let add = "vdpa dev add name spare mgmtdev vdpasim_blk capacity 64M";

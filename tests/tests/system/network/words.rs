@@ -5,11 +5,15 @@ use std::time::{Duration, Instant};
 use tests::run;
 use tests::transcript::End;
 
-use crate::wire::{console, machine};
+use crate::network::wire::{console, machine};
+
+system_tests![
+    a_place_where_nothing_can_be_reached_is_an_error,
+    any_other_word_without_a_sense_is_ignored_with_a_warning,
+];
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-#[test]
 fn a_place_where_nothing_can_be_reached_is_an_error() {
     let long = "1".repeat(2100);
     let lines = [
@@ -54,7 +58,6 @@ fn a_place_where_nothing_can_be_reached_is_an_error() {
     }
 }
 
-#[test]
 fn any_other_word_without_a_sense_is_ignored_with_a_warning() {
     let long = "x".repeat(2100);
     let lines = [

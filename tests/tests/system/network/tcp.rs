@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::wire::{GUEST_MAC, Wire, answer_arp, answer_neighbor, checksum, ethernet, ipv4, ipv6};
+use crate::network::wire::{
+    GUEST_MAC, Wire, answer_arp, answer_neighbor, checksum, ethernet, ipv4, ipv6,
+};
 
 const SYN: u8 = 2;
 const ACK: u8 = 16;

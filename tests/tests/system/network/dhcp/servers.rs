@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::{CASE, Case, FAR, TAKEN, ip};
-use crate::server::{
+use crate::network::server::{
     ACK, Ask, DECLINE, DISCOVER, GUEST, NAK, OFFER, Options, REQUEST, SERVER, Script, fixed,
     message,
 };

@@ -6,14 +6,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use guest_tests::disk::{READ_ONLY, WRITABLE};
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Completion, Failed, Trial};
 use qemu::build::Profile;
 use qemu::device::{Net, NetBackend, Switch};
 use qemu::guest::Guest;
@@ -37,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const DISK_BYTES: usize = 16 << 20;
 
 /// What a Linux guest does with it.
-const LINUX_SCRIPT: &str = include_str!("../src/linux_guest/disk.sh");
+const LINUX_SCRIPT: &str = include_str!("../../src/linux_guest/disk.sh");
 
 /// The modules of a virtio disk on PCI.
 const LINUX_MODULES: [&str; 2] = ["virtio_pci", "virtio_blk"];
@@ -45,8 +44,7 @@ const LINUX_MODULES: [&str; 2] = ["virtio_pci", "virtio_blk"];
 /// The queues that the device has, whatever QEMU uses of them.
 const QUEUES: u16 = 4;
 
-fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+pub fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for front_end in front_ends() {
         trials.push(trial(
@@ -76,11 +74,11 @@ fn main() -> ExitCode {
             ));
         }
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    trials
 }
 
 fn trial(name: &str, front_end: FrontEnd, run: fn(FrontEnd) -> Result<Completion>) -> Trial {
-    Trial::ignorable_test(format!("{name}::{front_end}"), move || {
+    Trial::ignorable_test(format!("vhost_user::{name}::{front_end}"), move || {
         run(front_end).map_err(|error| Failed::from(format!("{error:#}")))
     })
 }
@@ -125,7 +123,11 @@ fn front_ends() -> Vec<FrontEnd> {
 
 fn unikernel_passes_its_tests(front_end: FrontEnd) -> Result<Completion> {
     let kernel = kernel(&GUEST_TESTS)?;
-    let names = test_names()?;
+    let names: Vec<String> = test_names()?
+        .iter()
+        .filter(|name| run::uses_the_machine(name))
+        .cloned()
+        .collect();
     let disks = TestDisks::new().context("the test disks cannot be made")?;
     let serve = |id: &str, access| {
         let image = OpenOptions::new()
@@ -140,13 +142,14 @@ fn unikernel_passes_its_tests(front_end: FrontEnd) -> Result<Completion> {
         nets: vec![Net::new(NetBackend::User {
             forwards: Vec::new(),
         })],
+        append: run::skip_simulated(),
         ..Guest::new(kernel)
     };
     front_end.attach(&mut guest, &[&writable, &read_only]);
 
     let run = boot(&guest, PATIENCE)?;
 
-    let judgement = Judgement::of(names, &run.console, &run.end);
+    let judgement = Judgement::of(&names, &run.console, &run.end);
     for server in [writable, read_only] {
         check(&server.finish(), front_end)?;
     }

@@ -5,13 +5,12 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use guest_tests::disk::{READ_ONLY, WRITABLE};
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Completion, Failed, Trial};
 use qemu::build::Profile;
 use qemu::device::VirtioOptions;
 use qemu::guest::Guest;
@@ -21,7 +20,7 @@ use sha2::{Digest, Sha256};
 use tests::card::{self, Card, Report, share_memory};
 use tests::disks::TestDisks;
 use tests::new_qemu::{self, TooOld};
-use tests::run::{boot, test_names};
+use tests::run::{boot, skip_simulated, test_names, uses_the_machine};
 use tests::transcript::{Judgement, Verdict};
 use tests::web::Site;
 use tests::{kernels, noise, requirement};
@@ -54,14 +53,10 @@ const OF_THE_SUITE: &[&str] = &["notified before DRIVER_OK"];
 /// A network card and a block card.
 type Pair = (&'static str, &'static str);
 
-fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+pub fn trials() -> Vec<Trial> {
     let mut trials = vec![
-        trial("vanishes_while_it_serves".into(), vanishes_while_it_serves),
-        trial(
-            "unikernel_passes_its_tests".into(),
-            unikernel_passes_its_tests,
-        ),
+        trial("vanishes_while_it_serves", vanishes_while_it_serves),
+        trial("unikernel_passes_its_tests", unikernel_passes_its_tests),
     ];
     let pairs: [Pair; 3] = [
         ("n3000-net", "modern-blk"),
@@ -80,7 +75,7 @@ fn main() -> ExitCode {
     ] {
         let name = format!("{}/{} {}", pair.0, pair.1, options.join(" "));
         let name = format!("site_serves_the_file_byte_for_byte::{}", name.trim());
-        trials.push(trial(name, move |emulator| {
+        trials.push(trial(&name, move |emulator| {
             site_serves_the_file(emulator, pair, options)
         }));
     }
@@ -110,15 +105,15 @@ fn main() -> ExitCode {
         ("bad-capabilities=short", "a virtio structure is too short"),
     ] {
         let name = format!("misbehaviour_is_explained::{misbehaviour}");
-        trials.push(trial(name, move |emulator| {
+        trials.push(trial(&name, move |emulator| {
             is_explained(emulator, misbehaviour, message)
         }));
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    trials
 }
 
-fn trial(name: String, run: impl FnOnce(&Path) -> Result<()> + Send + 'static) -> Trial {
-    Trial::ignorable_test(name, move || match emulator() {
+fn trial(name: &str, run: impl FnOnce(&Path) -> Result<()> + Send + 'static) -> Trial {
+    Trial::ignorable_test(format!("vfio_user::{name}"), move || match emulator() {
         Ok(emulator) => match run(emulator) {
             Ok(()) => Ok(Completion::Completed),
             Err(error) => Err(Failed::from(format!("{error:#}"))),
@@ -187,7 +182,8 @@ fn site_serves_the_file(emulator: &Path, pair: Pair, options: &[&str]) -> Result
 fn unikernel_passes_its_tests(emulator: &Path) -> Result<()> {
     let kernel =
         kernels::build("guest-tests", Profile::Compact).map_err(|error| anyhow!("{error}"))?;
-    let names = test_names(&kernel).map_err(|error| anyhow!(error))?;
+    let mut names = test_names(&kernel).map_err(|error| anyhow!(error))?;
+    names.retain(|name| uses_the_machine(name));
     let disks = TestDisks::new()?;
     let mac = ["--mac", "52:54:00:12:34:56"];
     let net = card("n3000-net", &[&Card::CABLE[..], &mac].concat())?;
@@ -196,7 +192,7 @@ fn unikernel_passes_its_tests(emulator: &Path) -> Result<()> {
     let mut read_only = disks.devices(VirtioOptions::default());
     read_only.retain(|disk| disk.serial.as_deref() == Some(READ_ONLY));
     let mut guest = Guest {
-        append: "migration=on".into(),
+        append: format!("migration=on {}", skip_simulated()),
         emulator: emulator.into(),
         disks: read_only,
         ..Guest::new(&kernel)

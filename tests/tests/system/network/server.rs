@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use crate::wire::{GUEST_MAC, Wire, ethernet, ipv4, mac_of, udp};
+use crate::network::wire::{GUEST_MAC, Wire, ethernet, ipv4, mac_of, udp};
 
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 1);
 pub const GUEST: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 50);

@@ -5,9 +5,15 @@ use qemu::device::VirtioOptions;
 use qemu::machine::Machine;
 use tests::noise;
 
-use crate::{Files, sha256};
+use crate::http::{Files, sha256};
 
-#[test]
+system_tests![
+    every_path_to_the_devices_serves_the_same_files,
+    ifcvf_serves_the_same_files_from_qemus_card_and_disk,
+    card_without_the_platforms_addresses_is_left_to_vp_vdpa,
+    vhost_without_isolation_is_refused_unless_it_is_asked_for_by_name,
+];
+
 fn every_path_to_the_devices_serves_the_same_files() {
     let bytes = noise::bytes(21, (3 << 20) + 5);
     let files = Files::new().with("file.bin", &bytes);
@@ -42,7 +48,6 @@ fn every_path_to_the_devices_serves_the_same_files() {
     }
 }
 
-#[test]
 fn ifcvf_serves_the_same_files_from_qemus_card_and_disk() {
     let bytes = noise::bytes(22, (3 << 20) + 5);
     let files = Files::new().with("file.bin", &bytes);
@@ -78,7 +83,6 @@ fn ifcvf_serves_the_same_files_from_qemus_card_and_disk() {
     }
 }
 
-#[test]
 fn card_without_the_platforms_addresses_is_left_to_vp_vdpa() {
     let (site, _image) = Files::new().with("file.txt", b"x").serve_on(|mut guest| {
         guest.append = "ip=dhcp ifcvf=qemu".into();
@@ -100,7 +104,6 @@ fn card_without_the_platforms_addresses_is_left_to_vp_vdpa() {
     assert_eq!(answer, (200, b"x".to_vec()));
 }
 
-#[test]
 fn vhost_without_isolation_is_refused_unless_it_is_asked_for_by_name() {
     let (site, _image) = Files::new().with("file.txt", b"x").serve_on(|mut guest| {
         guest.append = "ip=dhcp blk=vhost".into();

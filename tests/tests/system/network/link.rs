@@ -8,12 +8,16 @@ use std::time::{Duration, Instant};
 use qemu::device::{Net, NetBackend};
 use tests::qmp::{Cable, Socket};
 
-use crate::server::{ACK, DISCOVER, GUEST, NAK, Options, REQUEST, Script};
-use crate::wire::{console, machine};
+use crate::network::server::{ACK, DISCOVER, GUEST, NAK, Options, REQUEST, Script};
+use crate::network::wire::{console, machine};
+
+system_tests![
+    a_lease_is_confirmed_after_the_link_was_away_and_kept_if_nobody_answers,
+    connections_go_on_when_the_link_comes_back,
+];
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-#[test]
 fn a_lease_is_confirmed_after_the_link_was_away_and_kept_if_nobody_answers() {
     let (guest, wire) = machine("");
     let (guest, socket) = Socket::open(guest).unwrap();
@@ -65,7 +69,6 @@ fn a_lease_is_confirmed_after_the_link_was_away_and_kept_if_nobody_answers() {
     assert_eq!(count("is given up: the server wants it back"), 1);
 }
 
-#[test]
 fn connections_go_on_when_the_link_comes_back() {
     for ip in ["dhcp", "10.0.2.15/24,gw=10.0.2.2"] {
         // Free until somebody else takes it: the kernel hands out ephemeral ports in turn.

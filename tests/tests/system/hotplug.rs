@@ -4,11 +4,6 @@
 //! The cards sit behind root ports with PCI Express hot-plug, which QEMU's boards do not use unless
 //! told so.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test whose case cannot be set up has failed"
-)]
-
 use std::fs;
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -30,6 +25,17 @@ use tests::qmp::{Qmp, Socket};
 use tests::web::Site;
 use tests::{kernels, noise};
 
+system_tests![
+    network_card_comes_and_goes_with_vp_vdpa,
+    network_card_comes_and_goes_with_ifcvf,
+    disk_goes_under_load_with_vp_vdpa,
+    disk_goes_under_load_with_ifcvf,
+    cards_lose_their_power_at_work_with_vp_vdpa,
+    cards_lose_their_power_at_work_with_ifcvf,
+    virtual_functions_come_and_go,
+    virtual_functions_are_made_on_the_console_and_over_http,
+];
+
 /// A boot that takes longer hangs: an idle host needs half a second.
 const BOOT: Duration = Duration::from_secs(60);
 /// A card that takes longer to come or to go hangs.
@@ -43,7 +49,7 @@ const NATIVE: [&str; 2] = [
 
 /// What is served.
 const FILE: &str = "/files/file.bin";
-const FILE_LEN: usize = 24 << 20;
+const FILE_LEN: usize = 8 << 20;
 
 static KERNEL: LazyLock<PathBuf> =
     LazyLock::new(|| kernels::build("site", Profile::Compact).expect("the site builds"));
@@ -225,12 +231,10 @@ fn network_card_comes_and_goes(parent: Parent) {
     machine.serves();
 }
 
-#[test]
 fn network_card_comes_and_goes_with_vp_vdpa() {
     network_card_comes_and_goes(Parent::VpVdpa);
 }
 
-#[test]
 fn network_card_comes_and_goes_with_ifcvf() {
     network_card_comes_and_goes(Parent::Ifcvf);
 }
@@ -279,12 +283,10 @@ fn disk_goes_under_load(parent: Parent) {
     }
 }
 
-#[test]
 fn disk_goes_under_load_with_vp_vdpa() {
     disk_goes_under_load(Parent::VpVdpa);
 }
 
-#[test]
 fn disk_goes_under_load_with_ifcvf() {
     disk_goes_under_load(Parent::Ifcvf);
 }
@@ -341,23 +343,19 @@ fn cards_lose_their_power_at_work(parent: Parent) {
     ends_well(running);
 }
 
-#[test]
 fn cards_lose_their_power_at_work_with_vp_vdpa() {
     cards_lose_their_power_at_work(Parent::VpVdpa);
 }
 
-#[test]
 fn cards_lose_their_power_at_work_with_ifcvf() {
     cards_lose_their_power_at_work(Parent::Ifcvf);
 }
 
-#[test]
 fn virtual_functions_come_and_go() {
     let guest = test_program("cards=sriov", &sriov_card());
     ends_well(guest.spawn().unwrap());
 }
 
-#[test]
 fn virtual_functions_are_made_on_the_console_and_over_http() {
     let folder = tempdir().unwrap();
     fs::write(folder.path().join("file.bin"), b"file").unwrap();

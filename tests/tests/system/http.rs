@@ -1,10 +1,5 @@
 //! The default unikernel as a web server: what a client of the host gets from it.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test whose case cannot be set up has failed"
-)]
-
 mod disks;
 mod lint;
 mod management;
@@ -28,6 +23,21 @@ use sha2::{Digest, Sha256};
 use tempfile::{TempDir, tempdir};
 use tests::web::{Site, header};
 use tests::{kernels, noise};
+
+system_tests![
+    file_of_64_mib_arrives_byte_for_byte,
+    twenty_downloads_at_once_arrive_byte_for_byte,
+    ranges_are_the_bytes_asked_for,
+    files_have_the_right_content_types,
+    directories_list_what_is_in_them,
+    what_is_not_there_is_not_found,
+    front_page_shows_the_chain_of_every_device,
+    console_says_who_was_found_and_what_is_served,
+    thirty_two_mib_of_memory_are_enough,
+    static_address_and_read_only_disk_serve_too,
+    disk_without_a_file_system_is_named_on_the_console_and_the_page_still_answers,
+    fifty_restarts_in_a_row_all_answer,
+];
 
 /// A boot that takes longer hangs: an idle host needs half a second.
 const BOOT: Duration = Duration::from_secs(60);
@@ -87,7 +97,6 @@ fn sha256(bytes: &[u8]) -> String {
         .collect()
 }
 
-#[test]
 fn file_of_64_mib_arrives_byte_for_byte() {
     let bytes = noise::bytes(64, 64 << 20);
     let (site, _image) = Files::new().with("large.bin", &bytes).serve();
@@ -99,7 +108,6 @@ fn file_of_64_mib_arrives_byte_for_byte() {
     assert_eq!(sha256(&body), sha256(&bytes));
 }
 
-#[test]
 fn twenty_downloads_at_once_arrive_byte_for_byte() {
     let contents: Vec<Vec<u8>> = (0..20)
         .map(|seed| noise::bytes(seed, (4 << 20) + 11))
@@ -123,7 +131,6 @@ fn twenty_downloads_at_once_arrive_byte_for_byte() {
     });
 }
 
-#[test]
 fn ranges_are_the_bytes_asked_for() {
     let bytes = noise::bytes(7, 1_000_003);
     let (site, _image) = Files::new().with("file.bin", &bytes).serve();
@@ -156,7 +163,6 @@ fn ranges_are_the_bytes_asked_for() {
     assert_eq!(header(&response, "content-range"), Some("bytes */1000003"));
 }
 
-#[test]
 fn files_have_the_right_content_types() {
     let names = [
         ("page.html", "text/html; charset=utf-8"),
@@ -184,7 +190,6 @@ fn files_have_the_right_content_types() {
     }
 }
 
-#[test]
 fn directories_list_what_is_in_them() {
     let (site, _image) = Files::new()
         .with("top.txt", b"top")
@@ -210,7 +215,6 @@ fn directories_list_what_is_in_them() {
     assert_eq!(text("/files/docs/empty"), "");
 }
 
-#[test]
 fn what_is_not_there_is_not_found() {
     let (site, _image) = Files::new().with("there.txt", b"x").serve();
     for path in [
@@ -231,7 +235,6 @@ fn what_is_not_there_is_not_found() {
     );
 }
 
-#[test]
 fn front_page_shows_the_chain_of_every_device() {
     let (site, _image) = Files::new().serve();
     let (status, body) = site.client().body("/", &[]).unwrap();
@@ -250,7 +253,6 @@ fn front_page_shows_the_chain_of_every_device() {
     }
 }
 
-#[test]
 fn console_says_who_was_found_and_what_is_served() {
     let (site, _image) = Files::new().serve();
     let console = site.console().join("\n");
@@ -262,7 +264,6 @@ fn console_says_who_was_found_and_what_is_served() {
     }
 }
 
-#[test]
 fn thirty_two_mib_of_memory_are_enough() {
     let bytes = noise::bytes(3, 8 << 20);
     let (site, _image) = Files::new()
@@ -276,7 +277,6 @@ fn thirty_two_mib_of_memory_are_enough() {
     assert_eq!(sha256(&body), sha256(&bytes));
 }
 
-#[test]
 fn static_address_and_read_only_disk_serve_too() {
     let (site, _image) = Files::new()
         .with("file.txt", b"static")
@@ -291,7 +291,6 @@ fn static_address_and_read_only_disk_serve_too() {
     );
 }
 
-#[test]
 fn disk_without_a_file_system_is_named_on_the_console_and_the_page_still_answers() {
     let directory = tempdir().unwrap();
     let image = directory.path().join("broken.img");
@@ -304,7 +303,6 @@ fn disk_without_a_file_system_is_named_on_the_console_and_the_page_still_answers
     assert!(site.is_running());
 }
 
-#[test]
 fn fifty_restarts_in_a_row_all_answer() {
     let files = Files::new().with("index.txt", b"here");
     let image = files.image();

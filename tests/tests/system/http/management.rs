@@ -5,9 +5,15 @@ use std::thread;
 use qemu::format::Access;
 use tests::noise;
 
-use crate::{ANSWER, Files};
+use crate::http::{ANSWER, Files};
 
-#[test]
+system_tests![
+    devices_are_managed_on_the_console,
+    devices_are_shown_over_http_and_changed_by_nobody,
+    devices_are_changed_over_http_when_the_command_line_allows_it,
+    a_disk_is_moved_to_another_function_and_back_under_a_download,
+];
+
 fn devices_are_managed_on_the_console() {
     let (mut site, _image) = Files::new().serve();
     for (line, expected) in [
@@ -55,7 +61,6 @@ fn devices_are_managed_on_the_console() {
     assert_eq!(site.client().get("/", &[]).unwrap().status(), 200);
 }
 
-#[test]
 fn devices_are_shown_over_http_and_changed_by_nobody() {
     let (site, _image) = Files::new().serve();
     let get = |path: &str| json(site.client().send("GET", path, &[], "").unwrap(), 200);
@@ -100,7 +105,6 @@ fn devices_are_shown_over_http_and_changed_by_nobody() {
     assert_eq!(get("/api/vdpa/dev"), devices);
 }
 
-#[test]
 fn devices_are_changed_over_http_when_the_command_line_allows_it() {
     let (site, _image) = Files::new().serve_on(|mut guest| {
         guest.append = "ip=dhcp admin=http".into();
@@ -176,7 +180,6 @@ fn devices_are_changed_over_http_when_the_command_line_allows_it() {
 
 /// Two functions of the board that lead to the same medium, as two functions of a storage card
 /// would.
-#[test]
 fn a_disk_is_moved_to_another_function_and_back_under_a_download() {
     let bytes = noise::bytes(77, 24 << 20);
     let files = Files::new().with("large.bin", &bytes);

@@ -5,8 +5,18 @@ use std::time::{Duration, Instant};
 
 use qemu::running::Running;
 
-use crate::tcp::fetch;
-use crate::wire::{GUEST_MAC, Wire, advertisement, answer_neighbor, console, icmpv6, machine};
+use crate::network::tcp::fetch;
+use crate::network::wire::{
+    GUEST_MAC, Wire, advertisement, answer_neighbor, console, icmpv6, machine,
+};
+
+system_tests![
+    the_page_and_ping_are_answered_at_both_addresses,
+    a_given_address_is_served_and_off_is_silent,
+    an_address_that_another_host_has_is_not_taken,
+    advertisements_from_elsewhere_are_not_believed_and_a_flood_of_them_stops_nothing,
+    a_host_that_tries_the_address_is_told_and_a_router_may_retire,
+];
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a client may wait for its answer.
@@ -84,7 +94,6 @@ fn page(wire: &Wire, from: Ipv6Addr, to: Ipv6Addr, port: u16) -> bool {
     fetch(wire, ends, port, ANSWER).is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
 }
 
-#[test]
 fn the_page_and_ping_are_answered_at_both_addresses() {
     let (_guest, wire) = boot("ip=192.168.77.50/24");
     assert!(ping(&wire, FAR, GUEST));
@@ -96,7 +105,6 @@ fn the_page_and_ping_are_answered_at_both_addresses() {
     assert!(answer.is_some(), "IPv4 beside it");
 }
 
-#[test]
 fn a_given_address_is_served_and_off_is_silent() {
     let (guest, wire) = machine("ip=192.168.77.50/24 ip6=2001:db8::50/64,gw=fe80::2");
     let mut guest = guest.spawn().unwrap();
@@ -125,7 +133,6 @@ fn a_given_address_is_served_and_off_is_silent() {
     }
 }
 
-#[test]
 fn an_address_that_another_host_has_is_not_taken() {
     let (guest, wire) = machine("ip=192.168.77.50/24");
     let mut guest = guest.spawn().unwrap();
@@ -150,7 +157,6 @@ fn an_address_that_another_host_has_is_not_taken() {
     assert!(!ping(&wire, ROUTER, LINK_LOCAL));
 }
 
-#[test]
 fn advertisements_from_elsewhere_are_not_believed_and_a_flood_of_them_stops_nothing() {
     let (mut guest, wire) = boot("ip=192.168.77.50/24");
     let mut broken = router(1800, 7200);
@@ -180,7 +186,6 @@ fn advertisements_from_elsewhere_are_not_believed_and_a_flood_of_them_stops_noth
     assert_eq!(lines.filter(|line| line.contains("by SLAAC")).count(), 1);
 }
 
-#[test]
 fn a_host_that_tries_the_address_is_told_and_a_router_may_retire() {
     let (mut guest, wire) = boot("ip=192.168.77.50/24");
     let mut probe = vec![135, 0, 0, 0, 0, 0, 0, 0];

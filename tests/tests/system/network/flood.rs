@@ -6,9 +6,15 @@ use std::time::{Duration, Instant};
 
 use qemu::running::Running;
 
-use crate::server::GUEST;
-use crate::tcp::{fetch, syn};
-use crate::wire::{Wire, machine};
+use crate::network::server::GUEST;
+use crate::network::tcp::{fetch, syn};
+use crate::network::wire::{Wire, machine};
+
+system_tests![
+    half_open_connections_leave_a_place_for_others,
+    after_a_flood_the_server_answers_within_five_seconds,
+    clients_that_say_nothing_give_their_places_back,
+];
 
 const BOOT: Duration = Duration::from_secs(60);
 const ENDS: (IpAddr, IpAddr) = (
@@ -40,7 +46,6 @@ fn half_open(wire: &Wire, count: u32) {
     }
 }
 
-#[test]
 fn half_open_connections_leave_a_place_for_others() {
     let (_guest, wire) = boot();
     half_open(&wire, 60);
@@ -50,7 +55,6 @@ fn half_open_connections_leave_a_place_for_others() {
     }
 }
 
-#[test]
 fn after_a_flood_the_server_answers_within_five_seconds() {
     let (_guest, wire) = boot();
     half_open(&wire, 100_000);
@@ -58,12 +62,11 @@ fn after_a_flood_the_server_answers_within_five_seconds() {
     assert!(answer.is_some(), "no answer");
 }
 
-#[test]
 fn clients_that_say_nothing_give_their_places_back() {
     let (_guest, wire) = boot();
     // With the one before as many as there are places, and all of them open.
     let clients: Vec<_> = (0..55)
-        .map(|client| crate::tcp::open(&wire, ENDS, 7000 + client, ANSWER))
+        .map(|client| crate::network::tcp::open(&wire, ENDS, 7000 + client, ANSWER))
         .collect();
     assert!(clients.iter().all(|client| *client), "{clients:?}");
     thread::sleep(Duration::from_secs(1));

@@ -7,7 +7,13 @@ use qemu::device::Disk;
 use tempfile::TempDir;
 use tests::noise;
 
-use crate::{Files, boot};
+use crate::http::{Files, boot};
+
+system_tests![
+    files_come_from_the_partition_that_has_them,
+    the_command_line_chooses_the_disk_and_the_partition,
+    an_entry_without_a_name_costs_its_directory_nothing_else,
+];
 
 const SECTOR: usize = 512;
 
@@ -40,7 +46,6 @@ fn partitioned(files: &Files) -> (TempDir, PathBuf) {
     (directory, path)
 }
 
-#[test]
 fn files_come_from_the_partition_that_has_them() {
     let bytes = noise::bytes(31, 300_001);
     let (_directory, image) = partitioned(&Files::new().with("deep/file.bin", &bytes));
@@ -63,7 +68,6 @@ fn files_come_from_the_partition_that_has_them() {
     );
 }
 
-#[test]
 fn the_command_line_chooses_the_disk_and_the_partition() {
     let (_directory, image) = partitioned(&Files::new().with("second.txt", b"second"));
     let first = Files::new().with("first.txt", b"first").image();
@@ -113,7 +117,6 @@ fn the_command_line_chooses_the_disk_and_the_partition() {
     }
 }
 
-#[test]
 fn an_entry_without_a_name_costs_its_directory_nothing_else() {
     let image = Files::new()
         .with("HELLO.TXT", b"hello")

@@ -9,8 +9,10 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::server::{Ask, GUEST, Options, Script};
-use crate::wire::{GUEST_MAC, answer_arp, arp, console, mac_of, machine, ping};
+use crate::network::server::{Ask, GUEST, Options, Script};
+use crate::network::wire::{GUEST_MAC, answer_arp, arp, console, mac_of, machine, ping};
+
+system_tests![every_server_gets_the_client_it_deserves,];
 
 /// A case that takes longer is lost. A busy host needs some seconds for the boot.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -89,7 +91,7 @@ fn run(case: &Case) -> Result<(), String> {
 }
 
 /// 192.168.77.80 is a host of its own.
-fn contradict(wire: &crate::wire::Wire, frame: &[u8]) {
+fn contradict(wire: &crate::network::wire::Wire, frame: &[u8]) {
     let host = ip("192.168.77.80");
     let claims = frame.len() >= 42 && frame[12..14] == [8, 6] && frame[28..32] == host.octets();
     if claims && frame[6..12] == GUEST_MAC {
@@ -97,7 +99,6 @@ fn contradict(wire: &crate::wire::Wire, frame: &[u8]) {
     }
 }
 
-#[test]
 fn every_server_gets_the_client_it_deserves() {
     let cases = cases();
     let failures = Mutex::new(Vec::new());

@@ -1,7 +1,7 @@
 //! What servers put into their messages.
 
 use super::{CASE, Case, TAKEN, WITHOUT_GATEWAY, ip};
-use crate::server::{Ask, DISCOVER, GUEST, Options, SERVER, Script};
+use crate::network::server::{Ask, DISCOVER, GUEST, Options, SERVER, Script};
 
 /// Offers an address that nobody can have, and a good one when it is asked again.
 fn bad_address(address: &str, ask: &Ask, script: &mut Script) {

@@ -3,8 +3,6 @@
 //!
 //! Each boots the default unikernel, which must find its network card, or end with a word why not.
 
-#![cfg(test)]
-
 mod many;
 
 use std::path::Path;
@@ -18,6 +16,19 @@ use qemu::running::Running;
 use tests::kernels;
 use tests::run::{Run, boot};
 use tests::transcript::{End, excerpt};
+
+system_tests![
+    a_register_beyond_the_processors_addresses_is_left_off,
+    cards_on_root_buses_without_a_bridge_are_found,
+    processors_that_cannot_run_the_kernel_end_with_a_word,
+    any_number_of_processors_may_be_there,
+    a_microvm_serves_with_devices_in_memory_and_on_pci,
+    a_microvm_finds_its_devices_by_the_words_of_the_command_line_too,
+    without_a_serial_port_the_console_is_on_the_debug_port,
+    the_command_line_says_where_pci_configuration_space_is,
+    an_interface_from_before_virtio_1_is_refused_with_a_word,
+    clocks_may_be_missing,
+];
 
 /// A machine that has not said what it must by then hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -88,7 +99,6 @@ fn assert_gives_up(guest: &Guest, reason: &str) {
 const CARD: &str = "net0 on virtio";
 const ADDRESS: &str = "net0: 10.0.2.15/24 by DHCP";
 
-#[test]
 fn a_register_beyond_the_processors_addresses_is_left_off() {
     let kernel = kernel();
     for machine in [Machine::Q35, Machine::Pc] {
@@ -108,7 +118,6 @@ fn a_register_beyond_the_processors_addresses_is_left_off() {
     }
 }
 
-#[test]
 fn cards_on_root_buses_without_a_bridge_are_found() {
     let kernel = kernel();
     let express = "-device pxb-pcie,id=px,bus_nr=128 -device pcie-root-port,id=r1,bus=px,chassis=1 \
@@ -127,7 +136,6 @@ fn cards_on_root_buses_without_a_bridge_are_found() {
     }
 }
 
-#[test]
 fn processors_that_cannot_run_the_kernel_end_with_a_word() {
     let kernel = kernel();
     for (cpu, reason) in [
@@ -148,7 +156,6 @@ fn processors_that_cannot_run_the_kernel_end_with_a_word() {
     }
 }
 
-#[test]
 fn any_number_of_processors_may_be_there() {
     let kernel = kernel();
     for count in [1, 2, 7, 64] {
@@ -167,7 +174,6 @@ const BARE: [&str; 3] = [
     ",acpi=off,rtc=off,pit=off,pic=off",
 ];
 
-#[test]
 fn a_microvm_serves_with_devices_in_memory_and_on_pci() {
     let kernel = kernel();
     for (machine, words) in [
@@ -187,7 +193,6 @@ fn a_microvm_serves_with_devices_in_memory_and_on_pci() {
     }
 }
 
-#[test]
 fn a_microvm_finds_its_devices_by_the_words_of_the_command_line_too() {
     let kernel = kernel();
     let mut guest = usual(&kernel, Machine::Microvm);
@@ -207,7 +212,6 @@ fn a_microvm_finds_its_devices_by_the_words_of_the_command_line_too() {
     drop(machine);
 }
 
-#[test]
 fn without_a_serial_port_the_console_is_on_the_debug_port() {
     let kernel = kernel();
     // The second one does not say that it is there: Cloud Hypervisor's does not answer either.
@@ -222,7 +226,6 @@ fn without_a_serial_port_the_console_is_on_the_debug_port() {
     }
 }
 
-#[test]
 fn the_command_line_says_where_pci_configuration_space_is() {
     let kernel = kernel();
     let mut guest = usual(&kernel, Machine::MicrovmPcie);
@@ -245,7 +248,6 @@ fn the_command_line_says_where_pci_configuration_space_is() {
     }
 }
 
-#[test]
 fn an_interface_from_before_virtio_1_is_refused_with_a_word() {
     let kernel = kernel();
     let mut guest = usual(&kernel, Machine::Microvm);
@@ -258,7 +260,6 @@ fn an_interface_from_before_virtio_1_is_refused_with_a_word() {
     );
 }
 
-#[test]
 fn clocks_may_be_missing() {
     let kernel = kernel();
     for (options, cpu, source) in [

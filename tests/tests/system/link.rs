@@ -9,10 +9,11 @@ use qemu::guest::Guest;
 use tests::kernels;
 use tests::qmp::{Cable, Socket};
 
+system_tests![the_cable_is_pulled_and_plugged_in_again,];
+
 /// A step that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-#[test]
 fn the_cable_is_pulled_and_plugged_in_again() {
     let kernel = kernels::build("site", Profile::Compact).expect("the site builds");
     for path in ["virtio", "vhost"] {

@@ -8,6 +8,8 @@ use qemu::machine::{Machine, Memory};
 
 use super::{ADDRESS, assert_says_within, kernel, usual};
 
+system_tests![two_hundred_disks_and_ten_cards_are_all_there,];
+
 /// QEMU draws its map of memory anew for each function at each change of a register: some ten
 /// seconds on an idle host.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -59,7 +61,6 @@ fn many() -> Vec<String> {
     words
 }
 
-#[test]
 fn two_hundred_disks_and_ten_cards_are_all_there() {
     let kernel = kernel();
     let guest = Guest {
