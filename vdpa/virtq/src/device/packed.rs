@@ -11,8 +11,7 @@ use super::descriptor::{Descriptor, Table, entries_in_place};
 use super::dirty::DirtyLog;
 use super::error::Broken;
 use super::memory::{Access, Memory};
-use super::pool::Pool;
-use super::ring::Unfilled;
+use super::pool::{Pool, Unfilled};
 use crate::RingState;
 use crate::format::{
     EVENT_F_DESC, EVENT_F_DISABLE, EVENT_F_ENABLE, F_AVAIL, F_INDIRECT, F_NEXT, F_USED, F_WRITE,

@@ -5,10 +5,25 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::chain::Chain;
+use super::error::Broken;
 
 /// Chains, handed out and taken back without allocation.
 pub(super) struct Pool {
     free: Vec<Chain>,
+}
+
+/// Why no chain of the pool was filled although one is there.
+pub(super) enum Unfilled {
+    /// The pool has none.
+    NoRoom,
+    /// The driver has broken the ring. What is known of the chain stays in it.
+    Broken(Broken, Option<Chain>),
+}
+
+impl From<Broken> for Unfilled {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken, None)
+    }
 }
 
 impl Pool {

@@ -11,8 +11,8 @@ use super::dirty::DirtyLog;
 use super::error::{Broken, CompleteError, PopError};
 use super::memory::Memory;
 use super::order::Order;
-use super::pool::{Held, Pool};
-use super::ring::{Ring, Unfilled};
+use super::pool::{Held, Pool, Unfilled};
+use super::ring::Ring;
 use crate::{Pending, RingState};
 
 /// Tells the chains of one queue from those of another.

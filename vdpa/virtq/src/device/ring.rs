@@ -8,7 +8,7 @@ use super::dirty::DirtyLog;
 use super::error::Broken;
 use super::memory::Memory;
 use super::packed::PackedRing;
-use super::pool::Pool;
+use super::pool::{Pool, Unfilled};
 use super::split::SplitRing;
 use crate::RingState;
 
@@ -16,20 +16,6 @@ use crate::RingState;
 pub(super) enum Ring {
     Split(SplitRing),
     Packed(PackedRing),
-}
-
-/// Why no chain of the pool was filled although one is there.
-pub(super) enum Unfilled {
-    /// The pool has none.
-    NoRoom,
-    /// The driver has broken the ring. What is known of the chain stays in it.
-    Broken(Broken, Option<Chain>),
-}
-
-impl From<Broken> for Unfilled {
-    fn from(broken: Broken) -> Self {
-        Self::Broken(broken, None)
-    }
 }
 
 impl Ring {

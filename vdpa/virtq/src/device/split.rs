@@ -11,8 +11,7 @@ use super::descriptor::{Descriptor, Table};
 use super::dirty::DirtyLog;
 use super::error::Broken;
 use super::memory::{Access, Memory};
-use super::pool::Pool;
-use super::ring::Unfilled;
+use super::pool::{Pool, Unfilled};
 use crate::RingState;
 use crate::format::{AVAIL_F_NO_INTERRUPT, F_INDIRECT, F_NEXT, USED_F_NO_NOTIFY, crossed};
 
