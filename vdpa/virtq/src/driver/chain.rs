@@ -77,8 +77,8 @@ pub unsafe trait Chain: Send + 'static {
     /// Whether the chains have tables of their own. A queue keeps none for them then.
     const KEEPS_TABLE: bool = false;
 
-    /// The indirect table of the chain, if it has one. A queue whose features are not the table's
-    /// asks for the segments instead.
+    /// The indirect table of the chain, if it has one and [says so](Self::KEEPS_TABLE). A queue
+    /// whose features are not the table's asks for the segments instead.
     #[inline]
     fn table(&self) -> Option<&IndirectTable> {
         None

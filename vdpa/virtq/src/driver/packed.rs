@@ -124,16 +124,16 @@ impl PackedRing {
     }
 
     /// Writes a chain into the next descriptors, by a free id or by the one that it has had before.
-    #[inline]
+    #[inline(always)]
     pub(super) fn add<T: Chain>(&mut self, chain: &T, plan: &Plan, known: Option<u16>) -> u16 {
         let id = known.unwrap_or(self.free_id);
         if known.is_none() {
             self.free_id = self.next[usize::from(id)];
         }
         match plan.table {
-            Some(table) => self.put(table, id, F_INDIRECT),
-            None if T::KEEPS_TABLE => self.write_odd(chain, plan, id),
-            None => self.write(chain, plan, id),
+            Some(table) if T::KEEPS_TABLE => self.put(table, id, F_INDIRECT),
+            _ if T::KEEPS_TABLE => self.write_odd(chain, plan, id),
+            _ => self.write(chain, plan, id),
         }
         self.unpublished += plan.descriptors;
         id
@@ -143,7 +143,7 @@ impl PackedRing {
     #[inline]
     fn write<T: Chain>(&mut self, chain: &T, plan: &Plan, id: u16) {
         match &self.tables {
-            Some(tables) if plan.is_indirect() => {
+            Some(tables) if T::MAX_SEGMENTS > 1 && plan.is_indirect() => {
                 let table = tables.write(id, chain, plan.segments);
                 self.put(table, id, F_INDIRECT);
             }

@@ -308,7 +308,8 @@ impl<T: Chain> Queue<T> {
     #[inline]
     fn table<'a>(&self, chain: &'a T) -> Option<&'a IndirectTable> {
         let is_fitting = |table: &&IndirectTable| Some(table.format) == self.table_format;
-        chain.table().filter(is_fitting)
+        let table = if T::KEEPS_TABLE { chain.table() } else { None };
+        table.filter(is_fitting)
     }
 
     /// Lets the device see every chain added so far, and says whether it wants to be notified.

@@ -2,8 +2,6 @@
 //! with the request, and adding the chain takes one descriptor and no second look at its segments.
 //! Not the tables that a queue keeps for chains that have none.
 
-use alloc::boxed::Box;
-use alloc::vec;
 use core::mem;
 
 use super::chain::Totals;
@@ -11,13 +9,18 @@ use super::memory::Format;
 use crate::format::{DESCRIPTOR, F_NEXT, F_WRITE};
 use crate::{DmaBuffer, RingFeatures, Segment};
 
-/// The indirect table of one chain, in memory of its own. See [`Chain::table`](crate::Chain::table).
+/// How many segments of a table can be replaced: what varies comes soon behind a header.
+const REPLACEABLE: usize = 4;
+
+/// The indirect table of one chain, in memory of its own. See
+/// [`Chain::table`](crate::Chain::table).
 #[derive(Debug)]
 pub struct IndirectTable {
     entries: DmaBuffer,
     pub(super) format: Format,
-    /// How long each segment is, and how many there are that the device reads.
-    lens: Box<[u32]>,
+    /// How long the first segments are, which can be replaced.
+    lens: [u32; REPLACEABLE],
+    /// How many segments the device reads.
     readable: usize,
     pub(super) totals: Totals,
     /// What the ring says of it.
@@ -37,7 +40,7 @@ impl IndirectTable {
     pub fn new(entries: DmaBuffer, features: RingFeatures) -> Option<Self> {
         features.indirect.then(|| Self {
             format: Format::of(features),
-            lens: vec![0; entries.len() / DESCRIPTOR].into(),
+            lens: [0; REPLACEABLE],
             readable: 0,
             totals: Totals::default(),
             whole: Segment::prefix(&entries, 0),
@@ -56,13 +59,14 @@ impl IndirectTable {
         }
     }
 
-    /// Puts another segment in the place of number `index`, which goes the same way. False if the
-    /// table must be written anew.
+    /// Puts another segment in the place of number `index`, one of the first few, which goes the
+    /// same way. False if the table must be written anew.
     #[inline]
     pub fn replace(&mut self, index: u16, segment: Segment) -> bool {
         let (index, totals) = (usize::from(index), &mut self.totals);
         let is_plain = segment.len > 0 && segment.space == self.entries.space();
-        if !is_plain || totals.has_empty || totals.has_foreign {
+        let is_there = index < totals.segments as usize;
+        if !is_there || !is_plain || totals.has_empty || totals.has_foreign {
             return false;
         }
         let (entries, _) = self.entries.as_chunks_mut::<DESCRIPTOR>();
@@ -119,7 +123,7 @@ impl TableWriter<'_> {
         let index = table.totals.segments as usize;
         table.totals.look(&segment, table.entries.space());
         let (entries, _) = table.entries.as_chunks_mut::<DESCRIPTOR>();
-        let (Some(len), Some(entry)) = (table.lens.get_mut(index), entries.get_mut(index)) else {
+        let Some(entry) = entries.get_mut(index) else {
             return;
         };
         let next = table.totals.segments;
@@ -130,7 +134,9 @@ impl TableWriter<'_> {
             }
             Format::Split => u64::from(flags) << 32,
         };
-        *len = segment.len;
+        if let Some(len) = table.lens.get_mut(index) {
+            *len = segment.len;
+        }
         entry[..8].copy_from_slice(&segment.addr.0.to_le_bytes());
         entry[8..].copy_from_slice(&(u64::from(segment.len) | rest).to_le_bytes());
     }

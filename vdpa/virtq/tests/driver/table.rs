@@ -141,6 +141,24 @@ fn a_replaced_segment_is_the_one_that_the_device_writes_and_its_length_counts() 
 }
 
 #[test]
+fn no_segment_is_replaced_that_the_table_does_not_have() {
+    for features in both_formats() {
+        let setup = Setup::new();
+        let chain = Tabled::new(&setup, features);
+        let mut table = chain.table.unwrap();
+        let part = Segment::of(&chain.buffers[1]);
+        assert_eq!(
+            [2, 3, 4, 99].map(|index| table.replace(index, part)),
+            [true, false, false, false]
+        );
+        let mut writer = table.write(1);
+        writer.readable(part);
+        writer.end();
+        assert!(!table.replace(1, part));
+    }
+}
+
+#[test]
 fn a_foreign_segment_is_refused_until_the_table_is_written_anew() {
     for features in both_formats() {
         let setup = Setup::new();

@@ -22,15 +22,19 @@ impl<T: Chain> Queue<T> {
     /// # Errors
     /// [`Broken`], at the first lie of the device and ever after. The chains in flight stay with
     /// the queue until [`Queue::reclaim`].
-    #[inline]
+    #[inline(always)]
     pub fn take(&mut self) -> Result<Option<Used<T>>, Broken> {
         if !self.set_aside.is_empty() && self.broken.is_none() {
             return Ok(self.take_set_aside());
         }
-        self.take_from_ring()
+        let Some((token, written)) = self.take_token()? else {
+            return Ok(None);
+        };
+        Ok(self.fetch(token, written))
     }
 
-    /// The same of what the ring has.
+    /// The same of what the ring has, for those who are in no hurry.
+    #[cold]
     pub(super) fn take_from_ring(&mut self) -> Result<Option<Used<T>>, Broken> {
         let Some((token, written)) = self.take_token()? else {
             return Ok(None);
