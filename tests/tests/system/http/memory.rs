@@ -25,6 +25,10 @@ system_tests![
 const SLOWNESS: Duration = Duration::from_secs(20);
 /// An answer to somebody else that takes longer does not come.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A reader that gets nothing for so long gets nothing any more.
+const READERS_PATIENCE: Duration = Duration::from_secs(60);
+/// More bytes than a reader gets at once.
+const PARTS: usize = 4096;
 
 fn mib(mib: u32) -> impl FnOnce(Guest) -> Guest {
     move |guest| Guest {
@@ -34,17 +38,22 @@ fn mib(mib: u32) -> impl FnOnce(Guest) -> Guest {
     }
 }
 
-/// Asks for `path` and takes 4 KiB of the answer now and then, until `ended`. Returns the number of
-/// bytes.
-fn read_slowly(port: u16, path: &str, ended: &AtomicBool) -> usize {
+/// Asks for `path` and takes 4 KiB of the answer now and then, until `ended`; once it is clear that
+/// the answer comes in parts, counts one more in `served`. Returns the number of bytes.
+fn read_slowly(port: u16, path: &str, ended: &AtomicBool, served: &AtomicUsize) -> usize {
     let mut stream = connect(port).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(READERS_PATIENCE)).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let (mut piece, mut sum) = ([0; 4096], 0);
     while !ended.load(Ordering::Relaxed) {
         match stream.read(&mut piece) {
-            Ok(count @ 1..) => sum += count,
+            Ok(count @ 1..) => {
+                if (sum..sum + count).contains(&PARTS) {
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+                sum += count;
+            }
             _ => break,
         }
         thread::sleep(Duration::from_millis(500));
@@ -70,7 +79,8 @@ fn eight_mib_serve_sixteen_slow_readers_and_everybody_else() {
         6000 / 2
     );
     assert!(listing.contains("3000 files"), "the footer");
-    let (ended, read) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let ended = AtomicBool::new(false);
+    let (served, read) = (AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {
         for number in 0..16 {
             let path = if number % 2 == 0 {
@@ -78,15 +88,19 @@ fn eight_mib_serve_sixteen_slow_readers_and_everybody_else() {
             } else {
                 "/files/large.bin"
             };
-            let (ended, read) = (&ended, &read);
+            let (ended, served, read) = (&ended, &served, &read);
             scope.spawn(move || {
-                let count = read_slowly(port, path, ended);
-                assert!(count > 4096, "{path}: {count}");
+                let count = read_slowly(port, path, ended, served);
+                assert!(count > PARTS, "{path}: {count}");
                 read.fetch_add(1, Ordering::Relaxed);
             });
         }
         let start = Instant::now();
-        while start.elapsed() < SLOWNESS {
+        while start.elapsed() < SLOWNESS || served.load(Ordering::Relaxed) < 16 {
+            if start.elapsed() > SLOWNESS + READERS_PATIENCE {
+                // The readers say how far they have come.
+                break;
+            }
             let asked = Instant::now();
             let status = site.client().get("/api/status", &[]).unwrap().status();
             assert_eq!(status, 200);
