@@ -17,6 +17,10 @@ pub(super) const DEVICES_MAX: usize = 1024;
 const DEVICE_BYTES: u64 = 64 * 1024;
 const QUEUE_BYTES: u64 = 8 * 1024;
 
+/// What is kept free for each device that is there, in bytes: a report or a page about all of them
+/// at once takes so much for each.
+const REPORT_BYTES: u64 = 10 * 1024;
+
 /// Where the devices of a maker hang in the device tree: below a node that is there as long as one
 /// of them is.
 pub(super) struct Place {
@@ -44,6 +48,10 @@ impl Place {
     /// contents.
     pub(super) fn check_memory(&self, queues: u16, contents: u64) -> Result<(), CreateError> {
         let left = self.platform.memory_left();
+        let makers = self.root.children().into_iter();
+        let devices: usize = makers.map(|maker| maker.children().len()).sum();
+        let reports = REPORT_BYTES.saturating_mul(devices as u64);
+        let left = left.saturating_sub(reports);
         let queues = QUEUE_BYTES.saturating_mul(queues.into());
         if DEVICE_BYTES.saturating_add(queues).saturating_add(contents) > left {
             return Err(CreateError::OutOfMemory { left });
