@@ -6,6 +6,7 @@ use core::cell::{Cell, RefCell};
 use kernel::System;
 use kernel::embassy_net::Stack;
 use kernel::log::info;
+use vdpa_mgmt::REPORT_BYTES;
 use web::http::reader;
 use web::shares::{Pool, Shares};
 use web::status::Http;
@@ -103,9 +104,8 @@ impl Site {
     /// Whether there is memory to say something about all devices at once. It is never held while
     /// somebody waits.
     pub(crate) fn has_room_for_devices(&self) -> bool {
-        const DEVICE_BYTES: u64 = 10 * 1024;
         const BESIDES: u64 = 64 * 1024;
         let devices = u64::try_from(self.system.vdpa().devices().len()).unwrap_or(u64::MAX);
-        devices.saturating_mul(DEVICE_BYTES).saturating_add(BESIDES) < self.system.memory().free()
+        devices.saturating_mul(REPORT_BYTES).saturating_add(BESIDES) < self.system.memory().free()
     }
 }

@@ -55,7 +55,7 @@ pub use self::error::MgmtError;
 pub use self::handle::{BadHandle, Handle};
 use self::manager::Creator;
 pub use self::manager::{CreateError, ManagementDevice, Product, Settings};
-pub use self::report::{DeviceReport, ManagerReport, QueueKind, QueueStatistics};
+pub use self::report::{DeviceReport, ManagerReport, QueueKind, QueueStatistics, REPORT_BYTES};
 #[cfg(feature = "sim")]
 pub use self::sim_blk::SimBlks;
 #[cfg(feature = "sim")]

@@ -17,6 +17,10 @@ use super::handle::Handle;
 use super::is_type;
 use super::manager::ManagementDevice;
 
+/// What a report or a page about all devices at once takes for each of them, in bytes. Simulated
+/// devices leave so much free.
+pub const REPORT_BYTES: u64 = 10 * 1024;
+
 /// What a management device can make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManagerReport {

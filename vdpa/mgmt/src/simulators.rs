@@ -8,6 +8,7 @@ use vdpa::dma::IsolationUnit;
 use vdpa::{Node, Platform};
 
 use super::manager::CreateError;
+use super::report::REPORT_BYTES;
 
 /// The most devices of a maker at once: each has a worker and memory.
 pub(super) const DEVICES_MAX: usize = 1024;
@@ -16,10 +17,6 @@ pub(super) const DEVICES_MAX: usize = 1024;
 /// its worker, the driver that may come to it, and what is said about it.
 const DEVICE_BYTES: u64 = 64 * 1024;
 const QUEUE_BYTES: u64 = 8 * 1024;
-
-/// What is kept free for each device that is there, in bytes: a report or a page about all of them
-/// at once takes so much for each.
-const REPORT_BYTES: u64 = 10 * 1024;
 
 /// Where the devices of a maker hang in the device tree: below a node that is there as long as one
 /// of them is.
