@@ -13,14 +13,14 @@ pub(crate) async fn status(site: &Site) -> Status {
     Status {
         uptime_ms: Instant::now().as_millis(),
         memory: memory(site),
-        ipv4: site.stack.config_v4().map(|config| Address {
-            address: config.address.to_string(),
-            gateway: config.gateway.map(|gateway| gateway.to_string()),
-        }),
-        ipv6: site.stack.config_v6().map(|config| Address {
-            address: config.address.to_string(),
-            gateway: config.gateway.map(|gateway| gateway.to_string()),
-        }),
+        ipv4: site
+            .stack
+            .config_v4()
+            .map(|config| address(&config.address, config.gateway)),
+        ipv6: site
+            .stack
+            .config_v6()
+            .map(|config| address(&config.address, config.gateway)),
         files: match site.files().await {
             Ok(files) => files.status(),
             Err(reason) => Files::Unavailable {
@@ -30,6 +30,13 @@ pub(crate) async fn status(site: &Site) -> Status {
         http: site.counters.http(site.shares.connections),
         vdpa: vdpa(site).await,
         devices: site.system.devices().describe().children,
+    }
+}
+
+fn address(address: &impl ToString, gateway: Option<impl ToString>) -> Address {
+    Address {
+        address: address.to_string(),
+        gateway: gateway.map(|gateway| gateway.to_string()),
     }
 }
 
