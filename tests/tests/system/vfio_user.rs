@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use tests::disks::TestDisks;
 use tests::new_qemu::{self, TooOld};
 use tests::run::{boot, skip_simulated, test_names, uses_the_machine};
 use tests::transcript::{Judgement, Verdict};
-use tests::web::Site;
+use tests::web::{Site, connect};
 use tests::{kernels, noise, requirement};
 
 /// What has not happened by then never does. A busy host of two cores needs a tenth of it.
@@ -265,7 +265,7 @@ fn vanishes_while_it_serves(emulator: &Path) -> Result<()> {
     );
 
     blk.order("vanishes")?;
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    let mut stream = connect(port)?;
     stream.write_all(b"GET /files/file.bin HTTP/1.1\r\nhost: site\r\nconnection: close\r\n\r\n")?;
     let page = site.client().body("/", &[]);
     let (status, _) = page.map_err(|error| anyhow!("{error}"))?;

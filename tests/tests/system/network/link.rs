@@ -1,12 +1,13 @@
 //! A link that goes away for a while.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use qemu::device::{Net, NetBackend};
 use tests::qmp::{Cable, Socket};
+use tests::web::connect;
 
 use crate::network::server::{ACK, DISCOVER, GUEST, NAK, Options, REQUEST, Script};
 use crate::network::wire::{console, machine};
@@ -89,7 +90,7 @@ fn connections_go_on_when_the_link_comes_back() {
         };
         said("site: serving");
         let mut qmp = socket.connect().unwrap();
-        let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let mut client = connect(port).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         client.write_all(b"GET /api/status HTTP/1.1\r\n").unwrap();
         thread::sleep(Duration::from_millis(200));
