@@ -221,9 +221,9 @@ fn not_allowed() -> Answer {
 
 fn conditions<'a>(request: &Head<'a>) -> Conditions<'a> {
     Conditions {
-        if_match: request.value("If-Match"),
+        if_match: request.combined_value("If-Match"),
         if_unmodified_since: request.only_value("If-Unmodified-Since"),
-        if_none_match: request.value("If-None-Match"),
+        if_none_match: request.combined_value("If-None-Match"),
         if_modified_since: request.only_value("If-Modified-Since"),
         if_range: request.value("If-Range"),
         // It means something for GET alone (RFC 9110, 14.2).

@@ -4,6 +4,7 @@
 //! A version is told by an entity tag made from the size and the time of the last change, and by
 //! that time itself.
 
+use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::{String, ToString};
 
@@ -63,14 +64,14 @@ impl Version {
 }
 
 /// The conditional headers of one request.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Conditions<'a> {
-    /// `If-Match`
-    pub if_match: Option<&'a str>,
+    /// `If-Match`, all fields combined
+    pub if_match: Option<Cow<'a, str>>,
     /// `If-Unmodified-Since`
     pub if_unmodified_since: Option<&'a str>,
-    /// `If-None-Match`
-    pub if_none_match: Option<&'a str>,
+    /// `If-None-Match`, all fields combined
+    pub if_none_match: Option<Cow<'a, str>>,
     /// `If-Modified-Since`
     pub if_modified_since: Option<&'a str>,
     /// `If-Range`
@@ -95,14 +96,14 @@ impl Conditions<'_> {
     #[must_use]
     pub fn apply(&self, version: &Version, length: u64) -> Verdict {
         let changed = |date: Option<&str>| version.has_changed_since(date?);
-        let is_another = match self.if_match {
+        let is_another = match &self.if_match {
             Some(tags) => !version.is_exactly_in(tags),
             None => changed(self.if_unmodified_since) == Some(true),
         };
         if is_another {
             return Verdict::Failed;
         }
-        let unchanged = match self.if_none_match {
+        let unchanged = match &self.if_none_match {
             Some(tags) => version.is_in(tags),
             None => changed(self.if_modified_since) == Some(false),
         };
@@ -147,7 +148,7 @@ mod tests {
             "*".into(),
         ] {
             let conditions = Conditions {
-                if_none_match: Some(&tags),
+                if_none_match: Some(tags.as_str().into()),
                 ..Conditions::default()
             };
             assert_eq!(
@@ -161,7 +162,7 @@ mod tests {
     #[test]
     fn an_unknown_tag_outweighs_a_known_date() {
         let conditions = Conditions {
-            if_none_match: Some("\"other\""),
+            if_none_match: Some("\"other\"".into()),
             if_modified_since: Some(DATE),
             ..Conditions::default()
         };
@@ -210,7 +211,7 @@ mod tests {
             let undated = Version::new(100, None);
             assert_eq!(conditions.apply(&undated, 100), whole, "{date}");
             let conditions = Conditions {
-                if_match: Some("*"),
+                if_match: Some("*".into()),
                 ..conditions
             };
             assert_eq!(conditions.apply(&version(), 100), whole, "a tag counts");
@@ -255,13 +256,13 @@ mod tests {
             ("", Verdict::Failed),
         ] {
             let conditions = Conditions {
-                if_match: Some(if_match),
+                if_match: Some(if_match.into()),
                 ..Conditions::default()
             };
             assert_eq!(conditions.apply(&version, 100), expected, "{if_match}");
         }
         let conditions = Conditions {
-            if_none_match: Some(&twice),
+            if_none_match: Some(twice.into()),
             ..Conditions::default()
         };
         assert_eq!(

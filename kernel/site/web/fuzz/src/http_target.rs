@@ -24,7 +24,7 @@ pub fn http_target(data: &[u8]) {
     let conditions = Conditions {
         range: line(),
         if_range: line(),
-        if_none_match: line(),
+        if_none_match: line().map(Into::into),
         ..Conditions::default()
     };
     let body = line().unwrap_or_default();

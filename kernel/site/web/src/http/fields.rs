@@ -1,5 +1,9 @@
 //! The fields of a head, each a name with a value (RFC 9112, 5).
 
+use alloc::borrow::Cow;
+use alloc::format;
+use alloc::string::String;
+
 use httparse::{EMPTY_HEADER, Status};
 
 use super::refusal::Refusal;
@@ -44,6 +48,14 @@ impl<'a> Fields<'a> {
             (Some(value), None) => str::from_utf8(value).ok(),
             _ => None,
         }
+    }
+
+    /// The value of all fields with this name as one list (RFC 9110, 5.3). What is no text is
+    /// replaced.
+    pub(super) fn combined_value(&self, name: &'a str) -> Option<Cow<'a, str>> {
+        self.values(name)
+            .map(String::from_utf8_lossy)
+            .reduce(|list, more| format!("{list}, {more}").into())
     }
 
     /// The elements of the lists in all fields with this name, without empty ones (RFC 9110,

@@ -1,5 +1,7 @@
 //! The head of a request: its line and its fields (RFC 9112, 3 and 5).
 
+use alloc::borrow::Cow;
+
 use super::fields::{Fields, is_token};
 use super::framing::{self, Framing};
 use super::refusal::Refusal;
@@ -116,6 +118,13 @@ impl<'a> Head<'a> {
         self.fields.only_value(name)
     }
 
+    /// The value of all fields with this name as one list (RFC 9110, 5.3), if there are any. What
+    /// is no text is replaced.
+    #[must_use]
+    pub fn combined_value(&self, name: &'a str) -> Option<Cow<'a, str>> {
+        self.fields.combined_value(name)
+    }
+
     /// The host and port that the request is meant for (RFC 9112, 3.3).
     #[must_use]
     pub fn host(&self) -> Option<&'a str> {
@@ -123,11 +132,13 @@ impl<'a> Head<'a> {
     }
 
     /// What the client wants to become of the connection (RFC 9112, 9.3). An older client says
-    /// itself when it is to be kept, which is more than this server gives it.
+    /// itself when it is to be kept, which is more than this server gives it. Behind a request for a
+    /// tunnel may stand what is meant for its other end (RFC 9110, 9.3.6).
     #[must_use]
     pub fn persistence(&self) -> Persistence {
         let mut options = self.fields.elements("Connection");
         if self.version == Version::Http10
+            || self.target == Target::Tunnel
             || options.any(|option| option.eq_ignore_ascii_case(b"close"))
         {
             Persistence::Close

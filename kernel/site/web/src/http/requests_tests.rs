@@ -147,9 +147,24 @@ fn requests_follow_each_other() {
         &[("OPTIONS", "*", b"")],
     );
     taken(
-        "CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n",
+        "CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\nGET /evil HTTP/1.1\r\nHost: h\r\n\r\n",
         &[("CONNECT", "tunnel", b"")],
     );
+}
+
+#[test]
+fn lines_of_one_list_are_one_list() {
+    let head = "GET / HTTP/1.1\r\nHost: x\r\nIf-Match: \"a\"\r\nif-match:\r\nIf-Match: \"b\u{e9}\", W/\"c\"\r\n\r\n";
+    let bytes: Vec<u8> = head
+        .chars()
+        .map(|c| u8::try_from(c).expect("Latin 1"))
+        .collect();
+    let head = Head::parse(&bytes).expect("a request");
+    assert_eq!(
+        head.combined_value("If-Match").as_deref(),
+        Some("\"a\", , \"b\u{fffd}\", W/\"c\"")
+    );
+    assert_eq!(head.combined_value("If-None-Match"), None);
 }
 
 #[test]
