@@ -33,7 +33,7 @@ const MAX_VIRTIO_DEVICES: usize = 32;
 pub(crate) struct Acpi {
     /// PCI configuration space that is mapped into memory.
     pub(crate) config_regions: Vec<ConfigRegion, MAX_REGIONS>,
-    /// Whether no root bus is named beside the first.
+    /// Whether the firmware describes the machine, and names no root bus beside the first.
     pub(crate) has_one_root_bus: bool,
     /// The power management timer.
     pub(crate) pm_timer: Option<PmTimer>,
@@ -82,7 +82,7 @@ impl Acpi {
         }
         Self {
             config_regions,
-            has_one_root_bus: !definitions().any(aml::names_base_bus),
+            has_one_root_bus: dsdt.is_some() && !definitions().any(aml::names_base_bus),
             pm_timer: fadt.and_then(fadt::pm_timer),
             lines,
             virtio_devices: definitions()

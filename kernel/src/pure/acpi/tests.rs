@@ -102,6 +102,9 @@ fn a_bus_number_in_any_definition_means_more_root_buses() {
     assert!(Acpi::read(&pc(), RSDP).has_one_root_bus);
     assert!(!Acpi::default().has_one_root_bus, "nobody says so");
     let mut memory = pc();
+    memory.blocks.remove(&DSDT);
+    assert!(!Acpi::read(&memory, RSDP).has_one_root_bus, "nor here");
+    let mut memory = pc();
     let first = b"\x5b\x82\x0cPCI0\x08_BBN\x00\x08_UID\x00";
     memory.blocks.insert(DSDT, table(b"DSDT", first));
     assert!(Acpi::read(&memory, RSDP).has_one_root_bus);
