@@ -1,4 +1,4 @@
-//! Parts of one piece of memory, against a model that knows for each byte whose it is.
+//! Parts of one piece of memory, against a model that knows whose each part is.
 
 use std::alloc::Layout;
 use std::sync::Arc;
@@ -118,6 +118,25 @@ fn give_back(arena: &Arena, block: DmaBlock) {
     unsafe { arena.deallocate(block) };
 }
 
+/// The first aligned place where enough bytes are free: at the beginning, or behind a block.
+fn first_fit(blocks: &[DmaBlock], layout: Layout) -> Option<usize> {
+    let taken = |block: &DmaBlock| {
+        let start = usize::try_from(block.addr.0 - BASE.0).unwrap();
+        start..start + block.layout.size()
+    };
+    let behind = |end: usize| {
+        let place = BASE.offset(end).0.next_multiple_of(layout.align() as u64);
+        usize::try_from(place - BASE.0).unwrap()
+    };
+    let is_free = |&start: &usize| {
+        let end = start + layout.size();
+        let apart = |block| taken(block).end <= start || end <= taken(block).start;
+        end <= LEN && blocks.iter().all(apart)
+    };
+    let ends = blocks.iter().map(|block| taken(block).end);
+    ends.chain([0]).map(behind).filter(is_free).min()
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Take { size: usize, align: usize },
@@ -144,25 +163,19 @@ proptest! {
         steps in prop::collection::vec(step(), 1..if cfg!(miri) { 30 } else { 200 }),
     ) {
         let (heap, memory, arena) = arena();
-        let mut taken = vec![false; LEN];
         let mut blocks: Vec<DmaBlock> = Vec::new();
         for step in steps {
             match step {
                 Step::Take { size, align } => {
                     let layout = Layout::from_size_align(size, align).unwrap();
-                    // The first aligned place where enough bytes are free.
-                    let expected = (0..LEN)
-                        .filter(|start| (BASE.0 + *start as u64).is_multiple_of(align as u64))
-                        .find(|&start| taken.get(start..start + size).is_some_and(|t| !t.contains(&true)));
-                    match (arena.allocate(layout), expected) {
+                    match (arena.allocate(layout), first_fit(&blocks, layout)) {
                         (Ok(block), Some(start)) => {
                             check_alignment(&block);
                             prop_assert_eq!(block.addr, BASE.offset(start));
-                            taken[start..start + size].fill(true);
                             let mut bytes = vec![1; size];
                             let at = memory.addr().offset(start);
                             heap.read(at, &mut bytes).unwrap();
-                            prop_assert!(bytes.iter().all(|&byte| byte == 0), "a block is zeroed");
+                            prop_assert!(bytes == vec![0; size], "a block is zeroed");
                             heap.write(at, &vec![0xa5; size]).unwrap();
                             blocks.push(block);
                         }
@@ -172,8 +185,6 @@ proptest! {
                 }
                 Step::Give { which } if !blocks.is_empty() => {
                     let block = blocks.swap_remove(which % blocks.len());
-                    let start = usize::try_from(block.addr.0 - BASE.0).unwrap();
-                    taken[start..start + block.layout.size()].fill(false);
                     give_back(&arena, block);
                 }
                 Step::Give { .. } => {}
