@@ -166,6 +166,9 @@ pub fn configurations() -> Vec<Configuration> {
         ..on
     };
     vec![
+        // With debug assertions. They take longest, so others run beside them if they begin.
+        q35.debug(),
+        ifcvf(pc).rings(ON, OFF, OFF).vectors(0).debug(),
         // Every combination of the rings' features: with any one of them it is the other board.
         ifcvf(q35).rings(OFF, OFF, OFF).vectors(2),
         pc.rings(OFF, OFF, ON).vectors(2).disks(4, 1),
@@ -180,9 +183,6 @@ pub fn configurations() -> Vec<Configuration> {
         pc.rings(OFF, ON, ON).disks(1024, 4),
         // Without vectors, where the other driver has been.
         q35.rings(ON, ON, OFF).vectors(0),
-        // With debug assertions.
-        q35.debug(),
-        ifcvf(pc).rings(ON, OFF, OFF).vectors(0).debug(),
         Configuration::on(Machine::Microvm),
         Configuration::on(Machine::MicrovmPcie),
     ]

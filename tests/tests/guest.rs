@@ -45,14 +45,14 @@ fn main() -> Result<ExitCode> {
     arguments.test_threads.get_or_insert(processors + 1);
     let kernels = Arc::new(Kernels::build()?);
     let names = kernels.names()?;
-    let mut trials = faults(&kernels);
-    trials.extend(loops(&kernels));
     let machines: Vec<Arc<Machine>> = configurations()
         .into_iter()
         .map(|configuration| Machine::new(configuration, &kernels, &names))
         .collect();
     // The whole runs first: so machines, not tests, are what runs side by side.
-    trials.extend(machines.iter().map(Machine::whole));
+    let mut trials: Vec<Trial> = machines.iter().map(Machine::whole).collect();
+    trials.extend(faults(&kernels));
+    trials.extend(loops(&kernels));
     for machine in &machines {
         trials.extend(machine.names.iter().map(|name| machine.test(name)));
     }
