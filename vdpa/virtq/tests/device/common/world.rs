@@ -32,31 +32,58 @@ pub enum Permission {
 
 /// A translation whose mappings a test may change.
 pub struct Iotlb {
-    pages: Mutex<BTreeMap<u64, (u64, Permission)>>,
+    /// How many pages there are.
+    count: u64,
+    /// What has become of pages that were changed; an unmapped one allows nothing.
+    changed: Mutex<BTreeMap<u64, Option<Permission>>>,
     generation: AtomicU64,
 }
 
 impl Iotlb {
-    pub fn protect(&self, addr: DmaAddr, permission: Permission) {
-        self.pages
-            .lock()
-            .unwrap()
-            .get_mut(&(addr.0 / PAGE))
-            .unwrap()
-            .1 = permission;
+    fn new(count: u64) -> Self {
+        Self {
+            count,
+            changed: Mutex::default(),
+            generation: AtomicU64::new(0),
+        }
+    }
+
+    /// What a page allows, which is everything at first.
+    fn permission(&self, page: u64) -> Option<Permission> {
+        let changed = self.changed.lock().unwrap().get(&page).copied();
+        changed.unwrap_or((page < self.count).then_some(Permission::ReadWrite))
+    }
+
+    fn change(&self, addr: DmaAddr, permission: Option<Permission>) {
+        let page = page_of(addr).unwrap();
+        assert!(self.permission(page).is_some(), "it is mapped");
+        self.changed.lock().unwrap().insert(page, permission);
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    pub fn unmap(&self, addr: DmaAddr) {
-        self.pages.lock().unwrap().remove(&(addr.0 / PAGE)).unwrap();
-        self.generation.fetch_add(1, Ordering::Release);
+    pub fn protect(&self, addr: DmaAddr, permission: Permission) {
+        self.change(addr, Some(permission));
     }
+
+    pub fn unmap(&self, addr: DmaAddr) {
+        self.change(addr, None);
+    }
+}
+
+/// The page of an address of the driver, if it is not below all of them.
+fn page_of(addr: DmaAddr) -> Option<u64> {
+    Some(addr.0.checked_sub(BASE)? / PAGE)
+}
+
+/// A permutation of so many pages.
+fn scatter(page: u64, count: u64) -> u64 {
+    (page * 7 + 3) % count
 }
 
 impl Translate for Iotlb {
     fn translate(&self, addr: DmaAddr, len: u32, access: Access) -> Result<Translation, Fault> {
-        let pages = self.pages.lock().unwrap();
-        let &(below, permission) = pages.get(&(addr.0 / PAGE)).ok_or(Fault::NoMapping)?;
+        let page = page_of(addr).ok_or(Fault::NoMapping)?;
+        let permission = self.permission(page).ok_or(Fault::NoMapping)?;
         match (permission, access) {
             (Permission::ReadWrite, _)
             | (Permission::ReadOnly, Access::Read)
@@ -66,7 +93,7 @@ impl Translate for Iotlb {
         let inside = addr.0 % PAGE;
         let left = u32::try_from(PAGE - inside).unwrap();
         Ok(Translation {
-            addr: DmaAddr(below + inside),
+            addr: DmaAddr(BELOW + scatter(page, self.count) * PAGE + inside),
             len: len.min(left),
         })
     }
@@ -160,15 +187,7 @@ impl World {
     /// Memory in pages of which no two are neighbours on both sides.
     pub fn translated() -> Self {
         let mut world = Self::direct();
-        let pages = (0..world.len / PAGE).map(|page| {
-            let below = BELOW + world.scatter(page) * PAGE;
-            (BASE / PAGE + page, (below, Permission::ReadWrite))
-        });
-        let pages = Mutex::new(pages.collect());
-        world.iotlb = Some(Arc::new(Iotlb {
-            pages,
-            generation: AtomicU64::new(0),
-        }));
+        world.iotlb = Some(Arc::new(Iotlb::new(world.len / PAGE)));
         world
     }
 
@@ -257,16 +276,11 @@ impl World {
     fn host(&self, addr: u64) -> NonNull<u8> {
         let offset = addr.checked_sub(BASE).unwrap();
         assert!(offset < self.len);
-        match self.iotlb {
+        match &self.iotlb {
             None => self.ram.at((offset + self.len / 2) % self.len),
-            Some(_) => self
+            Some(iotlb) => self
                 .ram
-                .at(self.scatter(offset / PAGE) * PAGE + offset % PAGE),
+                .at(scatter(offset / PAGE, iotlb.count) * PAGE + offset % PAGE),
         }
-    }
-
-    /// A permutation of the pages.
-    fn scatter(&self, page: u64) -> u64 {
-        (page * 7 + 3) % (self.len / PAGE)
     }
 }
