@@ -133,7 +133,10 @@ async fn stopped(bench: &Bench<'_>) -> Verdict {
         }
         let queue = traffic.rig.lines[traffic.requests()].index;
         match device.stop_queue(queue).await {
-            Err(OpError::Unsupported) => return Err(Stop::Skipped("it stops by a reset alone")),
+            Err(OpError::Unsupported) => {
+                traffic.stop(bench).await?;
+                return Err(Stop::Skipped("it stops by a reset alone"));
+            }
             stopped => stopped.or_fail("a stop")?,
         }
         let stands = device.queue_state(queue).await.or_fail("where it stands")?;
