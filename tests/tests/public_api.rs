@@ -16,13 +16,15 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 /// The sources whose public items are looked at.
-const LIBRARIES: [&str; 15] = [
+const LIBRARIES: [&str; 17] = [
     "boot/src",
     "vdpa/virtq/src",
     "vdpa/src",
     "vdpa/virtio/src",
     "vdpa/vhost/src",
     "vdpa/sim/src",
+    "vdpa/vduse/src",
+    "vdpa/vduse-protocol/src",
     "vdpa/mgmt/src",
     "drivers/pci/src",
     "drivers/virtio-mmio/src",
@@ -50,7 +52,7 @@ const FOR_TESTS: [&str; 10] = [
 
 /// What applications, other kernels and makers of devices are offered beyond what the programs of
 /// this tree use.
-const OFFERED: [(&str, &[&str]); 8] = [
+const OFFERED: [(&str, &[&str]); 10] = [
     // A disk for an application that has its bytes elsewhere, or polls.
     (
         "drivers/blk/src",
@@ -97,6 +99,48 @@ const OFFERED: [(&str, &[&str]); 8] = [
             "report_fault",
             "rescan",
             "take_dirty_pages",
+        ],
+    ),
+    // A task whose device changes, and ends.
+    (
+        "vdpa/vduse/src",
+        &[
+            "destroy",
+            "update_config",
+            "inject_config_interrupt",
+            "inject_interrupt",
+        ],
+    ),
+    // What a daemon of a Linux host tells its kernel, besides the messages.
+    (
+        "vdpa/vduse-protocol/src",
+        &[
+            "GET_API_VERSION",
+            "SET_API_VERSION",
+            "CREATE_DEV",
+            "DESTROY_DEV",
+            "GET_FEATURES",
+            "SET_FEATURES",
+            "IOTLB_GET_FD",
+            "DEV_GET_FEATURES",
+            "DEV_SET_CONFIG",
+            "DEV_INJECT_CONFIG_IRQ",
+            "VQ_SETUP",
+            "VQ_GET_INFO",
+            "VQ_SETUP_KICKFD",
+            "VQ_INJECT_IRQ",
+            "IOTLB_REG_UMEM",
+            "IOTLB_DEREG_UMEM",
+            "IOTLB_GET_INFO",
+            "IOTLB_GET_FD2",
+            "IOTLB_GET_FD2_LONG",
+            "KickFd",
+            "ConfigUpdate",
+            "IotlbEntry",
+            "SIZE_V2",
+            "SIZE_V2_LONG",
+            "UserMemory",
+            "IovaInfo",
         ],
     ),
     // A client that gives a device back while it works.

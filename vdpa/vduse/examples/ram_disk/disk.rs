@@ -1,0 +1,127 @@
+//! A disk in the memory of a task (VIRTIO 1.2, 5.2): all that a device needs besides the library.
+
+use vdpa::Features;
+use vdpa::config::blk;
+use vdpa_vduse::protocol::{DeviceConfig, QueueSetup};
+use vdpa_vduse::{Job, Task, TaskDevice, TaskError, Turn};
+use virtio::blk::{F, S, T};
+
+const SECTOR: usize = 512;
+/// The length of `virtio_blk_req` up to its data.
+const HEADER: usize = 16;
+/// Requests in a turn, before others come.
+const BUDGET: usize = 64;
+const QUEUE_SIZE: u16 = 128;
+
+/// The disk. Who owns it decides whether its contents outlive a task.
+pub struct RamDisk {
+    sectors: Vec<u8>,
+    queues: u16,
+}
+
+impl RamDisk {
+    /// A disk of so many sectors, all zeroes.
+    pub fn new(sectors: usize, queues: u16) -> Self {
+        Self {
+            sectors: vec![0; sectors * SECTOR],
+            queues,
+        }
+    }
+
+    /// What its device is made from.
+    pub fn config(&self, name: &str) -> DeviceConfig {
+        let mut space = [0; blk::SIZE];
+        blk::CAPACITY.put(&mut space, (self.sectors.len() / SECTOR) as u64);
+        blk::SEG_MAX.put(&mut space, u32::from(QUEUE_SIZE) - 2);
+        blk::NUM_QUEUES.put(&mut space, self.queues);
+        let ring = virtio::F::INDIRECT_DESC | virtio::F::EVENT_IDX | virtio::F::RING_PACKED;
+        let base = virtio::F::VERSION_1 | virtio::F::ACCESS_PLATFORM | virtio::F::IN_ORDER;
+        let features = Features::from(F::SEG_MAX | F::FLUSH | F::MQ) | ring.into() | base.into();
+        DeviceConfig {
+            name: name.into(),
+            vendor_id: 0,
+            device_id: u8::from(virtio::Id::Block).into(),
+            features: features.bits() as u64,
+            queues: self.queues.into(),
+            queue_align: 1,
+            groups: 1,
+            address_spaces: 1,
+            config: space.into(),
+        }
+    }
+
+    /// Says what the queues can be.
+    pub fn set_up(&self, task: &Task) -> Result<(), TaskError> {
+        let size_max = QUEUE_SIZE;
+        let mut queues = 0..u32::from(self.queues);
+        queues.try_for_each(|index| {
+            task.set_up_queue(QueueSetup {
+                index,
+                size_max,
+                group: 0,
+            })
+        })
+    }
+
+    /// Serves a request. The last byte that can be written is the status.
+    fn answer(&mut self, task: &Task, job: Job) -> Result<(), TaskError> {
+        if let Some(data) = job.writable().checked_sub(1) {
+            let status = self.carry_out(task, job, data).unwrap_or(S::Ioerr);
+            task.write(job, data, &[status.into()])?;
+        }
+        task.complete(job)
+    }
+
+    fn carry_out(&mut self, task: &Task, job: Job, data: u64) -> Result<S, TaskError> {
+        let mut header = [0; HEADER];
+        task.read(job, 0, &mut header)?;
+        let [t0, t1, t2, t3, _, _, _, _, sector @ ..] = header;
+        let sector = u64::from_le_bytes(sector);
+        Ok(match T::try_from(u32::from_le_bytes([t0, t1, t2, t3])) {
+            Ok(T::In) => match self.extent(sector, data) {
+                Some(bytes) => {
+                    task.write(job, 0, bytes)?;
+                    S::Ok
+                }
+                None => S::Ioerr,
+            },
+            Ok(T::Out) => {
+                let len = job.readable().saturating_sub(HEADER as u64);
+                match self.extent(sector, len) {
+                    Some(bytes) => {
+                        task.read(job, HEADER as u64, bytes)?;
+                        S::Ok
+                    }
+                    None => S::Ioerr,
+                }
+            }
+            Ok(T::Flush) if sector == 0 => S::Ok,
+            Ok(T::Flush) => S::Ioerr,
+            _ => S::Unsupp,
+        })
+    }
+
+    /// Whole sectors that are on the disk.
+    fn extent(&mut self, sector: u64, len: u64) -> Option<&mut [u8]> {
+        let start = usize::try_from(sector).ok()?.checked_mul(SECTOR)?;
+        let len = usize::try_from(len).ok().filter(|len| len % SECTOR == 0)?;
+        self.sectors.get_mut(start..)?.get_mut(..len)
+    }
+}
+
+impl TaskDevice for RamDisk {
+    fn serve(&mut self, task: &Task) -> Result<Turn, TaskError> {
+        for queue in 0..self.queues {
+            for served in 0.. {
+                if served == BUDGET {
+                    task.flush(queue)?;
+                    return Ok(Turn::More);
+                }
+                let Some(job) = task.take(queue)? else { break };
+                self.answer(task, job)?;
+            }
+            task.flush(queue)?;
+        }
+        Ok(Turn::Idle)
+    }
+}
