@@ -14,6 +14,8 @@ use vdpa::{Node, Platform, power};
 use vdpa_mgmt::{Handle, Management};
 #[cfg(feature = "sim")]
 use vdpa_mgmt::{ManagementDevice, SimBlks, SimNets};
+#[cfg(feature = "vduse")]
+use vdpa_vduse::Control;
 use virtio_blk::{BlkDriver, Disk};
 use virtio_bus::Registry;
 use virtio_bus::VirtioBus;
@@ -57,6 +59,8 @@ pub(crate) struct Devices {
     pub(crate) disks: Arc<Registry<Disk>>,
     #[cfg(feature = "mgmt")]
     pub(crate) management: Arc<Management>,
+    #[cfg(feature = "vduse")]
+    pub(crate) vduse: Arc<Control>,
     #[cfg(feature = "vhost")]
     pub(crate) clients: Arc<Clients>,
 }
@@ -71,6 +75,8 @@ impl Devices {
         let devices = Self {
             #[cfg(feature = "mgmt")]
             management: Management::new(Arc::clone(&vdpa), handle),
+            #[cfg(feature = "vduse")]
+            vduse: Control::new(&platform),
             platform,
             root: Node::root("machine"),
             pci: PciBus::new("pci"),
@@ -110,7 +116,18 @@ impl Devices {
         add_driver(&devices.pci, Arc::new(ports)).await;
         #[cfg(feature = "sim")]
         devices.offer_simulators().await;
+        #[cfg(feature = "vduse")]
+        devices.offer_tasks().await;
         devices
+    }
+
+    /// Lets users of management take the devices of tasks.
+    #[cfg(feature = "vduse")]
+    async fn offer_tasks(&self) {
+        let vduse = vdpa_mgmt::Vduse::new(&self.vduse, &self.root, &self.platform);
+        if let Err(error) = self.management.register(vduse).await {
+            log::error!("devices of tasks are not available: {error}");
+        }
     }
 
     /// Lets users of management make simulated devices.

@@ -10,6 +10,8 @@ use vdpa::device::VdpaBus;
 use vdpa::{Node, Platform};
 #[cfg(feature = "mgmt")]
 use vdpa_mgmt::Management;
+#[cfg(feature = "vduse")]
+use vdpa_vduse::Control;
 #[cfg(feature = "vhost")]
 use vhost_vdpa::VhostRegistry;
 use virtio_blk::Disk;
@@ -91,6 +93,13 @@ impl System {
     #[must_use]
     pub fn management(&self) -> &Arc<Management> {
         &self.devices.management
+    }
+
+    /// The devices that tasks implement. A user takes them with management's `vduse`.
+    #[cfg(feature = "vduse")]
+    #[must_use]
+    pub fn vduse(&self) -> &Arc<Control> {
+        &self.devices.vduse
     }
 
     /// The virtio bus.

@@ -31,6 +31,8 @@ mod sim_net;
 #[cfg(feature = "sim")]
 mod simulators;
 pub mod tool;
+#[cfg(feature = "vduse")]
+mod vduse;
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
@@ -60,6 +62,8 @@ pub use self::report::{DeviceReport, ManagerReport, QueueKind, QueueStatistics, 
 pub use self::sim_blk::SimBlks;
 #[cfg(feature = "sim")]
 pub use self::sim_net::SimNets;
+#[cfg(feature = "vduse")]
+pub use self::vduse::Vduse;
 
 /// All management of the devices of one bus. Its operations take turns: of two that overlap, one
 /// sees the world before the other, or after it.

@@ -96,6 +96,10 @@ pub enum CreateError {
     #[cfg(feature = "sim")]
     #[error(transparent)]
     Simulator(vdpa_sim::CreateError),
+    /// No task offers such a device, or it cannot be had.
+    #[cfg(feature = "vduse")]
+    #[error(transparent)]
+    Task(vdpa_vduse::AttachError),
 }
 
 #[cfg(feature = "sim")]
