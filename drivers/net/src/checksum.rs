@@ -52,6 +52,7 @@ pub(super) struct Transport {
 
 impl Transport {
     /// Finds the transport header of an Ethernet frame.
+    #[inline(always)]
     pub(super) fn find(frame: &[u8]) -> Option<Self> {
         match be16(frame, 12)? {
             ETHERTYPE_IPV4 => Self::find_ipv4(frame),
@@ -84,6 +85,7 @@ impl Transport {
         frame[at..at + 2].copy_from_slice(&value.to_be_bytes());
     }
 
+    #[inline(never)]
     fn find_ipv4(frame: &[u8]) -> Option<Self> {
         let packet = frame.get(ETHERNET_LEN..)?;
         let version_length = *packet.first()?;
@@ -99,6 +101,7 @@ impl Transport {
         Self::new(frame, payload, packet[9], pseudo, 4)
     }
 
+    #[inline(never)]
     fn find_ipv6(frame: &[u8]) -> Option<Self> {
         let packet = frame.get(ETHERNET_LEN..)?;
         let addresses = packet.get(8..IPV6_LEN)?;
@@ -163,6 +166,7 @@ impl Transport {
     }
 }
 
+#[inline]
 fn be16(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }

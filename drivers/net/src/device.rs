@@ -235,13 +235,17 @@ impl NetDevice {
     /// The queues, if they may be used. Frees them if they never will be again.
     #[inline]
     fn running(&mut self) -> Option<&mut Port> {
-        match self.shared.stage() {
-            Stage::Running => self.port.as_mut(),
-            Stage::Silent => None,
-            Stage::Released => {
-                self.port = None;
-                None
-            }
+        if !self.shared.is(Stage::Running) {
+            self.free_if_released();
+            return None;
+        }
+        self.port.as_mut()
+    }
+
+    #[cold]
+    fn free_if_released(&mut self) {
+        if self.shared.is(Stage::Released) {
+            self.port = None;
         }
     }
 

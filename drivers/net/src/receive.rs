@@ -159,7 +159,7 @@ impl Receiver {
         match self.frame.take() {
             Some(Frame::InPlace { mut buffer, end }) => {
                 let result = read(&mut buffer[HEADER_LEN..end]);
-                self.give(buffer);
+                self.give_at_once(buffer);
                 result
             }
             Some(Frame::Assembled) => read(&mut self.assembly),
@@ -184,62 +184,73 @@ impl Receiver {
     /// Looks for the next good frame; false if none is there. Looks at no more buffers than the
     /// ring has.
     fn fetch(&mut self) -> Result<bool, Violation> {
+        if self.frame.is_some() {
+            return Ok(true);
+        }
         for _ in 0..self.awaited.queue.ring.size() {
-            if self.frame.is_some() {
-                return Ok(true);
-            }
-            let Some(used) = self.awaited.queue.ring.take()? else {
+            let Some(Used {
+                chain: Writable(buffer),
+                written,
+                ..
+            }) = self.awaited.queue.ring.take()?
+            else {
                 return Ok(false);
             };
             self.awaited.disarm();
-            self.frame = self.accept(used)?;
+            self.accept(buffer, length(written))?;
+            if self.frame.is_some() {
+                return Ok(true);
+            }
         }
-        Ok(self.frame.is_some())
+        Ok(false)
     }
 
-    /// Makes a frame of a used buffer and, if it spans more, of those that follow.
-    fn accept(&mut self, used: Used<Writable>) -> Result<Option<Frame>, Violation> {
-        let Used {
-            chain: Writable(buffer),
-            written,
-            ..
-        } = used;
-        let end = length(written);
+    /// Makes a frame of a used buffer up to `end` and, if it spans more, of those that follow. A
+    /// bad one is dropped.
+    #[inline(always)]
+    fn accept(&mut self, buffer: DmaBuffer, end: usize) -> Result<(), Violation> {
         let header = decode(&buffer[..end]).ok_or(Violation::ShortHeader)?;
         // Without the feature the field says nothing (VIRTIO 1.2, 5.1.6.4).
-        let span = if self.config.mergeable {
-            header.num_buffers.to_ne()
-        } else {
-            1
-        };
-        if span > self.awaited.queue.ring.size() {
-            return Err(Violation::BufferCount);
-        }
-        let verdict = match span {
+        let is_whole = !self.config.mergeable || header.num_buffers.to_ne() == 1;
+        if !is_whole {
+            let span = header.num_buffers.to_ne();
             // No frame is like that (VIRTIO 1.2, 5.1.6.4), but the ring is in order, and Linux
             // drops it, too.
-            0 => Err(DropReason::NoBuffers),
-            1 => self.judge(&header, &buffer[HEADER_LEN..end]),
-            _ => {
-                self.assemble(&buffer, end, span)?;
-                self.judge(&header, &self.assembly)
+            if span == 0 {
+                self.reject(buffer, DropReason::NoBuffers);
+                return Ok(());
             }
+            self.assemble(&buffer, end, span)?;
+        }
+        let frame = if is_whole {
+            &buffer[HEADER_LEN..end]
+        } else {
+            &self.assembly[..]
         };
-        if verdict.is_ok() && span == 1 {
-            self.count(end - HEADER_LEN);
-            return Ok(Some(Frame::InPlace { buffer, end }));
+        match self.judge(&header, frame) {
+            Ok(()) if is_whole => {
+                self.count(end - HEADER_LEN);
+                self.frame = Some(Frame::InPlace { buffer, end });
+            }
+            Ok(()) => self.accept_assembled(buffer),
+            Err(reason) => self.reject(buffer, reason),
         }
+        Ok(())
+    }
+
+    /// Takes the frame that lies in `assembly`, and gives its first buffer back.
+    #[cold]
+    fn accept_assembled(&mut self, first: DmaBuffer) {
+        self.give(first);
+        self.count(self.assembly.len());
+        self.frame = Some(Frame::Assembled);
+    }
+
+    /// Drops a frame and keeps its buffer.
+    #[cold]
+    fn reject(&mut self, buffer: DmaBuffer, reason: DropReason) {
         self.give(buffer);
-        match verdict {
-            Ok(()) => {
-                self.count(self.assembly.len());
-                Ok(Some(Frame::Assembled))
-            }
-            Err(reason) => {
-                self.counters.drop_received(reason);
-                Ok(None)
-            }
-        }
+        self.counters.drop_received(reason);
     }
 
     /// Puts a frame together from its first buffer and the `span - 1` next. They are all there and,
@@ -247,6 +258,9 @@ impl Receiver {
     /// behind the limit, so that it is seen to be.
     #[cold]
     fn assemble(&mut self, first: &DmaBuffer, end: usize, span: u16) -> Result<(), Violation> {
+        if span > self.awaited.queue.ring.size() {
+            return Err(Violation::BufferCount);
+        }
         if end != first.len() {
             return Err(Violation::Gap);
         }
@@ -277,6 +291,7 @@ impl Receiver {
     }
 
     /// Whether the frame may be handed on.
+    #[inline(always)]
     fn judge(&self, header: &virtio::net::Hdr, frame: &[u8]) -> Result<(), DropReason> {
         if frame.len() < ETHERNET_LEN {
             return Err(DropReason::TooShort);
@@ -318,6 +333,12 @@ impl Receiver {
 
     /// Puts a buffer back into the ring. The device hears of it when half the ring is waiting.
     fn give(&mut self, buffer: DmaBuffer) {
+        self.give_at_once(buffer);
+    }
+
+    /// The same where frames pass.
+    #[inline(always)]
+    fn give_at_once(&mut self, buffer: DmaBuffer) {
         // There are no more buffers than descriptors, so this fails in a broken queue alone, which
         // needs no buffers.
         if self.awaited.queue.ring.add(Writable(buffer)).is_ok() {

@@ -73,12 +73,9 @@ impl Shared {
         self.stage.store(Stage::Released as u8, Ordering::Release);
     }
 
-    pub(super) fn stage(&self) -> Stage {
-        match self.stage.load(Ordering::Acquire) {
-            stage if stage == Stage::Running as u8 => Stage::Running,
-            stage if stage == Stage::Silent as u8 => Stage::Silent,
-            _ => Stage::Released,
-        }
+    #[inline]
+    pub(super) fn is(&self, stage: Stage) -> bool {
+        self.stage.load(Ordering::Acquire) == stage as u8
     }
 
     pub(super) fn link(&self) -> Link {

@@ -57,29 +57,29 @@ impl SimQueue {
 
     /// The next chain, if there is one; otherwise the driver has been asked to notify of it. A
     /// queue that the driver has broken has none any more.
-    #[inline]
+    #[inline(never)]
     pub(super) fn take(&mut self) -> Option<Chain> {
-        // A driver that goes back on its word is not looked at for ever.
-        for _ in 0..2 {
-            match self.queue.pop() {
-                Ok(Some(chain)) => {
-                    self.asleep = false;
-                    return Some(chain);
-                }
-                Ok(None) if !self.asleep && self.sleep() == Pending::Yes => {}
-                Ok(None) | Err(PopError::Busy | PopError::Broken(_)) => return None,
+        match self.queue.pop() {
+            Ok(Some(chain)) => {
+                self.asleep = false;
+                Some(chain)
             }
+            Ok(None) if !self.asleep => self.sleep_or_take(),
+            Ok(None) | Err(PopError::Busy | PopError::Broken(_)) => None,
         }
-        None
     }
 
-    /// Asks the driver to notify of the next chain, and says whether one has come meanwhile.
+    /// Asks the driver to notify of the next chain, and takes one that has come meanwhile.
     #[cold]
-    fn sleep(&mut self) -> Pending {
+    fn sleep_or_take(&mut self) -> Option<Chain> {
         // A broken queue is looked at at the end of the turn.
         let pending = self.queue.enable_notifications().unwrap_or(Pending::No);
-        self.asleep = pending == Pending::No;
-        pending
+        // Also if one has come: a driver that goes back on its word is not looked at for ever.
+        self.asleep = true;
+        match pending {
+            Pending::Yes => self.take(),
+            Pending::No => None,
+        }
     }
 
     /// Copies the readable bytes of a chain from `offset` on, as many as `bytes` takes. Returns how

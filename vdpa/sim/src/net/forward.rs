@@ -209,6 +209,7 @@ impl NetModel {
     }
 
     /// Gives a frame to the driver, if it is for this card.
+    #[inline(always)]
     fn take_in(&mut self, frame: &mut Frame, pair: usize, port: Option<&mut SimQueue>) -> Sent {
         let counters = &mut self.received[pair];
         let wanted = self.link == Link::Up && self.control.filter.accepts(frame.destination());

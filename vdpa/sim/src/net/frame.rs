@@ -49,7 +49,7 @@ impl Frame {
     }
 
     /// Reads what a driver sends.
-    #[inline]
+    #[inline(always)]
     pub(super) fn fill(
         &mut self,
         port: &mut SimQueue,

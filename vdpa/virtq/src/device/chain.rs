@@ -167,7 +167,7 @@ impl Chain {
             return false;
         }
         let (mut readable, mut readable_len, mut writable_len) = (0, 0, 0);
-        for (index, ([addr, rest], segment)) in (0..).zip(entries.iter().zip(segments)) {
+        for ([addr, rest], segment) in entries.iter().zip(segments) {
             let load = |word: &AtomicU64| u64::from_le(word.load(Ordering::Relaxed));
             let Descriptor {
                 addr, len, flags, ..
@@ -178,7 +178,7 @@ impl Chain {
             }
             if flags & F_WRITE != 0 {
                 writable_len += bytes;
-            } else if readable == index {
+            } else if writable_len == 0 {
                 readable += 1;
                 readable_len += bytes;
             } else {

@@ -29,6 +29,16 @@ struct Place {
     available: u16,
 }
 
+/// Chains that one used descriptor gives back.
+#[derive(Clone, Copy, Default)]
+struct Batch {
+    /// How many descriptors they take; 0 if there are none.
+    descriptors: u16,
+    /// The id of the last of them, and how much was written into that one.
+    id: u16,
+    written: u32,
+}
+
 /// The device's end of a packed ring.
 pub(super) struct PackedRing {
     /// The descriptors, once for reading and once for writing.
@@ -48,7 +58,7 @@ pub(super) struct PackedRing {
     in_flight: u16,
     /// In order, chains that were used completely: one descriptor gives them back, with the next
     /// one that was not.
-    batch: Option<Completion>,
+    batch: Batch,
     /// Descriptors given back since the last publication.
     unpublished: u16,
     /// The first of them: where its flags lie, and the flags that show it and all behind it.
@@ -75,7 +85,7 @@ impl PackedRing {
             avail: start,
             used: start,
             in_flight: 0,
-            batch: None,
+            batch: Batch::default(),
             unpublished: 0,
             gate: None,
             unsignalled: 0,
@@ -97,7 +107,7 @@ impl PackedRing {
     }
 
     pub(super) fn has_unpublished(&self) -> bool {
-        self.gate.is_some() || self.batch.is_some()
+        self.gate.is_some() || self.batch.descriptors > 0
     }
 
     #[inline]
@@ -151,6 +161,7 @@ impl PackedRing {
     }
 
     /// Takes a chain of several descriptors, of which the first has been read.
+    #[inline(never)]
     fn pop_list<M: Memory>(
         &mut self,
         memory: &M,
@@ -242,15 +253,22 @@ impl PackedRing {
         host: &Host<M, L>,
         completion: Completion,
     ) -> Result<(), Broken> {
-        let mut completion = completion;
-        if let Some(before) = self.batch.take() {
-            completion.descriptors += before.descriptors;
-        }
-        if self.in_order && completion.is_full {
-            self.batch = Some(completion);
+        let Completion {
+            id,
+            mut descriptors,
+            written,
+            is_full,
+        } = completion;
+        descriptors += mem::take(&mut self.batch.descriptors);
+        if self.in_order && is_full {
+            self.batch = Batch {
+                descriptors,
+                id,
+                written,
+            };
             return Ok(());
         }
-        self.write_used(host, completion)
+        self.write_used(host, id, descriptors, written)
     }
 
     /// Writes the next used descriptor. The first since the last publication stays closed.
@@ -258,14 +276,10 @@ impl PackedRing {
     fn write_used<M: Memory, L: DirtyLog>(
         &mut self,
         host: &Host<M, L>,
-        completion: Completion,
+        id: u16,
+        descriptors: u16,
+        written: u32,
     ) -> Result<(), Broken> {
-        let Completion {
-            id,
-            descriptors,
-            written,
-            ..
-        } = completion;
         let offset = 16 * u32::from(self.used.index);
         self.returned
             .store32_then16(host, offset + LEN, written, id)?;
@@ -288,8 +302,10 @@ impl PackedRing {
         &mut self,
         host: &Host<M, L>,
     ) -> Result<(), Broken> {
-        if let Some(batch) = self.batch.take() {
-            self.write_used(host, batch)?;
+        let descriptors = mem::take(&mut self.batch.descriptors);
+        if descriptors > 0 {
+            let Batch { id, written, .. } = self.batch;
+            self.write_used(host, id, descriptors, written)?;
         }
         if let Some((offset, flags)) = self.gate {
             // The driver goes through the ring in order, so this shows it the whole batch.

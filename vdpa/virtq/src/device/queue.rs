@@ -206,8 +206,7 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
         let serial = chain.body.serial;
         self.pool.give(chain);
         self.in_flight -= 1;
-        let is_next = self.order.as_mut().is_none_or(|order| order.pass(serial));
-        if !is_next {
+        if self.order.as_mut().is_some_and(|order| !order.pass(serial)) {
             match self.postpone(serial, completion) {
                 Some(due) => completion = due,
                 None => return Ok(()),
@@ -215,9 +214,6 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
         }
         loop {
             self.give_back(completion)?;
-            if is_next {
-                return Ok(());
-            }
             match self.order.as_mut().and_then(Order::next) {
                 Some(due) => completion = due,
                 None => return Ok(()),

@@ -10,7 +10,6 @@ use core::mem;
 use core::sync::atomic::Ordering;
 
 use super::chain::{Plan, describe};
-use super::error::Broken;
 use super::memory::{Format, IndirectTables, PackedDescriptor, RingMemory};
 use super::ring_config::RingConfig;
 use super::types::Claim;
@@ -234,24 +233,19 @@ impl PackedRing {
         self.memory.packed(usize::from(place.index) * DESCRIPTOR)
     }
 
-    /// What the device says of the next used chain.
+    /// What the device says of the next used chain, with `in_flight` chains in its hands.
     #[inline]
-    pub(super) fn peek(&self, in_flight: u16) -> Result<Option<Claim>, Broken> {
+    pub(super) fn peek(&self, in_flight: u16) -> Option<Claim> {
         let descriptor = self.descriptor(self.used);
-        if !self
-            .used
-            .is_used(u16::from_le(descriptor.flags.load(Ordering::Acquire)))
-        {
-            return Ok(None);
+        let flags = u16::from_le(descriptor.flags.load(Ordering::Acquire));
+        if !self.used.is_used(flags) {
+            return None;
         }
-        if in_flight == 0 {
-            return Err(Broken::UsedIndex);
-        }
-        Ok(Some(Claim {
-            id: u16::from_le(descriptor.id.load(Ordering::Relaxed)),
+        Some(Claim {
+            id: u16::from_le(descriptor.id.load(Ordering::Relaxed)).into(),
             written: u32::from_le(descriptor.len.load(Ordering::Relaxed)),
             chains: in_flight,
-        }))
+        })
     }
 
     /// Frees the id and the `descriptors` of a chain that was taken back.

@@ -9,7 +9,6 @@ use alloc::vec;
 use core::sync::atomic::Ordering;
 
 use super::chain::{Plan, describe};
-use super::error::Broken;
 use super::memory::{Format, IndirectTables, RingMemory};
 use super::ring_config::RingConfig;
 use super::types::Claim;
@@ -189,25 +188,19 @@ impl SplitRing {
         self.used_index() != self.last_used
     }
 
-    /// What the device says of the next used chain, with `in_flight` chains in its hands.
+    /// What the device says of the next used chain.
     #[inline]
-    pub(super) fn peek(&self, in_flight: u16) -> Result<Option<Claim>, Broken> {
+    pub(super) fn peek(&self) -> Option<Claim> {
         let waiting = self.used_index().wrapping_sub(self.last_used);
         if waiting == 0 {
-            return Ok(None);
-        }
-        if waiting > in_flight {
-            return Err(Broken::UsedIndex);
+            return None;
         }
         let offset = self.used + 4 + 8 * usize::from(self.last_used & self.mask);
-        let id = self.memory.load32(offset);
-        let written = self.memory.load32(offset + 4);
-        let id = u16::try_from(id).map_err(|_| Broken::BadId)?;
-        Ok(Some(Claim {
-            id,
-            written,
+        Some(Claim {
+            id: self.memory.load32(offset),
+            written: self.memory.load32(offset + 4),
             chains: waiting,
-        }))
+        })
     }
 
     /// Frees the descriptors of a chain that was taken back.

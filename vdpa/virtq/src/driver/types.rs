@@ -62,7 +62,7 @@ pub enum Pending {
 /// What the device says of a used chain. Nothing of it has been checked.
 pub(super) struct Claim {
     /// The chain's id; with `VIRTIO_F_IN_ORDER`, that of the last of a batch.
-    pub(super) id: u16,
+    pub(super) id: u32,
     /// How many bytes it has written.
     pub(super) written: u32,
     /// The most chains that the claim can cover.

@@ -30,7 +30,15 @@ impl<T: Chain> Queue<T> {
         let Some((token, written)) = self.take_token()? else {
             return Ok(None);
         };
-        Ok(self.fetch(token, written))
+        // It is there: what was taken has been in flight.
+        let Some(chain) = self.slots[token.index()].chain.take() else {
+            return Ok(None);
+        };
+        Ok(Some(Used {
+            token,
+            chain,
+            written,
+        }))
     }
 
     /// The same of what the ring has, for those who are in no hurry.
@@ -50,10 +58,20 @@ impl<T: Chain> Queue<T> {
             return Err(broken);
         }
         if !self.is_in_batch() {
-            match self.look() {
-                Ok(Some(Found::Chain(id, written))) => return Ok(Some(self.release(id, written))),
-                Ok(Some(Found::Batch)) => {}
-                Ok(None) => return Ok(None),
+            let claim = match &self.ring {
+                Ring::Split(ring) => match ring.peek() {
+                    Some(claim) => claim,
+                    None => return Ok(None),
+                },
+                Ring::Packed(ring) => match ring.peek(self.in_flight) {
+                    Some(claim) => claim,
+                    None => return Ok(None),
+                },
+            };
+            match self.check_claim(&claim) {
+                // It is one of a slot.
+                Ok(Found::Chain) => return Ok(Some(self.release(claim.id as u16, claim.written))),
+                Ok(Found::Batch) => {}
                 Err(broken) => return Err(self.break_off(broken)),
             }
         }
@@ -107,23 +125,21 @@ impl<T: Chain> Queue<T> {
         self.published - u64::from(self.in_flight)
     }
 
-    /// Looks for the next used chain, and checks everything that the device says of it.
+    /// Checks everything that the device says of the next used chain.
     #[inline(always)]
-    fn look(&mut self) -> Result<Option<Found>, Broken> {
-        let claim = match &self.ring {
-            Ring::Split(ring) => ring.peek(self.in_flight)?,
-            Ring::Packed(ring) => ring.peek(self.in_flight)?,
-        };
-        let Some(Claim {
+    fn check_claim(&mut self, claim: &Claim) -> Result<Found, Broken> {
+        let Claim {
             id,
             written,
             chains,
-        }) = claim
-        else {
-            return Ok(None);
-        };
+        } = *claim;
+        // More than the driver has published cannot have been used.
+        if chains == 0 || chains > self.in_flight {
+            return Err(Broken::UsedIndex);
+        }
         let oldest = self.oldest();
-        let slot = self.slots.get(usize::from(id)).ok_or(Broken::BadId)?;
+        // An id that is too large finds no slot.
+        let slot = self.slots.get(id as usize).ok_or(Broken::BadId)?;
         if slot.descriptors == 0 || slot.position >= self.published {
             return Err(Broken::NotInFlight);
         }
@@ -137,10 +153,10 @@ impl<T: Chain> Queue<T> {
             }
             (line.batch_end, line.written) = (slot.position + 1, written);
             if skipped > 0 {
-                return Ok(Some(Found::Batch));
+                return Ok(Found::Batch);
             }
         }
-        Ok(Some(Found::Chain(id, written)))
+        Ok(Found::Chain)
     }
 
     /// The oldest chain of a batch. Those before the last are used completely (VIRTIO 1.2, 2.7.9).
@@ -177,7 +193,8 @@ impl<T: Chain> Queue<T> {
 
 /// What the device says, checked.
 enum Found {
-    Chain(u16, u32),
+    /// It has used this chain.
+    Chain,
     /// It has used the oldest chains, up to a later one.
     Batch,
 }
