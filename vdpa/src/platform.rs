@@ -19,6 +19,9 @@ use crate::error::OpError;
 use crate::iotlb::{IovaRange, Permission};
 
 /// A future on the heap, for operations that may wait behind a trait object.
+///
+/// Sequences that several crates wait for return one, too: an `async fn` would be compiled into
+/// each of those who wait.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What to do when an interrupt arrives. It runs in interrupt context: it may only wake.

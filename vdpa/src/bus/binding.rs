@@ -1,8 +1,13 @@
 //! Binding a device to a driver and taking it away again, step by step.
 //!
 //! Binding: probe. Unbinding: the driver lets go, the device comes to rest.
+//!
+//! The sequences are boxed, so that a bus has each of them once and not in all that wait for them.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
+
+use crate::platform::BoxFuture;
 
 use super::matching::{Candidate, Matched, candidates, matched};
 use super::slot::{Change, Holder, Slot};
@@ -10,26 +15,22 @@ use super::{Bus, BusDevice, ByBus, Claim, Driver, ProbeError};
 
 impl<D: BusDevice> Bus<D> {
     /// Offers the device to every driver that matches, best first, until one claims it.
-    pub(super) async fn find_driver(&self, slot: &Slot<D>) {
-        let drivers = self.members.lock().drivers.clone();
-        let override_name = slot.override_name();
-        for candidate in candidates(&*slot.device, override_name.as_deref(), &drivers) {
-            self.bind(slot, &candidate).await;
-        }
+    pub(super) fn find_driver<'a>(&'a self, slot: &'a Slot<D>) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let drivers = self.members.lock().drivers.clone();
+            let override_name = slot.override_name();
+            for candidate in candidates(&*slot.device, override_name.as_deref(), &drivers) {
+                self.bind(slot, candidate).await;
+            }
+        })
     }
 
     /// Offers the device to one driver, if it matches.
     pub(super) async fn offer(&self, slot: &Slot<D>, driver: &Arc<dyn Driver<D>>) {
         let override_name = slot.override_name();
         if let Some(matched) = matched(&*slot.device, override_name.as_deref(), driver.as_ref()) {
-            self.bind(
-                slot,
-                &Candidate {
-                    driver: Arc::clone(driver),
-                    matched,
-                },
-            )
-            .await;
+            let driver = Arc::clone(driver);
+            self.bind(slot, Candidate { driver, matched }).await;
         }
     }
 
@@ -51,13 +52,15 @@ impl<D: BusDevice> Bus<D> {
     }
 
     /// The first half of a removal: no driver can claim the device any more, and none holds it.
-    pub(super) async fn evict(slot: &Slot<D>) {
-        slot.leave();
-        if let Some((change, holder)) = slot.seize().await {
-            // Also if no driver of the bus has had it: somebody may have used it directly.
-            change.cleanup(|cleanup| cleanup.to_reset = true);
-            let_go(slot, &change, holder).await;
-        }
+    pub(super) fn evict(slot: &Slot<D>) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            slot.leave();
+            if let Some((change, holder)) = slot.seize().await {
+                // Also if no driver of the bus has had it: somebody may have used it directly.
+                change.cleanup(|cleanup| cleanup.to_reset = true);
+                let_go(slot, &change, holder).await;
+            }
+        })
     }
 
     /// The second half of a removal: the device is no longer on the bus, nor in the tree.
@@ -69,32 +72,39 @@ impl<D: BusDevice> Bus<D> {
     }
 
     /// Lets one driver try, if the device is still free and the driver still registered then.
-    async fn bind(&self, slot: &Slot<D>, candidate: &Candidate<D>) {
-        let driver = &candidate.driver;
-        // Asked with the device's state locked: a driver that is removed later finds the claim.
-        let registered = || {
-            self.members
-                .lock()
-                .drivers
-                .iter()
-                .any(|other| Arc::ptr_eq(other, driver))
-        };
-        let Some(change) = slot.claim(&registered).await else {
-            return;
-        };
-        match try_bind(slot, &change, candidate).await {
-            Ok(holder) => change.bound(holder),
-            Err(error) => {
-                let (device, name) = (slot.device.node().path(), driver.name());
-                log::warn!("{device}: {name} does not take it: {error}");
+    fn bind<'a>(&'a self, slot: &'a Slot<D>, candidate: Candidate<D>) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let driver = &candidate.driver;
+            // Asked with the device's state locked: a driver that is removed later finds the claim.
+            let registered = || {
+                self.members
+                    .lock()
+                    .drivers
+                    .iter()
+                    .any(|other| Arc::ptr_eq(other, driver))
+            };
+            let Some(change) = slot.claim(&registered).await else {
+                return;
+            };
+            match try_bind(slot, &change, &candidate).await {
+                Ok(holder) => change.bound(holder),
+                Err(error) => {
+                    let (device, name) = (slot.device.node().path(), driver.name());
+                    log::warn!("{device}: {name} does not take it: {error}");
+                }
             }
-        }
+        })
     }
 
-    async fn unbind(slot: &Slot<D>, wanted: &(dyn Fn(&Arc<dyn Driver<D>>) -> bool + Sync)) {
-        if let Some((change, holder)) = slot.release(wanted).await {
-            let_go(slot, &change, Some(holder)).await;
-        }
+    fn unbind<'a>(
+        slot: &'a Slot<D>,
+        wanted: &'a (dyn Fn(&Arc<dyn Driver<D>>) -> bool + Sync),
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            if let Some((change, holder)) = slot.release(wanted).await {
+                let_go(slot, &change, Some(holder)).await;
+            }
+        })
     }
 }
 
@@ -135,10 +145,15 @@ pub(super) fn claim<D: BusDevice>(slot: &Slot<D>, change: &Change<'_, D>) -> Cla
     claim
 }
 
-pub(super) async fn come_to_rest<D: BusDevice>(slot: &Slot<D>, change: &Change<'_, D>) {
-    drop(change.cleanup(|cleanup| cleanup.claim.take()));
-    if change.cleanup(|cleanup| cleanup.to_reset) {
-        slot.device.quiesce(ByBus::new()).await;
-        change.cleanup(|cleanup| cleanup.to_reset = false);
-    }
+pub(super) fn come_to_rest<'a, D: BusDevice>(
+    slot: &'a Slot<D>,
+    change: &'a Change<'a, D>,
+) -> BoxFuture<'a, ()> {
+    Box::pin(async move {
+        drop(change.cleanup(|cleanup| cleanup.claim.take()));
+        if change.cleanup(|cleanup| cleanup.to_reset) {
+            slot.device.quiesce(ByBus::new()).await;
+            change.cleanup(|cleanup| cleanup.to_reset = false);
+        }
+    })
 }

@@ -7,6 +7,8 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
+use crate::platform::BoxFuture;
+
 use super::binding::{claim, come_to_rest};
 use super::slot::Holder;
 use super::{Bound, Bus, BusDevice, Claim};
@@ -31,7 +33,7 @@ impl<D: BusDevice> Bus<D> {
         &self,
         device: &Arc<D>,
         driver: &str,
-        carry: impl Future<Output = Result<(), E>>,
+        carry: BoxFuture<'_, Result<(), E>>,
     ) -> Result<(), CarryError<E>> {
         let slot = self.slot(device).ok_or(CarryError::NotThere)?;
         let held = slot.release(&|holder| holder.name() == driver).await;

@@ -9,6 +9,7 @@ use core::time::Duration;
 use embassy_futures::select::{Either, select};
 
 use crate::ops::OpError;
+use crate::platform::BoxFuture;
 
 use super::VdpaDevice;
 
@@ -20,7 +21,7 @@ impl VdpaDevice {
     /// over.
     pub(super) async fn in_time<T>(
         &self,
-        operation: impl Future<Output = Result<T, OpError>>,
+        operation: BoxFuture<'_, Result<T, OpError>>,
     ) -> Result<T, OpError> {
         match select(operation, self.platform().sleep(LONGEST)).await {
             Either::First(result) => result,

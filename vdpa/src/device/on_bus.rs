@@ -57,10 +57,10 @@ impl BusDevice for VdpaDevice {
     fn left(&self, _: ByBus<Self>) -> BoxFuture<'_, ()> {
         Box::pin(async {
             if !self.workers_stopped.swap(true, Ordering::AcqRel) {
-                let stopped = async {
+                let stopped = Box::pin(async {
                     self.ops.stop_workers().await;
                     Ok(())
-                };
+                });
                 // Workers that do not end have no memory of anybody's: the device has been reset.
                 let _ = self.in_time(stopped).await;
             }

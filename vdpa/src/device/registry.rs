@@ -14,6 +14,7 @@ use crate::Node;
 use crate::bus::AddError;
 use crate::ids::{IdGuard, OutOfIds};
 use crate::ops::{DmaModel, VdpaOps};
+use crate::platform::BoxFuture;
 use crate::wait::AsyncMutex;
 
 use super::attachment::OwnerSlot;
@@ -86,25 +87,25 @@ impl VdpaBus {
     ///
     /// # Errors
     /// [`RegisterError`]: nothing is left of the device, and `ops` has been dropped.
-    pub async fn register(
+    pub fn register(
         self: &Arc<Self>,
         ops: Box<dyn VdpaOps>,
         config: VdpaDeviceConfig,
-    ) -> Result<Arc<VdpaDevice>, RegisterError> {
-        self.register_created(ops, config, None).await
+    ) -> BoxFuture<'_, Result<Arc<VdpaDevice>, RegisterError>> {
+        Box::pin(self.register_created(ops, config, None))
     }
 
     /// As [`register`](Self::register), for a management device that makes devices on demand.
     ///
     /// # Errors
     /// As for [`register`](Self::register).
-    pub async fn register_for(
+    pub fn register_for(
         self: &Arc<Self>,
         ops: Box<dyn VdpaOps>,
         config: VdpaDeviceConfig,
         creator: Creator,
-    ) -> Result<Arc<VdpaDevice>, RegisterError> {
-        self.register_created(ops, config, Some(creator)).await
+    ) -> BoxFuture<'_, Result<Arc<VdpaDevice>, RegisterError>> {
+        Box::pin(self.register_created(ops, config, Some(creator)))
     }
 
     async fn register_created(
@@ -172,16 +173,22 @@ impl VdpaBus {
     ///
     /// A device that does not confirm its reset may go on writing. Its memory stays allocated, and
     /// the caller is told.
-    pub async fn unregister(&self, device: &Arc<VdpaDevice>, removal: Removal) -> Removed {
-        device.depart(match removal {
-            Removal::Orderly => presence::LEAVING,
-            Removal::Surprise(_) => presence::GONE,
-        });
-        self.remove_device(device).await;
-        match device.counters.leaked_queues.load(Ordering::Relaxed) {
-            0 => Removed::Clean,
-            queues => Removed::Leaked { queues },
-        }
+    pub fn unregister<'a>(
+        &'a self,
+        device: &'a Arc<VdpaDevice>,
+        removal: Removal,
+    ) -> BoxFuture<'a, Removed> {
+        Box::pin(async move {
+            device.depart(match removal {
+                Removal::Orderly => presence::LEAVING,
+                Removal::Surprise(_) => presence::GONE,
+            });
+            self.remove_device(device).await;
+            match device.counters.leaked_queues.load(Ordering::Relaxed) {
+                0 => Removed::Clean,
+                queues => Removed::Leaked { queues },
+            }
+        })
     }
 }
 

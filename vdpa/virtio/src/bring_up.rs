@@ -1,12 +1,14 @@
 //! From a device that has been found to one that runs (VIRTIO 1.2, 3.1.1).
 
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use vdpa::Features;
 use vdpa::ops::{Abilities, OpError};
+use vdpa::platform::BoxFuture;
 use virtio::DeviceStatus;
 
 use super::fixed::FixedConfig;
@@ -35,7 +37,15 @@ impl VirtioClaim {
     /// # Errors
     /// [`OpError::Unsupported`], if the device lacks a required feature or `VIRTIO_F_VERSION_1`;
     /// [`OpError::FeaturesRefused`], if it does not accept the set; whatever else it answers.
-    pub async fn negotiate(
+    pub fn negotiate(
+        &self,
+        supported: Features,
+        required: Features,
+    ) -> BoxFuture<'_, Result<Features, OpError>> {
+        Box::pin(self.negotiate_in_turn(supported, required))
+    }
+
+    async fn negotiate_in_turn(
         &self,
         supported: Features,
         required: Features,
@@ -54,11 +64,11 @@ impl VirtioClaim {
         }
         let required = required | virtio::F::VERSION_1.into();
         let is_net = self.device_type == virtio::Id::Net;
-        let agreed = agree(&transport, required, |offered| {
+        let choose = |offered: Features| {
             let both = offered.intersection(supported | required | transport_features());
             if is_net { without_orphans(both) } else { both }
-        })
-        .await?;
+        };
+        let agreed = agree(&transport, required, &choose).await?;
         self.state.lock().features = agreed;
         Ok(agreed)
     }
@@ -71,7 +81,11 @@ impl VirtioClaim {
     /// # Errors
     /// [`OpError::WrongState`] before [`negotiate`](Self::negotiate); whatever the device answers,
     /// of which [`OpError::VectorRefused`] and [`OpError::OutOfResources`] are about interrupts.
-    pub async fn start(&self) -> Result<(), OpError> {
+    pub fn start(&self) -> BoxFuture<'_, Result<(), OpError>> {
+        Box::pin(self.start_in_turn())
+    }
+
+    async fn start_in_turn(&self) -> Result<(), OpError> {
         let _turn = self.turn.lock().await;
         self.usable()?;
         let result = self.try_start().await;
@@ -147,7 +161,7 @@ fn without_orphans(features: Features) -> Features {
 pub(super) async fn agree(
     transport: &Arc<dyn Transport>,
     required: Features,
-    choose: impl FnOnce(Features) -> Features,
+    choose: &(dyn Fn(Features) -> Features + Sync),
 ) -> Result<Features, OpError> {
     let mut status = DeviceStatus::ACKNOWLEDGE;
     transport.set_status(status).await?;

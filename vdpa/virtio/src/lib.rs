@@ -160,7 +160,15 @@ impl VirtioDevice {
     ///
     /// # Safety
     /// What the memory's allocator hands out, the device finds at the addresses that it says.
-    pub async unsafe fn create(
+    pub unsafe fn create(
+        bus: &Arc<VirtioBus>,
+        transport: Arc<dyn Transport>,
+        memory: Memory,
+    ) -> BoxFuture<'_, Result<Arc<Self>, CreateError>> {
+        Box::pin(Self::join_bus(bus, transport, memory))
+    }
+
+    async fn join_bus(
         bus: &Arc<VirtioBus>,
         transport: Arc<dyn Transport>,
         memory: Memory,
@@ -200,16 +208,18 @@ impl VirtioDevice {
 
     /// Takes the device off its bus, and its memory from what the transport leads to, which is
     /// given back.
-    pub async fn withdraw(self: &Arc<Self>) {
-        if let Some(bus) = self.bus() {
-            bus.remove_device(self).await;
-        }
-        let _turn = self.turn.lock().await;
-        let transport = self.transport.lock().take();
-        self.memory.space.detach();
-        if let Some(transport) = transport {
-            transport.close().await;
-        }
+    pub fn withdraw(self: &Arc<Self>) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if let Some(bus) = self.bus() {
+                bus.remove_device(self).await;
+            }
+            let _turn = self.turn.lock().await;
+            let transport = self.transport.lock().take();
+            self.memory.space.detach();
+            if let Some(transport) = transport {
+                transport.close().await;
+            }
+        })
     }
 
     /// Stops the device because the system goes down. One that does not reset has been logged.

@@ -4,10 +4,12 @@
 //! features, memory, rings and places, and then the notifications lead there. If that fails, the
 //! old one is taken up again.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use vdpa::moving::MoveError;
 use vdpa::ops::OpError;
+use vdpa::platform::BoxFuture;
 
 use super::bring_up::agree;
 use super::queue::QueueEntry;
@@ -24,7 +26,11 @@ impl VirtioDevice {
     ///
     /// # Errors
     /// [`MoveError`].
-    pub async fn move_to(&self, to: Arc<dyn Transport>) -> Result<(), MoveError> {
+    pub fn move_to(&self, to: Arc<dyn Transport>) -> BoxFuture<'_, Result<(), MoveError>> {
+        Box::pin(self.move_in_turn(to))
+    }
+
+    async fn move_in_turn(&self, to: Arc<dyn Transport>) -> Result<(), MoveError> {
         let _turn = self.turn.lock().await;
         let from = match self.transport() {
             Ok(from) => from,
@@ -61,7 +67,7 @@ impl VirtioDevice {
         }
         check_match(from, to, &setup)?;
         // As much as possible before the old device stops.
-        if let Err(error) = agree(to, setup.features, |_| setup.features).await {
+        if let Err(error) = agree(to, setup.features, &|_| setup.features).await {
             return Err(self.stop(to, error).await);
         }
         // The configuration of a device is not read before somebody drives it (VIRTIO 1.2, 3.1.1).

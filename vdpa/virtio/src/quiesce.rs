@@ -123,7 +123,7 @@ impl VirtioDevice {
         setup: &Setup,
         states: &[QueueState],
     ) -> Result<(), OpError> {
-        agree(transport, setup.features, |_| setup.features).await?;
+        agree(transport, setup.features, &|_| setup.features).await?;
         self.set_up_queues(transport, setup, states).await
     }
 

@@ -86,18 +86,20 @@ impl VirtioVdpa {
 ///
 /// # Errors
 /// As for [`VirtioVdpa::move_device`].
-pub async fn adopt(
-    vdpa: &VdpaBus,
-    to: &Arc<VdpaDevice>,
-    device: &Arc<VirtioDevice>,
-) -> Result<(), MoveError> {
-    let carry = async |claim| {
-        let transport = VdpaTransport::open(claim).await.map_err(MoveError::To)?;
-        device.move_to(transport).await?;
-        let device = Arc::clone(device);
-        Ok(Box::new(Binding { device }) as Box<dyn Bound>)
-    };
-    vdpa.adopt(to, NAME, carry).await.map_err(flatten)
+pub fn adopt<'a>(
+    vdpa: &'a VdpaBus,
+    to: &'a Arc<VdpaDevice>,
+    device: &'a Arc<VirtioDevice>,
+) -> BoxFuture<'a, Result<(), MoveError>> {
+    Box::pin(async move {
+        let carry = async |claim| {
+            let transport = VdpaTransport::open(claim).await.map_err(MoveError::To)?;
+            device.move_to(transport).await?;
+            let device = Arc::clone(device);
+            Ok(Box::new(Binding { device }) as Box<dyn Bound>)
+        };
+        vdpa.adopt(to, NAME, carry).await.map_err(flatten)
+    })
 }
 
 fn flatten(error: CarryError<MoveError>) -> MoveError {
