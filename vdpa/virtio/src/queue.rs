@@ -1,13 +1,15 @@
 //! A queue of a virtio device: its ring, its doorbell and its interrupt in one.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use vdpa::Features;
 use vdpa::features::ring_features;
 use vdpa::ops::{OpError, QueueAddress, QueueState};
+use vdpa::platform::BoxFuture;
 use virtq::{
-    Chain, Doorbell, DoorbellSwitch, Event, Notify, Queue, QueueConfig, Requests, RingState,
-    Statistics, UsedWatch,
+    Chain, CreateError, Doorbell, DoorbellSwitch, Event, Notify, Queue, QueueConfig, Requests,
+    RingAddresses, RingState, Statistics, UsedWatch,
 };
 
 use super::{QueueSetup, Transport, VirtioClaim, VirtioDevice};
@@ -118,39 +120,81 @@ impl VirtioClaim {
         max_size: u16,
         completion: Completion,
     ) -> Result<VirtQueue<T>, OpError> {
-        let _turn = self.turn.lock().await;
-        self.usable()?;
-        let result = self.try_create(index, name, max_size, completion).await;
-        if result.is_err() {
-            // The reason of the failure is what counts; a failed reset has been logged and counted.
-            let _ = self.reset_in_turn().await;
-        }
-        result
+        let mut ring = None;
+        let mut make_ring = |config: &QueueConfig| {
+            let ring = ring.insert(Queue::new(config, &self.dma(), &self.hold)?);
+            if completion == Completion::Polled {
+                ring.disable_interrupts();
+            }
+            Ok(RingParts {
+                addresses: ring.addresses(),
+                used: ring.used_watch(),
+                statistics: ring.statistics(),
+            })
+        };
+        let made = self.set_up_queue(index, name, max_size, completion, &mut make_ring);
+        let (doorbell, event) = made.await?;
+        Ok(VirtQueue {
+            ring: ring.ok_or(OpError::WrongState)?,
+            doorbell,
+            event,
+            index,
+        })
+    }
+
+    /// What a queue takes besides its ring: there once, whatever the ring holds.
+    fn set_up_queue<'a>(
+        &'a self,
+        index: u16,
+        name: &'static str,
+        max_size: u16,
+        completion: Completion,
+        make_ring: MakeRing<'a>,
+    ) -> BoxFuture<'a, Result<(Doorbell, Arc<Event>), OpError>> {
+        Box::pin(async move {
+            let _turn = self.turn.lock().await;
+            self.usable()?;
+            let result = self
+                .try_set_up(index, name, max_size, completion, make_ring)
+                .await;
+            if result.is_err() {
+                // The reason of the failure is what counts; a failed reset has been logged and
+                // counted.
+                let _ = self.reset_in_turn().await;
+            }
+            result
+        })
     }
 }
 
+/// Makes a ring and says what the device is told of it.
+type MakeRing<'a> = &'a mut (dyn FnMut(&QueueConfig) -> Result<RingParts, CreateError> + Send);
+
+/// What there is to know of a ring, whatever it holds.
+struct RingParts {
+    addresses: RingAddresses,
+    used: Option<UsedWatch>,
+    statistics: Arc<Statistics>,
+}
+
 impl VirtioDevice {
-    async fn try_create<T: Chain>(
+    async fn try_set_up(
         &self,
         index: u16,
         name: &'static str,
         max_size: u16,
         completion: Completion,
-    ) -> Result<VirtQueue<T>, OpError> {
+        make_ring: MakeRing<'_>,
+    ) -> Result<(Doorbell, Arc<Event>), OpError> {
         self.check()?;
         let transport = self.transport()?;
         let size = fitting_size(&transport, index, max_size)?;
         let features = self.state.lock().features;
-        let config = QueueConfig {
+        let ring = make_ring(&QueueConfig {
             size,
             align: transport.info().queue_align,
             features: ring_features(features),
-        };
-        let mut ring = Queue::new(&config, &self.dma(), &self.hold)?;
-        if completion == Completion::Polled {
-            ring.disable_interrupts();
-        }
-        let addresses = ring.addresses();
+        })?;
         let switch = DoorbellSwitch::new(&transport.doorbell(index)?);
         let entry = QueueEntry {
             index,
@@ -158,27 +202,22 @@ impl VirtioDevice {
             size,
             completion,
             address: QueueAddress {
-                descriptor: addresses.descriptor,
-                driver: addresses.driver,
-                device: addresses.device,
+                descriptor: ring.addresses.descriptor,
+                driver: ring.addresses.driver,
+                device: ring.addresses.device,
             },
             event: Arc::default(),
             switch: Arc::clone(&switch),
             parking: Doorbell::event(Arc::default()),
-            used: ring.used_watch().map(Arc::new),
-            statistics: ring.statistics(),
+            used: ring.used.map(Arc::new),
+            statistics: ring.statistics,
         };
         let event = Arc::clone(&entry.event);
         entry.set_up(&transport, start(features)).await?;
         self.state.lock().queues.push(entry);
         // A removal since the check has not raised this event.
         self.check()?;
-        Ok(VirtQueue {
-            ring,
-            doorbell: Doorbell::switched(&switch),
-            event,
-            index,
-        })
+        Ok((Doorbell::switched(&switch), event))
     }
 }
 
