@@ -1,5 +1,4 @@
 //! The structures and messages against known bytes and numbers of `linux/vduse.h`, and back.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(target_endian = "little")]
 
 use proptest::prelude::*;

@@ -7,5 +7,8 @@ mod disk;
 
 mod conformance;
 mod consumers;
+mod driver;
 mod echo;
+mod hostile;
+mod property;
 mod world;

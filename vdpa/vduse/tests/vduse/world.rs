@@ -8,6 +8,7 @@ use vdpa::device::{DeviceKind, VdpaBus, VdpaDevice, VdpaDeviceConfig};
 use vdpa::dma::IsolationUnit;
 use vdpa::testing::FakePlatform;
 use vdpa::{Node, Platform, VdpaOps};
+use vdpa_vduse::protocol::DeviceConfig;
 use vdpa_vduse::{Control, Options, Task, TaskDevice, TaskError, Turn, serve};
 use vhost_vdpa::{VhostRegistry, VhostVdpa};
 use virtio_blk::{BlkDriver, Disk};
@@ -114,6 +115,10 @@ pub struct Shared(Arc<Mutex<RamDisk>>);
 impl Shared {
     pub fn disk() -> Self {
         Self(Arc::new(Mutex::new(RamDisk::new(256, 1))))
+    }
+
+    pub fn config(&self, name: &str) -> DeviceConfig {
+        self.0.lock().unwrap().config(name)
     }
 }
 
