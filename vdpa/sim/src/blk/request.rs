@@ -96,23 +96,38 @@ fn serve(
         return Err(Failure::Io);
     }
     let [t0, t1, t2, t3, _, _, _, _, sector @ ..] = header;
-    let kind = T::try_from(u32::from_le_bytes([t0, t1, t2, t3]));
-    let kind = kind.map_err(|_| Failure::Unsupported)?;
+    let kind = u32::from_le_bytes([t0, t1, t2, t3]);
     let sector = u64::from_le_bytes(sector);
+    if kind == u32::from(T::In) {
+        medium.check_segments(chain)?;
+        let bytes = medium.read(port, chain, sector)?;
+        counters.reads += 1;
+        counters.read_bytes += bytes;
+        Ok(bytes)
+    } else if kind == u32::from(T::Out) {
+        medium.check_segments(chain)?;
+        let bytes = medium.write(port, chain, sector)?;
+        counters.writes += 1;
+        counters.written_bytes += bytes;
+        Ok(0)
+    } else {
+        serve_other(medium, port, chain, counters, budget, (kind, sector))
+    }
+}
+
+/// The same for what is neither a read nor a write.
+#[cold]
+fn serve_other(
+    medium: &mut Medium<'_>,
+    port: &mut SimQueue,
+    chain: &Chain,
+    counters: &mut Counters,
+    budget: &mut Budget,
+    (kind, sector): (u32, u64),
+) -> Result<u64, Failure> {
+    let kind = T::try_from(kind).map_err(|_| Failure::Unsupported)?;
     medium.check_segments(chain)?;
     match kind {
-        T::In => {
-            let bytes = medium.read(port, chain, sector)?;
-            counters.reads += 1;
-            counters.read_bytes += bytes;
-            Ok(bytes)
-        }
-        T::Out => {
-            let bytes = medium.write(port, chain, sector)?;
-            counters.writes += 1;
-            counters.written_bytes += bytes;
-            Ok(0)
-        }
         // VIRTIO 1.2, 5.2.6.1: these name no sector.
         T::Flush | T::GetId if sector != 0 => Err(Failure::Io),
         T::Flush if medium.features.contains(F::FLUSH) => {

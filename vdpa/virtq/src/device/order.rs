@@ -48,16 +48,10 @@ impl Order {
     }
 
     /// The next of the completions that wait, if its turn has come.
-    #[inline]
     pub(super) fn next(&mut self) -> Option<Completion> {
         if self.count == 0 {
             return None;
         }
-        self.next_waiting()
-    }
-
-    #[cold]
-    fn next_waiting(&mut self) -> Option<Completion> {
         let place = self.place(self.due);
         let completion = self.waiting[place].take()?;
         self.count -= 1;

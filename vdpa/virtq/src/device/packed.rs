@@ -247,7 +247,7 @@ impl PackedRing {
 
     /// Gives a chain back with the next publication. In order, chains that are used completely join
     /// the next one, so that one descriptor gives back all of them (VIRTIO 1.2, 2.8.9).
-    #[inline]
+    #[inline(always)]
     pub(super) fn complete<M: Memory, L: DirtyLog>(
         &mut self,
         host: &Host<M, L>,

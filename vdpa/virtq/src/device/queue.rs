@@ -202,23 +202,14 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
             return Err(CompleteError::Foreign);
         }
         self.refresh();
-        let mut completion = chain.completion(written);
-        let serial = chain.body.serial;
-        self.pool.give(chain);
         self.in_flight -= 1;
+        let serial = chain.body.serial;
         if self.order.as_mut().is_some_and(|order| !order.pass(serial)) {
-            match self.postpone(serial, completion) {
-                Some(due) => completion = due,
-                None => return Ok(()),
-            }
+            return self.complete_out_of_turn(chain, written);
         }
-        loop {
-            self.give_back(completion)?;
-            match self.order.as_mut().and_then(Order::next) {
-                Some(due) => completion = due,
-                None => return Ok(()),
-            }
-        }
+        let completion = chain.completion(written);
+        self.pool.give(chain);
+        self.give_back(completion)
     }
 
     /// Shows the driver everything that was completed, at once.
@@ -317,12 +308,19 @@ impl<M: Memory, L: DirtyLog> DeviceQueue<M, L> {
         true
     }
 
-    /// In order: what is given back now in place of a chain that is not the next. Some may be left
-    /// whose turn came when the ring could not be reached.
+    /// In order: a chain is done that is not the next, or behind which others wait. Gives every chain
+    /// back whose turn has come; some may be left from when the ring could not be reached.
     #[cold]
-    fn postpone(&mut self, serial: u64, completion: Completion) -> Option<Completion> {
-        let order = self.order.as_mut()?;
-        order.finish(serial, completion).or_else(|| order.next())
+    fn complete_out_of_turn(&mut self, chain: Chain, written: u32) -> Result<(), CompleteError> {
+        let (serial, completion) = (chain.body.serial, chain.completion(written));
+        self.pool.give(chain);
+        let finish = |order: &mut Order| order.finish(serial, completion).or_else(|| order.next());
+        let mut due = self.order.as_mut().and_then(finish);
+        while let Some(completion) = due {
+            self.give_back(completion)?;
+            due = self.order.as_mut().and_then(Order::next);
+        }
+        Ok(())
     }
 
     #[inline(always)]

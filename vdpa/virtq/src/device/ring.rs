@@ -82,7 +82,7 @@ impl Ring {
     }
 
     /// Gives a chain back, not yet for the driver to see.
-    #[inline]
+    #[inline(always)]
     pub(super) fn complete<M: Memory, L: DirtyLog>(
         &mut self,
         host: &Host<M, L>,
