@@ -1,13 +1,15 @@
 //! Transfers of any length between a disk and ordinary memory: cut into pieces, several in flight.
 
+use core::sync::atomic::Ordering;
+
 use embassy_futures::join::join_array;
 use spin::Mutex;
+use virtio::blk::T;
 use virtq::DmaBuffer;
 
 use super::disk::Disk;
 use super::error::BlkError;
 use super::limits::SECTOR_LEN;
-use super::request::Direction;
 
 /// The length of the pieces, unless the disk takes less in one request or its blocks are longer.
 pub(super) const PIECE_LEN: usize = 64 * 1024;
@@ -26,7 +28,7 @@ impl Disk {
         let lane = async || -> Result<(), BlkError> {
             while let Some((sector, piece)) = pieces.next() {
                 let bounce = pieces.stop_at_error(self.bounce())?;
-                let read = self.transfer(Direction::FromDisk, sector, bounce, piece.len());
+                let read = self.transfer(T::In, sector, bounce, piece.len());
                 let bounce = pieces.stop_at_error(read.await)?;
                 piece.copy_from_slice(&bounce[..piece.len()]);
                 self.0.bounce.keep(bounce);
@@ -55,7 +57,7 @@ impl Disk {
             while let Some((sector, piece)) = pieces.next() {
                 let mut bounce = pieces.stop_at_error(self.bounce())?;
                 bounce[..piece.len()].copy_from_slice(piece);
-                let write = self.transfer(Direction::ToDisk, sector, bounce, piece.len());
+                let write = self.transfer(T::Out, sector, bounce, piece.len());
                 let bounce = pieces.stop_at_error(write.await)?;
                 self.0.bounce.keep(bounce);
             }
@@ -65,6 +67,12 @@ impl Disk {
             .await
             .into_iter()
             .collect()
+    }
+
+    /// Checks a range of `len` bytes against the disk as it is now.
+    fn check(&self, sector: u64, len: usize) -> Result<(), BlkError> {
+        let capacity = self.0.capacity.load(Ordering::Relaxed);
+        self.0.limits.check(capacity, sector, len)
     }
 
     /// A buffer for one piece. It is kept for the next unless the piece fails.

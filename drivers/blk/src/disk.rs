@@ -3,23 +3,22 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
-use core::pin::Pin;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use core::task::{Context, Poll, ready};
 
 use vdpa::ids::IdGuard;
 use vdpa::ops::OpError;
 use virtio::blk::{S, T};
 use virtio_bus::VirtioClaim;
-use virtq::{DmaBuffer, RequestError, RequestReason, Requests, Submit, Used};
+use virtq::{DmaBuffer, RequestError, RequestReason, Requests, Used};
 
 use super::error::BlkError;
 use super::limits::Limits;
 use super::pool::Pool;
-use super::request::{BlkRequest, Data, Direction, RequestSlots, Violation};
+use super::request::{BlkRequest, Violation};
+use super::slot::RequestSlots;
 
 /// The length of a disk's id (VIRTIO 1.2, 5.2.6).
-const ID_LEN: usize = 20;
+const ID_LEN: u32 = 20;
 
 /// A disk.
 ///
@@ -94,28 +93,6 @@ impl Disk {
         DmaBuffer::new(&self.0.device.dma(), len).map_err(|_| self.0.lack())
     }
 
-    /// Fills the buffer from the disk, from `sector` on.
-    ///
-    /// # Errors
-    /// [`BlkError`]; the buffer is freed then.
-    #[inline]
-    pub fn read(&self, sector: u64, buffer: DmaBuffer) -> Transfer<'_> {
-        let len = buffer.len();
-        self.transfer(Direction::FromDisk, sector, buffer, len)
-    }
-
-    /// Writes the buffer to the disk, from `sector` on. What is written survives a power failure
-    /// only after a [`Disk::flush`].
-    ///
-    /// # Errors
-    /// [`BlkError`]; the buffer is freed then, and what the disk holds in that range is unknown
-    /// unless the disk was not asked at all.
-    #[inline]
-    pub fn write(&self, sector: u64, buffer: DmaBuffer) -> Transfer<'_> {
-        let len = buffer.len();
-        self.transfer(Direction::ToDisk, sector, buffer, len)
-    }
-
     /// Waits until everything that was written before survives a power failure. For a disk without
     /// a cache it always does (VIRTIO 1.2, 5.2.6.2).
     ///
@@ -129,7 +106,7 @@ impl Disk {
                 Ok(())
             };
         }
-        let request = self.request(T::Flush, 0, None)?;
+        let request = self.0.request(T::Flush, None, 0)?;
         let result = self.0.requests.submit(request).await;
         self.0.answer(result).0
     }
@@ -139,115 +116,14 @@ impl Disk {
     /// # Errors
     /// [`BlkError::Unsupported`], if the disk has none.
     pub async fn id(&self) -> Result<String, BlkError> {
-        let data = Data {
-            buffer: self.buffer(ID_LEN)?,
-            len: u32::try_from(ID_LEN).expect("a few bytes"),
-            direction: Direction::FromDisk,
-        };
-        let request = self.request(T::GetId, 0, Some(data))?;
+        let buffer = self.buffer(ID_LEN as usize)?;
+        let request = self.0.request(T::GetId, Some(buffer), ID_LEN)?;
         let result = self.0.requests.submit(request).await;
         let (answer, buffer) = self.0.answer(result);
         answer?;
         let bytes = buffer.as_ref().map_or(&[][..], |buffer| &buffer[..]);
         let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
         Ok(String::from_utf8_lossy(text).into_owned())
-    }
-
-    /// Checks a range of `len` bytes against the disk as it is now.
-    #[inline]
-    pub(super) fn check(&self, sector: u64, len: usize) -> Result<(), BlkError> {
-        let range = self.0.limits.range(sector, len)?;
-        if range.end <= self.capacity() {
-            Ok(())
-        } else {
-            Err(BlkError::OutOfRange)
-        }
-    }
-
-    /// Transfers the first `len` bytes of a buffer.
-    pub(super) fn transfer(
-        &self,
-        direction: Direction,
-        sector: u64,
-        buffer: DmaBuffer,
-        len: usize,
-    ) -> Transfer<'_> {
-        Transfer {
-            shared: &self.0,
-            state: match self.prepare(direction, sector, buffer, len) {
-                Ok(request) => State::Submitted(self.0.requests.submit(request)),
-                Err(error) => State::Refused(error),
-            },
-        }
-    }
-
-    /// A request to transfer the first `len` bytes of a buffer.
-    #[inline]
-    fn prepare(
-        &self,
-        direction: Direction,
-        sector: u64,
-        buffer: DmaBuffer,
-        len: usize,
-    ) -> Result<BlkRequest, BlkError> {
-        let kind = match direction {
-            Direction::ToDisk if self.is_read_only() => return Err(BlkError::ReadOnly),
-            Direction::ToDisk => T::Out,
-            Direction::FromDisk => T::In,
-        };
-        self.check(sector, len)?;
-        if len > self.max_transfer() {
-            return Err(BlkError::TooLarge);
-        }
-        let data = Data {
-            buffer,
-            len: u32::try_from(len).map_err(|_| BlkError::TooLarge)?,
-            direction,
-        };
-        self.request(kind, sector, Some(data))
-    }
-
-    #[inline]
-    fn request(&self, kind: T, sector: u64, data: Option<Data>) -> Result<BlkRequest, BlkError> {
-        let slot = self.0.slots.take(|| self.0.device.dma());
-        let mut request = slot.map_err(|_| self.0.lack())?;
-        request.write(kind, sector, data);
-        Ok(request)
-    }
-}
-
-/// The future of [`Disk::read`] and [`Disk::write`]: the buffer, when the disk has answered.
-#[must_use = "the disk gets the request when the future is polled"]
-pub struct Transfer<'a> {
-    shared: &'a Shared,
-    state: State<'a>,
-}
-
-enum State<'a> {
-    Submitted(Submit<'a, BlkRequest>),
-    Refused(BlkError),
-}
-
-impl Future for Transfer<'_> {
-    type Output = Result<DmaBuffer, BlkError>;
-
-    #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = match &mut self.state {
-            State::Submitted(submit) => ready!(Pin::new(submit).poll(cx)),
-            State::Refused(error) => return Poll::Ready(Err(*error)),
-        };
-        match self.shared.answer(result) {
-            (Ok(()), Some(buffer)) => Poll::Ready(Ok(buffer)),
-            (Ok(()), None) => Poll::Ready(Err(BlkError::Broken)),
-            (Err(error), _) => Poll::Ready(Err(error)),
-        }
-    }
-}
-
-impl fmt::Debug for Transfer<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transfer").finish_non_exhaustive()
     }
 }
 
@@ -304,7 +180,7 @@ impl Shared {
     }
 
     /// Why there is no memory: none is made reachable for a disk that is gone.
-    fn lack(&self) -> BlkError {
+    pub(super) fn lack(&self) -> BlkError {
         match self.device.check() {
             Ok(()) => BlkError::OutOfMemory,
             Err(_) => self.end(),

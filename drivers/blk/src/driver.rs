@@ -23,7 +23,8 @@ use super::disk::{Disk, Shared};
 use super::error::Unsuitable;
 use super::limits::{Limits, SECTOR_LEN, read_capacity};
 use super::pool::Pool;
-use super::request::{BlkRequest, RequestSlots, SlotForm};
+use super::request::BlkRequest;
+use super::slot::{RequestSlots, SlotForm};
 use super::worker::Worker;
 
 /// The request queue (VIRTIO 1.2, 5.2.2).

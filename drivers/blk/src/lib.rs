@@ -17,6 +17,7 @@ mod error;
 mod limits;
 mod pool;
 mod request;
+mod slot;
 mod worker;
 
 pub use disk::Disk;

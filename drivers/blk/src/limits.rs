@@ -1,7 +1,5 @@
 //! What a disk says of itself in its configuration space (VIRTIO 1.2, 5.2.4), checked.
 
-use core::ops::Range;
-
 use vdpa::bus::ProbeError;
 use vdpa::config::blk;
 use vdpa::features::Features;
@@ -9,8 +7,8 @@ use vdpa::ops::OpError;
 use virtio::blk::F;
 use virtio_bus::VirtioDevice;
 
-use super::error::{BlkError, Unsuitable};
-use super::request::{CONTROL_LEN, DATA_SEGMENTS_MAX};
+use super::error::Unsuitable;
+use super::slot::{CONTROL_LEN, DATA_SEGMENTS_MAX};
 
 /// The unit of positions and capacities (VIRTIO 1.2, 5.2.4), whatever the block size.
 pub const SECTOR_LEN: u32 = 512;
@@ -105,21 +103,6 @@ impl Limits {
             .unwrap_or(u16::MAX)
             .min(DATA_SEGMENTS_MAX)
     }
-
-    /// The sectors of 512 bytes that a transfer of `len` bytes touches.
-    #[inline]
-    pub(super) fn range(&self, sector: u64, len: usize) -> Result<Range<u64>, BlkError> {
-        let len = u64::try_from(len).map_err(|_| BlkError::OutOfRange)?;
-        // The length of a block is a power of two.
-        let inside_block = u64::from(self.block_len - 1);
-        if len & inside_block != 0 || sector & (inside_block / u64::from(SECTOR_LEN)) != 0 {
-            return Err(BlkError::Unaligned);
-        }
-        let end = sector
-            .checked_add(len / u64::from(SECTOR_LEN))
-            .ok_or(BlkError::OutOfRange)?;
-        Ok(sector..end)
-    }
 }
 
 /// The size of the disk in sectors of 512 bytes.
@@ -130,6 +113,7 @@ pub(super) fn read_capacity(device: &VirtioDevice) -> Result<u64, OpError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::BlkError;
 
     const NOTHING: Fields = Fields {
         size_max: None,
@@ -216,9 +200,11 @@ mod tests {
             256,
         )
         .unwrap();
-        assert_eq!(limits.range(8, 8192), Ok(8..24));
-        assert_eq!(limits.range(4, 4096), Err(BlkError::Unaligned));
-        assert_eq!(limits.range(8, 512), Err(BlkError::Unaligned));
-        assert_eq!(limits.range(u64::MAX - 7, 4096), Err(BlkError::OutOfRange));
+        assert_eq!(limits.check(24, 8, 8192), Ok(()));
+        assert_eq!(limits.check(23, 8, 8192), Err(BlkError::OutOfRange));
+        assert_eq!(limits.check(24, 4, 4096), Err(BlkError::Unaligned));
+        assert_eq!(limits.check(24, 8, 512), Err(BlkError::Unaligned));
+        let end = limits.check(u64::MAX, u64::MAX - 7, 4096);
+        assert_eq!(end, Err(BlkError::OutOfRange));
     }
 }

@@ -11,7 +11,7 @@ use atomic_refcell::AtomicRefCell;
 /// Nobody waits: while another processor has borrowed the store, it looks empty, or full.
 pub(super) struct Pool<T> {
     capacity: usize,
-    free: AtomicRefCell<Vec<T>>,
+    pub(super) free: AtomicRefCell<Vec<T>>,
 }
 
 impl<T> Pool<T> {

@@ -179,9 +179,9 @@ pub(crate) fn layout(len: usize) -> Result<Layout, DmaError> {
 /// [`Chain`](crate::Chain).
 pub struct DmaBuffer {
     ptr: NonNull<u8>,
-    addr: DmaAddr,
-    len: u32,
-    space: AddressSpaceId,
+    pub(crate) addr: DmaAddr,
+    pub(crate) len: u32,
+    pub(crate) space: AddressSpaceId,
     region: Arc<Region>,
 }
 

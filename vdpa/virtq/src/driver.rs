@@ -18,7 +18,7 @@ pub use chain::{Chain, Exchange, Readable, Segment, Writable};
 pub use error::{AddError, AddReason, Broken, CreateError, RewindError, StillHeld};
 pub use hold::DeviceHold;
 pub use queue::Queue;
-pub use requests::{RequestError, RequestReason, Requests, Submit};
+pub use requests::{RequestError, RequestReason, Requests, Submission};
 pub use table::{IndirectTable, TableWriter};
 pub use types::{Notify, Pending, QueueConfig, Token, Used};
 pub use used_watch::UsedWatch;

@@ -56,7 +56,6 @@ mod doorbell_switch;
 mod driver;
 mod event;
 mod format;
-mod handshake;
 mod placed;
 mod shared;
 mod statistics;
@@ -71,7 +70,7 @@ pub use doorbell_switch::DoorbellSwitch;
 pub use driver::{
     AddError, AddReason, Broken, Chain, CreateError, DeviceHold, Exchange, IndirectTable, Notify,
     Pending, Queue, QueueConfig, Readable, RequestError, RequestReason, Requests, RewindError,
-    Segment, StillHeld, Submit, TableWriter, Token, Used, UsedWatch, Writable,
+    Segment, StillHeld, Submission, TableWriter, Token, Used, UsedWatch, Writable,
 };
 pub use event::Event;
 pub use format::{RingAddresses, RingFeatures, RingState};

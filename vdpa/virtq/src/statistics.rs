@@ -5,10 +5,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 /// The counters of one queue. The queue alone writes them; anybody may read them at any time.
 #[derive(Debug, Default)]
 pub struct Statistics {
-    added: AtomicU64,
+    pub(crate) added: AtomicU64,
     used: AtomicU64,
-    kicks: AtomicU64,
-    suppressed: AtomicU64,
+    pub(crate) kicks: AtomicU64,
+    pub(crate) suppressed: AtomicU64,
 }
 
 /// The counters of a queue at one moment.

@@ -87,11 +87,16 @@ impl RingMemory {
         len_and_rest.store(rest.to_le(), Ordering::Relaxed);
     }
 
-    /// The descriptor of a packed ring at `offset`.
-    #[inline]
-    pub(super) fn packed(&self, offset: usize) -> &PackedDescriptor {
-        // SAFETY: as for `store_descriptor`.
-        unsafe { self.cell(offset, DESCRIPTOR).cast().as_ref() }
+    /// Where `count` cells of type `C` lie from `offset` on. They stay there as long as the memory.
+    pub(super) fn cells<C>(&self, offset: usize, count: usize) -> NonNull<[C]> {
+        let end = offset + count * size_of::<C>();
+        assert!(
+            count > 0 && end <= self.buffer.len_u32() as usize,
+            "the layout lies inside the allocation"
+        );
+        let first = self.cell(offset, align_of::<C>()).cast();
+        assert!(first.is_aligned(), "the layout is aligned");
+        NonNull::slice_from_raw_parts(first, count)
     }
 
     fn u16(&self, offset: usize) -> &AtomicU16 {

@@ -7,18 +7,19 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec;
 use core::mem;
-use core::sync::atomic::Ordering;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::chain::{Plan, describe};
 use super::memory::{Format, IndirectTables, PackedDescriptor, RingMemory};
 use super::ring_config::RingConfig;
 use super::types::Claim;
 use super::{Chain, DeviceHold};
+use crate::doorbell::publish_then_check;
 use crate::format::{
     DESCRIPTOR, EVENT_F_DESC, EVENT_F_DISABLE, EVENT_F_ENABLE, F_AVAIL, F_INDIRECT, F_USED,
     RingAddresses, RingState, crossed,
 };
-use crate::handshake::publish_then_check;
 use crate::{DmaAllocator, DmaError, Segment};
 
 /// A place in the ring, with the wrap counter there.
@@ -29,9 +30,22 @@ struct Place {
     available: u16,
 }
 
+/// What the driver reads and writes at the same time as the device. It is a part of the ring's
+/// memory.
+struct Cells {
+    descriptors: NonNull<[PackedDescriptor]>,
+    device_event: NonNull<AtomicU32>,
+}
+
+// SAFETY: all access to the cells is atomic, and the ring keeps its memory.
+unsafe impl Send for Cells {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Cells {}
+
 /// The driver's end of a packed ring.
 pub(super) struct PackedRing {
     memory: RingMemory,
+    cells: Cells,
     tables: Option<IndirectTables>,
     size: u16,
     /// Where the driver's and the device's event suppression start.
@@ -40,7 +54,7 @@ pub(super) struct PackedRing {
     event_idx: bool,
     /// For each id the next free one.
     next: Box<[u16]>,
-    free_id: u16,
+    pub(super) free_id: u16,
     avail: Place,
     used: Place,
     /// Descriptors added since the last publication.
@@ -63,8 +77,14 @@ impl PackedRing {
         let device_event = driver_event + align;
         let tables = config.tables(Format::Packed, dma, hold)?;
         let start = Place::new(index, wrap);
+        let memory = RingMemory::new(dma, device_event + 4, align, hold)?;
+        let cells = Cells {
+            descriptors: memory.cells(0, size),
+            device_event: memory.cells::<AtomicU32>(device_event, 1).cast(),
+        };
         let mut ring = Self {
-            memory: RingMemory::new(dma, device_event + 4, align, hold)?,
+            memory,
+            cells,
             tables,
             size: config.size,
             driver_event,
@@ -120,6 +140,43 @@ impl PackedRing {
             index: self.used.index,
             wrap: self.used.wrap(),
         }
+    }
+
+    /// Writes a chain of one descriptor by the next free id, and shows it to the device, with nothing
+    /// added before that has not been shown. Returns the [place](Self::place) behind it if the device
+    /// wants to be notified.
+    #[inline(always)]
+    pub(super) fn submit(&mut self, segment: Segment, flags: u16) -> Option<u16> {
+        let (id, place) = (self.free_id, self.avail);
+        self.free_id = self.next[usize::from(id)];
+        // SAFETY: the cells lie in `memory`, and all access to them is atomic.
+        let descriptors = unsafe { self.cells.descriptors.as_ref() };
+        // SAFETY: likewise.
+        let event = unsafe { self.cells.device_event.as_ref() };
+        let descriptor = &descriptors[usize::from(place.index)];
+        let Segment { addr, len, .. } = segment;
+        descriptor.addr.store(addr.0.to_le(), Ordering::Relaxed);
+        descriptor.len.store(len.to_le(), Ordering::Relaxed);
+        descriptor.id.store(id.to_le(), Ordering::Relaxed);
+        let flags = (flags | place.available).to_le();
+        let event = publish_then_check(
+            || descriptor.flags.store(flags, Ordering::Release),
+            || event.load(Ordering::Relaxed).to_ne_bytes(),
+        );
+        self.avail.index += 1;
+        if self.avail.index == self.size {
+            self.avail = place.in_next_lap(0);
+        }
+        let wrap = |place: Place| u16::from(place.available == F_AVAIL) << 15;
+        // VIRTIO 1.2, 2.8.14.
+        let is_wanted = match u16::from_le_bytes([event[2], event[3]]) & 3 {
+            EVENT_F_DISABLE => false,
+            EVENT_F_DESC if self.event_idx => {
+                u16::from_le_bytes([event[0], event[1]]) == place.index | wrap(place)
+            }
+            _ => true,
+        };
+        is_wanted.then_some(self.avail.index | wrap(self.avail))
     }
 
     /// Writes a chain into the next descriptors, by a free id or by the one that it has had before.
@@ -193,7 +250,9 @@ impl PackedRing {
             }
         };
         publish_then_check(open, || {
-            let event = self.memory.load32(self.device_event).to_le_bytes();
+            // SAFETY: as for `submit`.
+            let event = unsafe { self.cells.device_event.as_ref() };
+            let event = event.load(Ordering::Relaxed).to_ne_bytes();
             match u16::from_le_bytes([event[2], event[3]]) & 3 {
                 EVENT_F_DISABLE => false,
                 EVENT_F_DESC if self.event_idx => {
@@ -230,7 +289,9 @@ impl PackedRing {
 
     #[inline]
     fn descriptor(&self, place: Place) -> &PackedDescriptor {
-        self.memory.packed(usize::from(place.index) * DESCRIPTOR)
+        // SAFETY: as for `submit`.
+        let descriptors = unsafe { self.cells.descriptors.as_ref() };
+        &descriptors[usize::from(place.index)]
     }
 
     /// What the device says of the next used chain, with `in_flight` chains in its hands.

@@ -9,6 +9,7 @@
 
 mod order;
 mod rewind;
+mod submit;
 mod used;
 
 use alloc::boxed::Box;
@@ -28,6 +29,7 @@ use crate::format::{RingAddresses, RingState, SIZE_MAX};
 use crate::{AddressSpaceId, DmaAllocator, DmaError, Statistics};
 
 use self::order::{InOrderRing, Order};
+pub(super) use self::submit::Submitted;
 
 /// What the queue knows about a chain, by its id.
 struct Slot<T> {

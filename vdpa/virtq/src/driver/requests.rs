@@ -22,7 +22,7 @@ use atomic_waker::AtomicWaker;
 use super::{Broken, Chain, Pending, Queue, RewindError};
 use crate::{Doorbell, Event, Statistics};
 
-pub use self::submit::Submit;
+pub use self::submit::Submission;
 
 use self::request_table::{Inner, Ticket, Waiter};
 

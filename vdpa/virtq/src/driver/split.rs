@@ -14,11 +14,11 @@ use super::ring_config::RingConfig;
 use super::types::Claim;
 use super::{Chain, DeviceHold, UsedWatch};
 use crate::dma::PAGE;
+use crate::doorbell::publish_then_check;
 use crate::format::{
     AVAIL_F_NO_INTERRUPT, DESCRIPTOR, F_INDIRECT, RingAddresses, RingState, USED_F_NO_NOTIFY,
     crossed,
 };
-use crate::handshake::publish_then_check;
 use crate::{DmaAllocator, DmaError, Segment};
 
 /// The driver's end of a split ring.

@@ -22,6 +22,9 @@ pub struct IndirectTable {
     lens: [u32; REPLACEABLE],
     /// How many segments the device reads.
     readable: usize,
+    /// Whether there are segments, none of them empty or another device's, and no more bytes than a
+    /// chain can have.
+    pub(super) is_sound: bool,
     pub(super) totals: Totals,
     /// What the ring says of it.
     pub(super) whole: Segment,
@@ -42,6 +45,7 @@ impl IndirectTable {
             format: Format::of(features),
             lens: [0; REPLACEABLE],
             readable: 0,
+            is_sound: false,
             totals: Totals::default(),
             whole: Segment::prefix(&entries, 0),
             entries,
@@ -52,35 +56,36 @@ impl IndirectTable {
     /// [ended](TableWriter::end).
     pub fn write(&mut self, segments: u32) -> TableWriter<'_> {
         self.totals = Totals::default();
-        self.readable = 0;
+        (self.readable, self.is_sound) = (0, false);
         TableWriter {
             table: self,
             segments,
         }
     }
 
-    /// Puts another segment in the place of number `index`, one of the first few, which goes the
-    /// same way. False if the table must be written anew.
-    #[inline]
-    pub fn replace(&mut self, index: u16, segment: Segment) -> bool {
+    /// Puts the first `len` bytes of another buffer in the place of segment number `index`, one of
+    /// the first few, which goes the same way. False if the table must be written anew.
+    #[inline(always)]
+    pub fn replace(&mut self, index: u16, buffer: &DmaBuffer, len: u32) -> bool {
         let (index, totals) = (usize::from(index), &mut self.totals);
-        let is_plain = segment.len > 0 && segment.space == self.entries.space();
+        let is_plain = 0 < len && len <= buffer.len && buffer.space == self.entries.space;
         let is_there = index < totals.segments as usize;
-        if !is_there || !is_plain || totals.has_empty || totals.has_foreign {
+        if !self.is_sound || !is_plain || !is_there {
             return false;
         }
         let (entries, _) = self.entries.as_chunks_mut::<DESCRIPTOR>();
-        let (Some(len), Some(entry)) = (self.lens.get_mut(index), entries.get_mut(index)) else {
+        let (Some(old), Some(entry)) = (self.lens.get_mut(index), entries.get_mut(index)) else {
             return false;
         };
-        let before = mem::replace(len, segment.len);
-        let change = |bytes: &mut u64| *bytes = *bytes - u64::from(before) + u64::from(segment.len);
-        change(&mut totals.bytes);
+        let before = mem::replace(old, len);
+        let more = u64::from(len).wrapping_sub(u64::from(before));
+        totals.bytes = totals.bytes.wrapping_add(more);
         if index >= self.readable {
-            change(&mut totals.writable);
+            totals.writable = totals.writable.wrapping_add(more);
         }
-        entry[..8].copy_from_slice(&segment.addr.0.to_le_bytes());
-        entry[8..12].copy_from_slice(&segment.len.to_le_bytes());
+        self.is_sound = totals.bytes <= u64::from(u32::MAX);
+        entry[..8].copy_from_slice(&buffer.addr.0.to_le_bytes());
+        entry[8..12].copy_from_slice(&len.to_le_bytes());
         true
     }
 }
@@ -116,6 +121,15 @@ impl TableWriter<'_> {
             table.totals.segments = u32::MAX;
         }
         table.whole = Segment::prefix(&table.entries, len);
+        let Totals {
+            segments,
+            bytes,
+            has_empty,
+            has_foreign,
+            ..
+        } = table.totals;
+        let is_possible = segments > 0 && bytes <= u64::from(u32::MAX);
+        table.is_sound = is_possible && !has_empty && !has_foreign;
     }
 
     fn put(&mut self, segment: Segment, flags: u16) {

@@ -1,7 +1,7 @@
 //! The driver side in one thread against the device side in another, over the same memory. Each
 //! sleeps whenever it has nothing to do, until the other says that it wants to be heard.
 //!
-//! Under Miri the processor reorders as much as the language permits; see also `src/handshake.rs`.
+//! Under Miri the processor reorders as much as the language permits; see also `src/doorbell.rs`.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;

@@ -8,7 +8,9 @@ use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 
 use crate::common::{Case, Message, Setup};
 use virtq::testing::DeviceRing;
-use virtq::{AddReason, Broken, Doorbell, Event, RequestReason, Requests, RingFeatures, Submit};
+use virtq::{
+    AddReason, Broken, Doorbell, Event, RequestError, RequestReason, Requests, RingFeatures, Used,
+};
 
 const FEATURES: RingFeatures = RingFeatures {
     packed: false,
@@ -68,7 +70,7 @@ fn poll_with<F: Future>(future: Pin<&mut F>, woken: &Arc<Woken>) -> Poll<F::Outp
     future.poll(&mut Context::from_waker(&Waker::from(Arc::clone(woken))))
 }
 
-fn reason(poll: Poll<<Submit<'_, Message> as Future>::Output>) -> RequestReason {
+fn reason(poll: Poll<Result<Used<Message>, RequestError<Message>>>) -> RequestReason {
     match poll {
         Poll::Ready(Err(error)) => error.reason,
         other => panic!("expected an error, got {other:?}"),

@@ -1,11 +1,13 @@
 //! Chains that keep their indirect tables themselves.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
-use virtq::testing::HeapDma;
+use virtq::testing::{HeapDma, PackedDevice};
 use virtq::{
-    AddReason, Chain, DmaAllocator, DmaBuffer, IndirectTable, Queue, QueueConfig, RingFeatures,
-    Segment,
+    AddReason, Chain, DmaAllocator, DmaBuffer, Doorbell, Event, IndirectTable, Notify, Queue,
+    QueueConfig, Requests, RingFeatures, Segment,
 };
 
 use crate::common::{Device, Setup};
@@ -46,7 +48,7 @@ impl Tabled {
     /// Other data, in the same table.
     fn replace(&mut self, buffer: DmaBuffer) -> bool {
         let table = self.table.as_mut().unwrap();
-        let replaced = table.replace(1, Segment::of(&buffer));
+        let replaced = table.replace(1, &buffer, u32::try_from(buffer.len()).unwrap());
         self.buffers[1] = buffer;
         replaced
     }
@@ -146,15 +148,26 @@ fn no_segment_is_replaced_that_the_table_does_not_have() {
         let setup = Setup::new();
         let chain = Tabled::new(&setup, features);
         let mut table = chain.table.unwrap();
-        let part = Segment::of(&chain.buffers[1]);
+        let data = &chain.buffers[1];
         assert_eq!(
-            [2, 3, 4, 99].map(|index| table.replace(index, part)),
+            [2, 3, 4, 99].map(|index| table.replace(index, data, 512)),
             [true, false, false, false]
         );
+        assert_eq!(
+            [0, 1, 512, 513].map(|len| table.replace(1, data, len)),
+            [false, true, true, false]
+        );
         let mut writer = table.write(1);
-        writer.readable(part);
+        writer.readable(Segment::of(data));
+        drop(writer);
+        assert!(!table.replace(0, data, 512), "the writer has not ended");
+        let mut writer = table.write(1);
+        writer.readable(Segment::of(data));
         writer.end();
-        assert!(!table.replace(1, part));
+        assert_eq!(
+            [0, 1].map(|index| table.replace(index, data, 512)),
+            [true, false]
+        );
     }
 }
 
@@ -235,5 +248,76 @@ fn a_chain_keeps_its_table_when_the_ring_starts_again() {
         queue.rewind().unwrap();
         let mut device = Device::start(&queue, features, &setup);
         assert_eq!(pop(&mut device), (1, places.to_vec()));
+    }
+}
+
+fn is_pending<F: Future>(future: Pin<&mut F>) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    future.poll(&mut cx).is_pending()
+}
+
+/// The short way of requests, against the one that all chains can go.
+#[test]
+fn a_request_with_a_table_is_to_the_device_what_a_chain_is_that_is_added_and_published() {
+    for (event_idx, in_order) in [(false, false), (true, false), (false, true), (true, true)] {
+        let features = RingFeatures {
+            packed: true,
+            indirect: true,
+            event_idx,
+            in_order,
+        };
+        let setup = Setup::new();
+        let config = QueueConfig {
+            size: 5,
+            align: 1,
+            features,
+        };
+        let [mut queue, other] =
+            [(); 2].map(|()| Queue::new(&config, &setup.allocator(), &setup.hold).unwrap());
+        let [mut expecting, mut device] = [&queue, &other]
+            .map(|queue| PackedDevice::new(&setup.dma, queue.addresses(), 5, features));
+        let kicks = Arc::new(Event::new());
+        let requests = Requests::new(other, Doorbell::event(Arc::clone(&kicks)));
+        let mut kicked = 0;
+        // Under Miri each takes seconds.
+        for round in 0..if cfg!(miri) { 6u16 } else { 120 } {
+            // Where the device wants to be notified: anywhere in this lap or the other.
+            let place = (round / 2 % 5, round % 2 == 0);
+            for device in [&expecting, &device] {
+                if round % 11 == 10 {
+                    device.disable_notifications();
+                } else {
+                    device.set_event(place);
+                }
+            }
+            let mut futures = Vec::new();
+            for _ in 0..=round % 3 {
+                queue.add(Tabled::new(&setup, features)).unwrap();
+                let is_needed = queue.publish() == Notify::Needed;
+                kicked += u32::from(is_needed);
+                let mut future = Box::pin(requests.submit(Tabled::new(&setup, features)));
+                assert!(is_pending(future.as_mut()));
+                assert_eq!(kicks.take(), is_needed, "round {round}");
+                futures.push(future);
+            }
+            for mut future in futures {
+                let (expected, request) = (expecting.pop().unwrap(), device.pop().unwrap());
+                assert_eq!(request.head, expected.head);
+                assert_eq!(request.descriptors, expected.descriptors);
+                let lens = request.writable.iter().map(|segment| segment.len);
+                assert!(lens.eq([512, 1]));
+                expecting.finish(&expected, 513);
+                device.finish(&request, 513);
+                assert!(queue.take().unwrap().is_some());
+                assert_eq!(requests.complete(), 1);
+                assert!(!is_pending(future.as_mut()));
+            }
+        }
+        assert!(
+            kicked > 0 || cfg!(miri),
+            "the device was never to be notified"
+        );
+        let counted = queue.statistics().snapshot();
+        assert_eq!(requests.statistics().snapshot(), counted);
     }
 }

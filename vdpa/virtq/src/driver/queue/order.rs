@@ -14,7 +14,7 @@ pub(super) enum Order {
 /// The chains in the ring, in the order in which they were added.
 pub(super) struct InOrderRing {
     /// The id of each, at its position modulo the length, which is a power of two.
-    ids: Box<[u16]>,
+    pub(super) ids: Box<[u16]>,
     /// The position behind the last chain of a batch that the device has used, and what it wrote
     /// into that one.
     pub(super) batch_end: u64,

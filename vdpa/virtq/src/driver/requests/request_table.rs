@@ -39,7 +39,7 @@ pub(super) enum RequestState {
 }
 
 /// A request that is with the device.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Flight {
     pub(super) token: Token,
     pub(super) request: u64,
@@ -107,7 +107,8 @@ impl<T: Chain> Inner<T> {
 
     /// The request that had a token before has been completed, and nobody has fetched its chain.
     #[cold]
-    pub(super) fn keep_unfetched(&mut self, before: &Waiter, token: Token, chain: T) {
+    pub(super) fn keep_unfetched(&mut self, token: Token, chain: T) {
+        let before = &self.waiters[token.index()];
         if let RequestState::Done(written) = before.state {
             let used = Used {
                 token,

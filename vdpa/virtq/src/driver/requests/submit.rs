@@ -1,13 +1,27 @@
-//! The future of one request.
+//! One request: how it goes to the device and comes back, poll by poll, and the future of that.
 
 use core::fmt;
-use core::mem;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use super::request_table::{Flight, RequestState, Waiter};
+use super::request_table::{Flight, RequestState};
 use super::{RequestError, RequestReason, Requests};
-use crate::driver::{AddError, AddReason, Chain, Notify, Used};
+use crate::driver::queue::Submitted;
+use crate::driver::{AddReason, Chain, Used};
+
+/// How far a request has come, for a future that [polls](Requests::poll_submit) it. A new request
+/// has come nowhere.
+#[derive(Debug, Default)]
+pub struct Submission(State);
+
+#[derive(Clone, Copy, Debug, Default)]
+enum State {
+    #[default]
+    New,
+    WaitingForRoom(u64),
+    InFlight(Flight),
+    Ended,
+}
 
 /// The future of one request; see [`Requests::submit`].
 #[must_use = "the device gets the request when the future is polled"]
@@ -15,15 +29,7 @@ pub struct Submit<'a, T: Chain> {
     requests: &'a Requests<T>,
     /// Until it is given to the device.
     chain: Option<T>,
-    state: State,
-}
-
-#[derive(Clone, Copy)]
-enum State {
-    New,
-    WaitingForRoom(u64),
-    InFlight(Flight),
-    Ended,
+    submission: Submission,
 }
 
 impl<T: Chain> Requests<T> {
@@ -35,40 +41,51 @@ impl<T: Chain> Requests<T> {
         Submit {
             requests: self,
             chain: Some(chain),
-            state: State::New,
+            submission: Submission::default(),
         }
     }
-}
 
-impl<T: Chain> Unpin for Submit<'_, T> {}
-
-impl<T: Chain> Future for Submit<'_, T> {
-    type Output = Result<Used<T>, RequestError<T>>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let submit = self.get_mut();
-        let ticket = match submit.state {
+    /// Gives the device `chain`, once there is room for it, and is ready when the device has used
+    /// it. A future that polls this and is dropped before that [gives it up](Self::give_up).
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    ///
+    /// # Panics
+    /// If the request has ended.
+    #[inline]
+    pub fn poll_submit(
+        &self,
+        chain: &mut Option<T>,
+        submission: &mut Submission,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Used<T>, RequestError<T>>> {
+        let ticket = match submission.0 {
             State::New => None,
             State::WaitingForRoom(ticket) => Some(ticket),
-            State::InFlight(flight) => return submit.poll_in_flight(flight, cx),
+            State::InFlight(flight) => return self.poll_in_flight(flight, submission, cx),
             State::Ended => panic!("a future is not polled after it has ended"),
         };
-        let Ok(mut inner) = submit.requests.inner.try_borrow_mut() else {
+        let Ok(mut inner) = self.inner.try_borrow_mut() else {
             return try_again(cx);
         };
-        let chain = submit.chain.take().expect("no chain has been added yet");
+        let new = chain.take().expect("no chain has been added yet");
         if inner.stopped {
             drop(inner);
-            return submit.refuse(chain, RequestReason::Stopped);
+            return submission.refuse(new, RequestReason::Stopped);
         }
-        let (token, unfetched) = match inner.queue.add_instead(chain) {
-            Ok(added) => added,
-            Err(AddError { chain, reason }) => {
-                let reason = match reason {
+        let Submitted {
+            token,
+            before,
+            kick,
+        } = match inner.queue.submit(new) {
+            Ok(submitted) => submitted,
+            Err(error) => {
+                let reason = match error.reason {
                     AddReason::Full => {
                         let ticket = inner.queue_up(ticket, cx.waker());
-                        submit.state = State::WaitingForRoom(ticket);
-                        submit.chain = Some(chain);
+                        submission.0 = State::WaitingForRoom(ticket);
+                        *chain = Some(error.chain);
                         return Poll::Pending;
                     }
                     AddReason::Empty => RequestReason::Empty,
@@ -77,24 +94,18 @@ impl<T: Chain> Future for Submit<'_, T> {
                     AddReason::Broken(broken) => RequestReason::Broken(broken),
                 };
                 drop(inner);
-                return submit.refuse(chain, reason);
+                return submission.refuse(error.chain, reason);
             }
         };
+        if let Some(before) = before {
+            inner.keep_unfetched(token, before);
+        }
         let request = inner.next_request;
         inner.next_request += 1;
-        let waiter = Waiter {
-            request,
-            state: RequestState::Waiting(cx.waker().clone()),
-        };
-        let before = mem::replace(&mut inner.waiters[token.index()], waiter);
-        if let Some(unfetched) = unfetched {
-            inner.keep_unfetched(&before, token, unfetched);
-        }
-        submit.state = State::InFlight(Flight { token, request });
-        let kick = match inner.queue.publish() {
-            Notify::Needed => Some(inner.queue.place()),
-            Notify::NotNeeded => None,
-        };
+        let waiter = &mut inner.waiters[usize::from(token.0)];
+        waiter.request = request;
+        waiter.state = RequestState::Waiting(cx.waker().clone());
+        submission.0 = State::InFlight(Flight { token, request });
         // A chain may have left more room than this one takes.
         let next = match ticket {
             Some(_) if inner.queue.free() > 0 => inner.room.pop_front(),
@@ -102,43 +113,39 @@ impl<T: Chain> Future for Submit<'_, T> {
         };
         drop(inner);
         if let Some(place) = kick {
-            submit.requests.doorbell.ring(place);
+            self.doorbell.ring(place);
         }
         if let Some(next) = next {
             next.waker.wake();
         }
         Poll::Pending
     }
-}
 
-impl<T: Chain> Submit<'_, T> {
-    #[cold]
-    fn refuse(
-        &mut self,
-        chain: T,
-        reason: RequestReason,
-    ) -> Poll<Result<Used<T>, RequestError<T>>> {
-        self.state = State::Ended;
-        let chain = Some(chain);
-        Poll::Ready(Err(RequestError { reason, chain }))
+    /// Nobody waits for a request any more. Its chain is dropped when the device returns it.
+    #[inline]
+    pub fn give_up(&self, submission: &mut Submission) {
+        if matches!(submission.0, State::InFlight(_) | State::WaitingForRoom(_)) {
+            self.leave(submission);
+        }
     }
 
     #[inline]
     fn poll_in_flight(
-        &mut self,
+        &self,
         flight: Flight,
+        submission: &mut Submission,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Used<T>, RequestError<T>>> {
-        let Ok(mut inner) = self.requests.inner.try_borrow_mut() else {
+        let Ok(mut inner) = self.inner.try_borrow_mut() else {
             return try_again(cx);
         };
         if let Some(used) = inner.fetch(flight) {
-            self.state = State::Ended;
+            submission.0 = State::Ended;
             return Poll::Ready(Ok(used));
         }
         if let Some(reason) = inner.end() {
             inner.forget(flight);
-            self.state = State::Ended;
+            submission.0 = State::Ended;
             return Poll::Ready(Err(RequestError {
                 reason,
                 chain: None,
@@ -154,9 +161,9 @@ impl<T: Chain> Submit<'_, T> {
     }
 
     #[cold]
-    fn leave(&mut self) {
-        let mut inner = self.requests.borrow();
-        match self.state {
+    fn leave(&self, submission: &mut Submission) {
+        let mut inner = self.borrow();
+        match submission.0 {
             State::InFlight(flight) => {
                 let used = inner.forget(flight);
                 drop(inner);
@@ -176,6 +183,20 @@ impl<T: Chain> Submit<'_, T> {
             }
             State::New | State::Ended => {}
         }
+        submission.0 = State::Ended;
+    }
+}
+
+impl Submission {
+    #[cold]
+    fn refuse<T: Chain>(
+        &mut self,
+        chain: T,
+        reason: RequestReason,
+    ) -> Poll<Result<Used<T>, RequestError<T>>> {
+        self.0 = State::Ended;
+        let chain = Some(chain);
+        Poll::Ready(Err(RequestError { reason, chain }))
     }
 }
 
@@ -186,12 +207,24 @@ fn try_again<T>(cx: &mut Context<'_>) -> Poll<T> {
     Poll::Pending
 }
 
+impl<T: Chain> Unpin for Submit<'_, T> {}
+
+impl<T: Chain> Future for Submit<'_, T> {
+    type Output = Result<Used<T>, RequestError<T>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self {
+            requests,
+            chain,
+            submission,
+        } = self.get_mut();
+        requests.poll_submit(chain, submission, cx)
+    }
+}
+
 impl<T: Chain> Drop for Submit<'_, T> {
-    #[inline]
     fn drop(&mut self) {
-        if matches!(self.state, State::InFlight(_) | State::WaitingForRoom(_)) {
-            self.leave();
-        }
+        self.requests.give_up(&mut self.submission);
     }
 }
 
