@@ -35,6 +35,7 @@ use crate::bus::{Bus, Claim};
 use crate::dma::IsolationUnit;
 use crate::ids::IdGuard;
 use crate::ops::{OpError, VdpaOps};
+use crate::platform::BoxFuture;
 use crate::wait::AsyncMutex;
 use crate::{Features, Node, Platform};
 
@@ -281,33 +282,35 @@ impl VdpaDevice {
     }
 
     /// Queues down, callbacks cleared, reset: what follows every consumer, whatever it left behind.
-    async fn bring_to_rest(&self) {
-        let _turn = self.turn.lock().await;
-        if self.session.lock().is_fresh() {
-            return;
-        }
-        let gone = self.presence.load(Ordering::Acquire) == presence::GONE;
-        if !gone && !self.is_lost() {
-            let ready = self.session.lock().ready_queues();
-            for queue in ready {
-                // Hardware that can only be stopped by reset says so; the reset follows.
-                let _ = self.in_time(self.ops.set_queue_ready(queue, false)).await;
+    fn bring_to_rest(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let _turn = self.turn.lock().await;
+            if self.session.lock().is_fresh() {
+                return;
             }
-        }
-        for queue in 0..self.ops.queue_count() {
-            self.ops.set_queue_callback(queue, None);
-        }
-        self.ops.set_config_callback(None);
-        if gone {
-            self.session.lock().restart();
-            self.owner_slot.at_rest(self);
-        } else if self.is_lost() || self.reset_in_turn().await.is_err() {
-            self.owner_slot.abandon();
-            let leaked = self.session.lock().abandon_queues();
-            self.counters
-                .leaked_queues
-                .fetch_add(leaked, Ordering::Relaxed);
-        }
+            let gone = self.presence.load(Ordering::Acquire) == presence::GONE;
+            if !gone && !self.is_lost() {
+                let ready = self.session.lock().ready_queues();
+                for queue in ready {
+                    // Hardware that can only be stopped by reset says so; the reset follows.
+                    let _ = self.in_time(self.ops.set_queue_ready(queue, false)).await;
+                }
+            }
+            for queue in 0..self.ops.queue_count() {
+                self.ops.set_queue_callback(queue, None);
+            }
+            self.ops.set_config_callback(None);
+            if gone {
+                self.session.lock().restart();
+                self.owner_slot.at_rest(self);
+            } else if self.is_lost() || self.reset_in_turn().await.is_err() {
+                self.owner_slot.abandon();
+                let leaked = self.session.lock().abandon_queues();
+                self.counters
+                    .leaked_queues
+                    .fetch_add(leaked, Ordering::Relaxed);
+            }
+        })
     }
 }
 

@@ -20,12 +20,15 @@
 //! # }
 //! ```
 
+use alloc::boxed::Box;
+
 use spin::MutexGuard;
 use virtio::DeviceStatus;
 
 use crate::Features;
 use crate::bus::Claim;
 use crate::ops::OpError;
+use crate::platform::BoxFuture;
 
 use super::VdpaDevice;
 use super::session::Session;
@@ -52,20 +55,22 @@ impl Claim<VdpaDevice> {
     /// [`OpError::WrongState`], if `DRIVER_OK` comes before `FEATURES_OK`;
     /// [`OpError::FeaturesRefused`], if the device does not keep `FEATURES_OK`; whatever it
     /// answers.
-    pub async fn set_status(&self, status: DeviceStatus) -> Result<(), OpError> {
-        let _turn = self.turn.lock().await;
-        self.usable()?;
-        let before = {
-            let mut session = self.session.lock();
-            session.check_status(status)?;
-            session.ask_status(status);
-            session.status()
-        };
-        let result = self.write_status(before, status).await;
-        // If this future is dropped before, whatever the status asked for stays ruled out.
-        let outcome = if result.is_ok() { status } else { before };
-        self.session.lock().set_status(outcome);
-        result
+    pub fn set_status(&self, status: DeviceStatus) -> BoxFuture<'_, Result<(), OpError>> {
+        Box::pin(async move {
+            let _turn = self.turn.lock().await;
+            self.usable()?;
+            let before = {
+                let mut session = self.session.lock();
+                session.check_status(status)?;
+                session.ask_status(status);
+                session.status()
+            };
+            let result = self.write_status(before, status).await;
+            // If this future is dropped before, whatever the status asked for stays ruled out.
+            let outcome = if result.is_ok() { status } else { before };
+            self.session.lock().set_status(outcome);
+            result
+        })
     }
 
     async fn write_status(&self, before: DeviceStatus, to: DeviceStatus) -> Result<(), OpError> {
@@ -86,22 +91,26 @@ impl Claim<VdpaDevice> {
     /// # Errors
     /// [`OpError::Gone`]; [`OpError::Timeout`], if the device may still use its memory; then
     /// nothing but another reset is possible.
-    pub async fn reset(&self) -> Result<(), OpError> {
-        let _turn = self.turn.lock().await;
-        if self.is_gone() {
-            return Err(OpError::Gone);
-        }
-        self.owned()?;
-        self.reset_in_turn().await
+    pub fn reset(&self) -> BoxFuture<'_, Result<(), OpError>> {
+        Box::pin(async move {
+            let _turn = self.turn.lock().await;
+            if self.is_gone() {
+                return Err(OpError::Gone);
+            }
+            self.owned()?;
+            self.reset_in_turn().await
+        })
     }
 
     /// Queues down, callbacks cleared, reset, as the bus does when the claim has ended: for a
     /// driver that lends the device to one user after the other. A device that is as a reset has
     /// left it stays so.
-    pub async fn quiesce(&self) {
-        if self.is_valid() {
-            self.bring_to_rest().await;
-        }
+    pub fn quiesce(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if self.is_valid() {
+                self.bring_to_rest().await;
+            }
+        })
     }
 
     /// Whether the device is there and still the driver's.

@@ -7,8 +7,11 @@
 //! # }
 //! ```
 
+use alloc::boxed::Box;
+
 use crate::bus::Claim;
 use crate::ops::{Abilities, OpError};
+use crate::platform::BoxFuture;
 
 use super::VdpaDevice;
 use super::session::Motion;
@@ -32,16 +35,16 @@ impl Claim<VdpaDevice> {
     /// # Errors
     /// [`OpError::WrongState`], if it has not been started; [`OpError::Unsupported`], if it can
     /// only be stopped by a reset; [`OpError::Timeout`], if it does not come to rest.
-    pub async fn suspend(&self) -> Result<(), OpError> {
-        self.change(Abilities::SUSPEND, Motion::Suspended).await
+    pub fn suspend(&self) -> BoxFuture<'_, Result<(), OpError>> {
+        Box::pin(self.change(Abilities::SUSPEND, Motion::Suspended))
     }
 
     /// Lets a suspended device go on, also with what it has been notified of meanwhile.
     ///
     /// # Errors
     /// As for [`suspend`](Self::suspend).
-    pub async fn resume(&self) -> Result<(), OpError> {
-        self.change(Abilities::RESUME, Motion::Running).await
+    pub fn resume(&self) -> BoxFuture<'_, Result<(), OpError>> {
+        Box::pin(self.change(Abilities::RESUME, Motion::Running))
     }
 
     async fn change(&self, ability: Abilities, to: Motion) -> Result<(), OpError> {

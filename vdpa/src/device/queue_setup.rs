@@ -14,11 +14,13 @@
 //! }
 //! ```
 
+use alloc::boxed::Box;
+
 use virtq::Doorbell;
 
 use crate::bus::Claim;
 use crate::ops::{OpError, QueueAddress, QueueState};
-use crate::platform::Callback;
+use crate::platform::{BoxFuture, Callback};
 
 use super::VdpaDevice;
 use super::session::Ready;
@@ -97,10 +99,12 @@ impl Claim<VdpaDevice> {
     /// # Errors
     /// [`OpError::WrongState`], if it does not stand still: it is ready and the device is not
     /// suspended; [`OpError::Unsupported`], if the hardware does not tell.
-    pub async fn queue_state(&self, queue: u16) -> Result<QueueState, OpError> {
-        let _turn = self.turn.lock().await;
-        self.session_in_use()?.check_still(queue)?;
-        self.in_time(self.ops.queue_state(queue)).await
+    pub fn queue_state(&self, queue: u16) -> BoxFuture<'_, Result<QueueState, OpError>> {
+        Box::pin(async move {
+            let _turn = self.turn.lock().await;
+            self.session_in_use()?.check_still(queue)?;
+            self.in_time(self.ops.queue_state(queue)).await
+        })
     }
 
     /// What to call when the queue has used buffers; `None` for a queue that is polled.
@@ -123,20 +127,22 @@ impl Claim<VdpaDevice> {
     /// # Errors
     /// [`OpError::WrongState`], if the queue is not set up completely or this is not the time to;
     /// whatever the device answers.
-    pub async fn start_queue(&self, queue: u16) -> Result<(), OpError> {
-        let _turn = self.turn.lock().await;
-        self.usable()?;
-        {
-            let mut session = self.session.lock();
-            session.check_start(queue)?;
-            // From here on the device may use the queue, even if this future is dropped.
-            session.set_ready(queue, Ready::Yes);
-        }
-        let result = self.in_time(self.ops.set_queue_ready(queue, true)).await;
-        if result.is_err() && self.ops.queue_ready(queue) == Ok(false) {
-            self.session.lock().set_ready(queue, Ready::No);
-        }
-        result
+    pub fn start_queue(&self, queue: u16) -> BoxFuture<'_, Result<(), OpError>> {
+        Box::pin(async move {
+            let _turn = self.turn.lock().await;
+            self.usable()?;
+            {
+                let mut session = self.session.lock();
+                session.check_start(queue)?;
+                // From here on the device may use the queue, even if this future is dropped.
+                session.set_ready(queue, Ready::Yes);
+            }
+            let result = self.in_time(self.ops.set_queue_ready(queue, true)).await;
+            if result.is_err() && self.ops.queue_ready(queue) == Ok(false) {
+                self.session.lock().set_ready(queue, Ready::No);
+            }
+            result
+        })
     }
 
     /// Makes the device stop using the queue, and waits until it has. The queue keeps its size and

@@ -90,11 +90,11 @@ unsafe impl Transport for VdpaTransport {
     }
 
     fn set_status(&self, status: DeviceStatus) -> BoxFuture<'_, Result<(), OpError>> {
-        Box::pin(self.device.set_status(status))
+        self.device.set_status(status)
     }
 
     fn reset(&self) -> BoxFuture<'_, Result<(), OpError>> {
-        Box::pin(self.device.reset())
+        self.device.reset()
     }
 
     fn is_lost(&self) -> bool {
@@ -102,11 +102,11 @@ unsafe impl Transport for VdpaTransport {
     }
 
     fn suspend(&self) -> BoxFuture<'_, Result<(), OpError>> {
-        Box::pin(self.device.suspend())
+        self.device.suspend()
     }
 
     fn resume(&self) -> BoxFuture<'_, Result<(), OpError>> {
-        Box::pin(self.device.resume())
+        self.device.resume()
     }
 
     fn read_config(&self, offset: u32, bytes: &mut [u8]) -> Result<(), OpError> {
@@ -139,7 +139,7 @@ unsafe impl Transport for VdpaTransport {
     }
 
     fn queue_state(&self, queue: u16) -> BoxFuture<'_, Result<QueueState, OpError>> {
-        Box::pin(self.device.queue_state(queue))
+        self.device.queue_state(queue)
     }
 
     fn doorbell(&self, queue: u16) -> Result<Doorbell, OpError> {
