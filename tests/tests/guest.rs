@@ -4,7 +4,7 @@
 //! The names come from a first boot that lists them. Each machine is booted once, when the first of
 //! its tests is asked for, and gives the verdicts of all.
 
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -43,13 +43,8 @@ fn main() -> Result<ExitCode> {
     // A machine often waits for a timer: with one more than there are processors, none is idle.
     let processors = thread::available_parallelism().map_or(1, usize::from);
     arguments.test_threads.get_or_insert(processors + 1);
-    let kernels = Arc::new(Kernels::default());
-    // The kernel with debug assertions is built sooner, and its machines take longest.
-    let optimized = {
-        let kernels = Arc::clone(&kernels);
-        thread::spawn(move || kernels.path(Profile::Compact).map(|_| ()))
-    };
-    let names = kernels.names(Profile::Debug)?;
+    let kernels = Arc::new(Kernels::build()?);
+    let names = kernels.names()?;
     let machines: Vec<Arc<Machine>> = configurations()
         .into_iter()
         .map(|configuration| Machine::new(configuration, &kernels, &names))
@@ -58,57 +53,54 @@ fn main() -> Result<ExitCode> {
     let mut trials: Vec<Trial> = machines.iter().map(Machine::whole).collect();
     trials.extend(faults(&kernels));
     trials.extend(loops(&kernels));
-    trials.push(same_tests(&kernels, names));
     for machine in &machines {
         trials.extend(machine.names.iter().map(|name| machine.test(name)));
     }
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    // Nothing is built any more when this has ended.
-    optimized.join().expect("a build does not panic")?;
-    Ok(conclusion.exit_code())
+    Ok(libtest_mimic::run(&arguments, trials).exit_code())
 }
 
-/// The guest test kernel, in each profile built by the first who asks.
-#[derive(Default)]
+/// The guest test kernel, built in every way.
 struct Kernels {
-    compact: OnceLock<Result<PathBuf, String>>,
-    debug: OnceLock<Result<PathBuf, String>>,
+    by_profile: HashMap<Profile, std::path::PathBuf>,
 }
 
 impl Kernels {
-    fn path(&self, profile: Profile) -> Result<&Path> {
-        let place = match profile {
-            Profile::Debug => &self.debug,
-            _ => &self.compact,
+    fn build() -> Result<Self> {
+        let build = |profile| {
+            let kernel = kernels::build("guest-tests", profile).map_err(|error| anyhow!(error))?;
+            Ok((profile, kernel))
         };
-        let build = || kernels::build("guest-tests", profile).map_err(|error| error.to_string());
-        let built = place.get_or_init(build).as_deref();
-        built.map_err(|error| anyhow!("{error}"))
-    }
-
-    fn guest(&self, profile: Profile, append: &str) -> Result<Guest> {
-        Ok(Guest {
-            append: append.into(),
-            ..Guest::new(self.path(profile)?)
+        // Each spends half of its time on one processor.
+        let built = thread::scope(|scope| {
+            let debug = scope.spawn(|| build(Profile::Debug));
+            [
+                build(Profile::Compact),
+                debug.join().expect("a build does not panic"),
+            ]
+        });
+        Ok(Self {
+            by_profile: built.into_iter().collect::<Result<_>>()?,
         })
     }
 
-    /// The names of all tests.
-    fn names(&self, profile: Profile) -> Result<Vec<String>> {
-        let names = test_names(self.path(profile)?).map_err(|error| anyhow!(error));
-        names.context("the guest test kernel does not list its tests")
-    }
-}
-
-/// The trial that shows that the tests do not depend on the profile.
-fn same_tests(kernels: &Arc<Kernels>, names: Vec<String>) -> Trial {
-    let kernels = Arc::clone(kernels);
-    Trial::test("profiles_have_the_same_tests", move || {
-        if kernels.names(Profile::Compact)? == names {
-            return Ok(());
+    fn guest(&self, profile: Profile, append: &str) -> Guest {
+        Guest {
+            append: append.into(),
+            ..Guest::new(&self.by_profile[&profile])
         }
-        Err("the profiles have different tests".into())
-    })
+    }
+
+    /// The names of all tests, which must not depend on the profile.
+    fn names(&self) -> Result<Vec<String>> {
+        let list = |profile| test_names(&self.by_profile[&profile]).map_err(|error| anyhow!(error));
+        let names =
+            list(Profile::Compact).context("the guest test kernel does not list its tests")?;
+        anyhow::ensure!(
+            names == list(Profile::Debug)?,
+            "the profiles have different tests"
+        );
+        Ok(names)
+    }
 }
 
 /// One machine of the matrix, booted when it is first asked.
@@ -181,7 +173,7 @@ impl Machine {
                 .collect(),
             ..self
                 .kernels
-                .guest(self.configuration.profile, &self.configuration.append())?
+                .guest(self.configuration.profile, &self.configuration.append())
         };
         let run = boot(&guest, PATIENCE)?;
         let mut judgement = Judgement::of(&self.names, &run.console, &run.end);
@@ -210,7 +202,7 @@ fn loops(kernels: &Arc<Kernels>) -> Vec<Trial> {
             let guest = Guest {
                 machine: configuration.machine,
                 extra: words.split_whitespace().map(Into::into).collect(),
-                ..kernels.guest(configuration.profile, &append)?
+                ..kernels.guest(configuration.profile, &append)
             };
             let run = boot(&guest, PATIENCE)?;
             let judgement = Judgement::of(&[TEST.into()], &run.console, &run.end);
@@ -240,8 +232,7 @@ fn faults(kernels: &Arc<Kernels>) -> Vec<Trial> {
     let trial = |((fault, message), profile): (&(&'static str, &'static str), Profile)| {
         let (kernels, fault, message) = (Arc::clone(kernels), *fault, *message);
         Trial::test(format!("fault/{}::{fault}", profile.name()), move || {
-            let guest = kernels.guest(profile, &format!("fault={fault}"))?;
-            let run = boot(&guest, PATIENCE)?;
+            let run = boot(&kernels.guest(profile, &format!("fault={fault}")), PATIENCE)?;
             let said = run.console.iter().any(|line| line.contains(message));
             if run.end == End::Code(PANICKED) && said {
                 return Ok(());
