@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::mem;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 
@@ -198,7 +199,6 @@ impl Device {
                 return Err(OpenError::Busy);
             }
             state.opened = true;
-            state.sessions += 1;
             Ok(())
         })?;
         // It looks at what its predecessor has left.
@@ -209,28 +209,38 @@ impl Device {
     /// The task is gone: what it has not answered is for the next one. A driver waits for that no
     /// longer than for an answer.
     pub(super) fn close(self: &Arc<Self>) {
-        let (in_use, session) = self.with(|state| {
+        let watch = self.with(|state| {
             state.opened = false;
-            state.sessions += 1;
+            state.closed_at = self.platform.now();
             state.mailbox.take_back();
             let ports = state.lines.iter_mut().filter_map(|line| line.port.as_mut());
             ports.for_each(Port::abandon);
-            (state.is_started(), state.sessions)
+            // One watches, however often a task comes and goes.
+            state.is_started() && !mem::replace(&mut state.watched, true)
         });
-        if in_use {
+        if watch {
             let device = Arc::clone(self);
-            let alone = async move { device.expect_task(session).await };
-            self.platform.spawn(&self.name, Box::pin(alone));
+            let watching = async move { device.expect_task().await };
+            self.platform.spawn(&self.name, Box::pin(watching));
         }
     }
 
-    /// Breaks the device if it is still without a task when the time is over.
-    async fn expect_task(self: Arc<Self>, session: u64) {
-        self.platform.sleep(self.options.deadline).await;
-        let alone = self.with(|state| state.sessions == session && state.is_started());
-        if alone {
-            self.break_down("no task has come for it");
+    /// Breaks the device if it has been without a task for too long.
+    async fn expect_task(self: Arc<Self>) {
+        loop {
+            let left = self.with(|state| {
+                let alone = !state.opened && state.is_started();
+                state.watched = alone;
+                let end = state.closed_at.saturating_add(self.options.deadline);
+                alone.then(|| end.saturating_sub(self.platform.now()))
+            });
+            match left {
+                None => return,
+                Some(Duration::ZERO) => break,
+                Some(left) => self.platform.sleep(left).await,
+            }
         }
+        self.break_down("no task has come for it");
     }
 
     pub(super) fn attach(&self) -> Result<(), AttachError> {

@@ -10,6 +10,9 @@
 //! stay on this side, so that a task that dies loses nothing: the next one gets its requests again.
 //! Whatever a task says is checked, and what makes no sense is refused and counted.
 //!
+//! A request has no deadline, as little as with a slow disk; but a device in use whose task has gone
+//! is broken if none has come for it when the time for an answer is over.
+//!
 //! [`serve`] is the frame of a task. Not here: what a device does, and who may create one.
 //!
 //! Source: Linux, `Documentation/userspace-api/vduse.rst`.

@@ -3,6 +3,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use vdpa::Features;
 use vdpa::features::ring_features;
@@ -34,8 +35,9 @@ pub(super) struct State {
     pub(super) opened: bool,
     /// The device is destroyed as soon as those who look for it have gone.
     pub(super) retired: bool,
-    /// Grows when a task opens the device, or closes it.
-    pub(super) sessions: u64,
+    /// When the latest task has gone, and whether somebody waits for the next one.
+    pub(super) closed_at: Duration,
+    pub(super) watched: bool,
     /// Grows with each reset.
     pub(super) resets: u64,
     pub(super) mailbox: Mailbox,
@@ -84,7 +86,8 @@ impl State {
             attached: false,
             opened: false,
             retired: false,
-            sessions: 0,
+            closed_at: Duration::ZERO,
+            watched: false,
             resets: 0,
             mailbox: Mailbox::default(),
             config,

@@ -173,8 +173,8 @@ impl Task {
         })
     }
 
-    /// Takes the next request of a queue, if there is one: first what a former task has left
-    /// behind, in the order in which it had come.
+    /// Takes the next request of a queue, if there is one and the task may have another: first what
+    /// a former task has left behind, in the order in which it had come.
     ///
     /// # Errors
     /// [`TaskError::Broken`]; [`TaskError::OutOfRange`].

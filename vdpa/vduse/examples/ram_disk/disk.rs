@@ -13,25 +13,23 @@ const HEADER: usize = 16;
 const BUDGET: usize = 64;
 const QUEUE_SIZE: u16 = 128;
 
-/// The disk. Who owns it decides whether its contents outlive a task.
-pub struct RamDisk {
-    sectors: Vec<u8>,
+/// The disk, in memory of whole sectors. Who owns it decides whether its contents outlive a task.
+pub struct RamDisk<M> {
+    memory: M,
     queues: u16,
 }
 
-impl RamDisk {
-    /// A disk of so many sectors, all zeroes.
-    pub fn new(sectors: usize, queues: u16) -> Self {
-        Self {
-            sectors: vec![0; sectors * SECTOR],
-            queues,
-        }
+impl<M: AsRef<[u8]> + AsMut<[u8]>> RamDisk<M> {
+    /// A disk in this memory.
+    pub fn new(memory: M, queues: u16) -> Self {
+        Self { memory, queues }
     }
 
     /// What its device is made from.
     pub fn config(&self, name: &str) -> DeviceConfig {
         let mut space = [0; blk::SIZE];
-        blk::CAPACITY.put(&mut space, (self.sectors.len() / SECTOR) as u64);
+        let sectors = self.memory.as_ref().len() / SECTOR;
+        blk::CAPACITY.put(&mut space, sectors as u64);
         blk::SEG_MAX.put(&mut space, u32::from(QUEUE_SIZE) - 2);
         blk::NUM_QUEUES.put(&mut space, self.queues);
         let ring = virtio::F::INDIRECT_DESC | virtio::F::EVENT_IDX | virtio::F::RING_PACKED;
@@ -105,11 +103,11 @@ impl RamDisk {
     fn extent(&mut self, sector: u64, len: u64) -> Option<&mut [u8]> {
         let start = usize::try_from(sector).ok()?.checked_mul(SECTOR)?;
         let len = usize::try_from(len).ok().filter(|len| len % SECTOR == 0)?;
-        self.sectors.get_mut(start..)?.get_mut(..len)
+        self.memory.as_mut().get_mut(start..)?.get_mut(..len)
     }
 }
 
-impl TaskDevice for RamDisk {
+impl<M: AsRef<[u8]> + AsMut<[u8]> + Send> TaskDevice for RamDisk<M> {
     fn serve(&mut self, task: &Task) -> Result<Turn, TaskError> {
         for queue in 0..self.queues {
             for served in 0.. {

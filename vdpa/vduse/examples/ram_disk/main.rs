@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let kernel: Arc<dyn Platform> = platform.clone();
     let control = Control::new(&kernel);
 
-    let mut disk = RamDisk::new(2048, 1);
+    let mut disk = RamDisk::new(vec![0; 1 << 20], 1);
     control.create(&disk.config(NAME), Options::default())?;
     let task = control.open(NAME)?;
     disk.set_up(&task)?;

@@ -19,6 +19,8 @@ use crate::echo::{self, Echo};
 enum Kind {
     Disk,
     Card,
+    /// A card with an address space for each queue.
+    SplitCard,
 }
 
 /// A device is destroyed and made again for each check.
@@ -49,8 +51,9 @@ impl Machine {
 
     fn config(&self, name: &str) -> DeviceConfig {
         match self.kind {
-            Kind::Disk => RamDisk::new(64, 2).config(name),
-            Kind::Card => echo::config(name),
+            Kind::Disk => RamDisk::new([0; 1 << 15], 2).config(name),
+            Kind::Card => echo::config(name, 1),
+            Kind::SplitCard => echo::config(name, 2),
         }
     }
 
@@ -74,8 +77,8 @@ impl Machine {
         let running = async move {
             let serving = async {
                 match kind {
-                    Kind::Disk => serve(&task, &mut RamDisk::new(64, 2)).await,
-                    Kind::Card => serve(&task, &mut Echo::default()).await,
+                    Kind::Disk => serve(&task, &mut RamDisk::new([0; 1 << 15], 2)).await,
+                    Kind::Card | Kind::SplitCard => serve(&task, &mut Echo::default()).await,
                 }
             };
             embassy_futures::select::select(serving, stop.wait()).await;
@@ -120,8 +123,9 @@ impl Subject for Machine {
             self.control.create(&config, self.options).unwrap();
             let task = self.control.open(&name).unwrap();
             match self.kind {
-                Kind::Disk => RamDisk::new(64, 2).set_up(&task).unwrap(),
-                Kind::Card => echo::set_up(&task),
+                Kind::Disk => RamDisk::new([0; 1 << 15], 2).set_up(&task).unwrap(),
+                Kind::Card => echo::set_up(&task, 1),
+                Kind::SplitCard => echo::set_up(&task, 2),
             }
             self.spawn(task);
             Ok(self.control.attach(&name).unwrap())
@@ -131,7 +135,7 @@ impl Subject for Machine {
     fn service(&self) -> Service {
         match self.kind {
             Kind::Disk => Service::Blk,
-            Kind::Card => Service::NetLoopback,
+            Kind::Card | Kind::SplitCard => Service::NetLoopback,
         }
     }
 
@@ -188,4 +192,9 @@ fn the_network_card_conforms() {
     for options in variants() {
         passes(&Machine::new(Kind::Card, options));
     }
+}
+
+#[test]
+fn a_card_with_two_address_spaces_conforms() {
+    passes(&Machine::new(Kind::SplitCard, Options::default()));
 }

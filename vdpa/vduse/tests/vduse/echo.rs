@@ -22,7 +22,8 @@ pub struct Echo {
     buffers: VecDeque<Job>,
 }
 
-pub fn config(name: &str) -> DeviceConfig {
+/// A card whose queues are in so many groups, each of which may have an address space of its own.
+pub fn config(name: &str, groups: u32) -> DeviceConfig {
     let ring = virtio::F::EVENT_IDX | virtio::F::RING_PACKED;
     let base = virtio::F::VERSION_1 | virtio::F::ACCESS_PLATFORM;
     let features = Features::from(F::MAC | F::STATUS) | ring.into() | base.into();
@@ -36,18 +37,18 @@ pub fn config(name: &str) -> DeviceConfig {
         features: u64::try_from(features.bits()).unwrap(),
         queues: 2,
         queue_align: 1,
-        groups: 1,
-        address_spaces: 1,
+        groups,
+        address_spaces: groups,
         config: space.into(),
     }
 }
 
-pub fn set_up(task: &Task) {
+pub fn set_up(task: &Task, groups: u32) {
     for index in 0..2 {
         let setup = QueueSetup {
             index,
             size_max: 64,
-            group: 0,
+            group: index % groups,
         };
         task.set_up_queue(setup).unwrap();
     }

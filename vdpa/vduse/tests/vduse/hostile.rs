@@ -687,3 +687,31 @@ fn an_answer_from_before_a_reset_does_not_count_after_it() {
         assert!(ops.status().unwrap().is_empty());
     });
 }
+
+#[test]
+fn a_task_that_comes_and_goes_takes_no_memory() {
+    play(async |world| {
+        let (driver, task, puppet) = running(world).await;
+        puppet.stop();
+        world.kernel.sleep(Duration::from_millis(1)).await;
+        drop(task);
+        for _ in 0..1000 {
+            drop(world.control.open("device").unwrap());
+        }
+        let waiting = world.platform.tasks();
+        let waiting = waiting.iter().filter(|name| *name == "device");
+        assert_eq!(waiting.count(), 1, "one task waits for the next");
+        // The time runs from the latest end on.
+        world.kernel.sleep(DEADLINE / 2).await;
+        drop(world.control.open("device").unwrap());
+        world.kernel.sleep(DEADLINE * 3 / 4).await;
+        let task = Arc::new(world.control.open("device").unwrap());
+        assert_eq!(task.receive(), Ok(None));
+        drop(task);
+        world.kernel.sleep(DEADLINE * 2).await;
+        let task = world.control.open("device").unwrap();
+        is_broken(&driver, &task).await;
+        drop(task);
+        driver.leave(world).await;
+    });
+}

@@ -110,11 +110,11 @@ pub async fn drivers(bus: &Arc<VirtioBus>) -> Arc<Registry<Disk>> {
 
 /// A disk whose contents outlive its task.
 #[derive(Clone)]
-pub struct Shared(Arc<Mutex<RamDisk>>);
+pub struct Shared(Arc<Mutex<RamDisk<Vec<u8>>>>);
 
 impl Shared {
     pub fn disk() -> Self {
-        Self(Arc::new(Mutex::new(RamDisk::new(256, 1))))
+        Self(Arc::new(Mutex::new(RamDisk::new(vec![0; 1 << 17], 1))))
     }
 
     pub fn config(&self, name: &str) -> DeviceConfig {
