@@ -101,7 +101,7 @@ async fn conforms(bench: &Bench, name: &str, device_type: u32) -> Outcome {
     outcome
 }
 
-async fn passes(subject: &dyn Subject) -> Outcome {
+pub async fn passes(subject: &dyn Subject) -> Outcome {
     let report = run(subject).await;
     ensure!(report.is_passed(), "{report}");
     let passed = |check: &&Check| check.outcome == conformance::Outcome::Passed;

@@ -34,6 +34,7 @@ mod simulators;
 mod sriov;
 mod surprise;
 mod time;
+mod vduse;
 mod vhost;
 
 use guest_tests::record::{Record, Totals};

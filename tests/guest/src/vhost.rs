@@ -43,7 +43,7 @@ async fn disks_serve_kernel_and_client_in_turn(bench: &Bench) -> Outcome {
 }
 
 /// Each of them reads what the one before has written, and writes something else.
-async fn in_turn(bench: &Bench, device: &Arc<VdpaDevice>, first: u64) -> Outcome {
+pub async fn in_turn(bench: &Bench, device: &Arc<VdpaDevice>, first: u64) -> Outcome {
     let disk = bench.new_disk(device).await?;
     write(&disk, first, 1).await?;
     drop(disk);
