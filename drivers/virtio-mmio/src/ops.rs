@@ -152,7 +152,7 @@ unsafe impl VdpaOps for Parent {
     }
 
     fn reset(&self) -> Operation<'_> {
-        Box::pin(self.reset_device())
+        self.reset_device()
     }
 
     fn queue_count(&self) -> u16 {

@@ -10,7 +10,7 @@ use core::time::Duration;
 
 use spin::Mutex;
 use vdpa::ops::{OpError, QueueAddress};
-use vdpa::platform::{Callback, InterruptLine};
+use vdpa::platform::{BoxFuture, Callback, InterruptLine};
 use vdpa::{Features, Platform};
 use virtio::DeviceStatus;
 
@@ -165,43 +165,45 @@ impl Parent {
     ///
     /// Some devices cannot be reset (Firecracker's, before it learned to). One that has not run
     /// since it was made uses no memory, so its first owner may have it all the same.
-    pub(crate) async fn reset_device(&self) -> Result<(), OpError> {
-        let (has_run, known) = {
-            let state = self.state.lock();
-            (state.has_run, !state.stuck.is_empty())
-        };
-        let result = if known && !has_run {
-            Err(OpError::Timeout)
-        } else {
-            self.registers.set_status(DeviceStatus::empty());
-            self.wait(&|| match self.registers.status() {
-                Err(error) => Some(Err(error)),
-                Ok(status) => status.is_empty().then_some(Ok(())),
-            })
-            .await
-        };
-        let mut fresh = State {
-            queues: vec![QueueState::default(); self.queues.len()],
-            ..State::default()
-        };
-        let result = match result {
-            Err(OpError::Timeout) if !has_run => {
-                fresh.stuck = self.registers.status()?;
-                if !known {
-                    log::warn!(
-                        "virtio_mmio: the device does not reset itself; it can be used once"
-                    );
+    pub(crate) fn reset_device(&self) -> BoxFuture<'_, Result<(), OpError>> {
+        Box::pin(async move {
+            let (has_run, known) = {
+                let state = self.state.lock();
+                (state.has_run, !state.stuck.is_empty())
+            };
+            let result = if known && !has_run {
+                Err(OpError::Timeout)
+            } else {
+                self.registers.set_status(DeviceStatus::empty());
+                self.wait(&|| match self.registers.status() {
+                    Err(error) => Some(Err(error)),
+                    Ok(status) => status.is_empty().then_some(Ok(())),
+                })
+                .await
+            };
+            let mut fresh = State {
+                queues: vec![QueueState::default(); self.queues.len()],
+                ..State::default()
+            };
+            let result = match result {
+                Err(OpError::Timeout) if !has_run => {
+                    fresh.stuck = self.registers.status()?;
+                    if !known {
+                        log::warn!(
+                            "virtio_mmio: the device does not reset itself; it can be used once"
+                        );
+                    }
+                    Ok(())
                 }
-                Ok(())
-            }
-            other => {
-                fresh.has_run = has_run && other.is_err();
-                other
-            }
-        };
-        let old = core::mem::replace(&mut *self.state.lock(), fresh);
-        drop(old);
-        result
+                other => {
+                    fresh.has_run = has_run && other.is_err();
+                    other
+                }
+            };
+            let old = core::mem::replace(&mut *self.state.lock(), fresh);
+            drop(old);
+            result
+        })
     }
 
     /// What the device has taken since its last reset.
@@ -275,7 +277,7 @@ impl fmt::Debug for Parent {
 }
 
 /// A future of an operation.
-pub(crate) type Operation<'a> = vdpa::platform::BoxFuture<'a, Result<(), OpError>>;
+pub(crate) type Operation<'a> = BoxFuture<'a, Result<(), OpError>>;
 
 impl Parent {
     /// Resets one queue (VIRTIO 1.2, 2.6.1 and 4.2.3.2), which is no way to end its use without

@@ -5,10 +5,12 @@
 //!
 //! Source: VIRTIO 1.2, 2.6.1 and 4.1.5.1.3.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use vdpa::VdpaOps;
 use vdpa::ops::{OpError, QueueState as RingPlace};
+use vdpa::platform::BoxFuture;
 use virtio::DeviceStatus;
 use virtq::{RingFeatures, RingState};
 
@@ -99,31 +101,33 @@ impl Parent {
 
     /// Stops a queue that has been started, and remembers where it goes on. One that has not
     /// stopped in time may be asked again.
-    pub(super) async fn halt_queue(
-        &self,
+    pub(super) fn halt_queue<'a>(
+        &'a self,
         index: u16,
-        states: &dyn StateRegisters,
-    ) -> Result<(), OpError> {
-        self.wait(&|| states.is_drained(index).then_some(Ok(())))
+        states: &'a dyn StateRegisters,
+    ) -> BoxFuture<'a, Result<(), OpError>> {
+        Box::pin(async move {
+            self.wait(&|| states.is_drained(index).then_some(Ok(())))
+                .await?;
+            self.edit(index, |queue| queue.phase = Phase::Halted);
+            let common = self.virtio.common();
+            common.queue(index).disable();
+            self.wait(&|| match self.is_enabled(index) {
+                Ok(true) => None,
+                stopped => Some(stopped.map(drop)),
+            })
             .await?;
-        self.edit(index, |queue| queue.phase = Phase::Halted);
-        let common = self.virtio.common();
-        common.queue(index).disable();
-        self.wait(&|| match self.is_enabled(index) {
-            Ok(true) => None,
-            stopped => Some(stopped.map(drop)),
+            // Not earlier: nobody would be told of what it has used on its way.
+            common.queue(index).set_vector(NO_VECTOR);
+            let size = self.edit(index, |queue| queue.size);
+            let size = size.unwrap_or_else(|| self.queue_size_max(index));
+            let position = states.position(index, size);
+            // The last words may have been those of a device that is there no more.
+            self.raw_status()?;
+            let position = Position::At(position?);
+            self.edit(index, |queue| queue.position = position);
+            Ok(())
         })
-        .await?;
-        // Not earlier: nobody would be told of what it has used on its way.
-        common.queue(index).set_vector(NO_VECTOR);
-        let size = self.edit(index, |queue| queue.size);
-        let size = size.unwrap_or_else(|| self.queue_size_max(index));
-        let position = states.position(index, size);
-        // The last words may have been those of a device that is there no more.
-        self.raw_status()?;
-        let position = Position::At(position?);
-        self.edit(index, |queue| queue.position = position);
-        Ok(())
     }
 
     /// Resets one queue (VIRTIO 1.2, 2.6.1 and 4.1.5.1.3.1).

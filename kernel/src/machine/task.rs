@@ -56,8 +56,11 @@ pub(crate) fn spawn_boxed(name: &str, task: Pin<Box<dyn Future<Output = ()> + Se
 
 /// Starts a task that stays on the processor of `spawner`. `name` is for people.
 pub(crate) fn spawn_local(spawner: Spawner, name: &str, task: impl Future<Output = ()> + 'static) {
+    spawn_boxed_local(spawner, name, Box::pin(task));
+}
+
+fn spawn_boxed_local(spawner: Spawner, name: &str, task: Pin<Box<dyn Future<Output = ()>>>) {
     log::trace!("task {name} starts");
-    let task = Box::pin(task);
     spawner.spawn(LOCAL_TASKS.place(|place| Task { task, place }));
 }
 

@@ -41,11 +41,13 @@
 //! # }
 //! ```
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::ops::Deref;
 
 use vdpa::bus::Claim;
 use vdpa::ops::OpError;
+use vdpa::platform::BoxFuture;
 
 use super::VirtioDevice;
 
@@ -87,10 +89,12 @@ impl VirtioClaim {
     /// # Errors
     /// [`OpError::Gone`]; [`OpError::Timeout`]: the device may still use its memory, which stays
     /// allocated.
-    pub async fn reset(&self) -> Result<(), OpError> {
-        let _turn = self.turn.lock().await;
-        self.usable()?;
-        self.reset_in_turn().await
+    pub fn reset(&self) -> BoxFuture<'_, Result<(), OpError>> {
+        Box::pin(async move {
+            let _turn = self.turn.lock().await;
+            self.usable()?;
+            self.reset_in_turn().await
+        })
     }
 
     /// Whether the device is still the driver's.
