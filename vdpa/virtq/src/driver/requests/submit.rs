@@ -212,6 +212,8 @@ impl<T: Chain> Unpin for Submit<'_, T> {}
 impl<T: Chain> Future for Submit<'_, T> {
     type Output = Result<Used<T>, RequestError<T>>;
 
+    // Futures that are in a hurry poll the request themselves.
+    #[inline(never)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self {
             requests,
