@@ -1,24 +1,30 @@
-//! The handle by which an application uses a disk: single requests with owned buffers.
+//! A disk, and its requests on their way to the device and back (VIRTIO 1.2, 5.2.6).
+//!
+//! A request is written in a [slot](super::slot). What else a disk does is in
+//! [`operations`](super::operations).
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
+use core::ops::Range;
+use core::pin::Pin;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::task::{Context, Poll, ready};
 
 use vdpa::ids::IdGuard;
 use vdpa::ops::OpError;
 use virtio::blk::{S, T};
 use virtio_bus::VirtioClaim;
-use virtq::{DmaBuffer, RequestError, RequestReason, Requests, Used};
+use virtq::{
+    Chain, DmaBuffer, IndirectTable, RequestError, RequestReason, Requests, Segment, Submission,
+    Used,
+};
 
-use super::error::BlkError;
-use super::limits::Limits;
+use super::error::{BlkError, Violation, failure};
+use super::limits::{Limits, SECTOR_LEN};
 use super::pool::Pool;
-use super::request::{BlkRequest, Violation};
-use super::slot::RequestSlots;
-
-/// The length of a disk's id (VIRTIO 1.2, 5.2.6).
-const ID_LEN: u32 = 20;
+use super::slot::{DATA_SEGMENTS_MAX, RequestSlot, RequestSlots, SECTOR, STATUS, STATUS_UNTOUCHED};
 
 /// A disk.
 ///
@@ -49,85 +55,172 @@ pub(super) struct Shared {
 }
 
 impl Disk {
-    /// The disk's name in the device tree, as `blk0`.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.0.name
-    }
-
-    /// The size of the disk in sectors of 512 bytes.
-    #[must_use]
-    pub fn capacity(&self) -> u64 {
-        self.0.capacity.load(Ordering::Relaxed)
-    }
-
-    /// Whether the disk refuses to be written to.
-    #[must_use]
-    pub fn is_read_only(&self) -> bool {
-        self.0.limits.read_only
-    }
-
-    /// The logical block size in bytes: a power of two, at least 512.
-    #[must_use]
-    pub fn block_size(&self) -> usize {
-        to_usize(self.0.limits.block_len)
-    }
-
-    /// The most bytes that [`Disk::read`] and [`Disk::write`] take.
-    #[must_use]
-    pub fn max_transfer(&self) -> usize {
-        to_usize(self.0.limits.transfer_max)
-    }
-
-    /// Whether the disk has been taken away: every request fails from now on.
-    #[must_use]
-    pub fn is_gone(&self) -> bool {
-        self.0.device.check() == Err(OpError::Gone)
-    }
-
-    /// A zeroed buffer of `len` bytes for transfers.
+    /// Fills the buffer from the disk, from `sector` on.
     ///
     /// # Errors
-    /// [`BlkError::OutOfMemory`], also if `len` is zero; [`BlkError::Gone`], [`BlkError::Broken`].
-    pub fn buffer(&self, len: usize) -> Result<DmaBuffer, BlkError> {
-        DmaBuffer::new(&self.0.device.dma(), len).map_err(|_| self.0.lack())
+    /// [`BlkError`]; the buffer is freed then.
+    #[inline]
+    pub fn read(&self, sector: u64, buffer: DmaBuffer) -> Transfer<'_> {
+        let len = buffer.len();
+        self.transfer(T::In, sector, buffer, len)
     }
 
-    /// Waits until everything that was written before survives a power failure. For a disk without
-    /// a cache it always does (VIRTIO 1.2, 5.2.6.2).
+    /// Writes the buffer to the disk, from `sector` on. What is written survives a power failure
+    /// only after a [`Disk::flush`].
     ///
     /// # Errors
-    /// [`BlkError`].
-    pub async fn flush(&self) -> Result<(), BlkError> {
-        if !self.0.limits.has_cache {
-            return if self.0.is_stopped() {
-                Err(self.0.end())
-            } else {
-                Ok(())
+    /// [`BlkError`]; the buffer is freed then, and what the disk holds in that range is unknown
+    /// unless the disk was not asked at all.
+    #[inline]
+    pub fn write(&self, sector: u64, buffer: DmaBuffer) -> Transfer<'_> {
+        let len = buffer.len();
+        self.transfer(T::Out, sector, buffer, len)
+    }
+
+    /// Transfers the first `len` bytes of a buffer: [`T::In`] from the disk, or [`T::Out`] to it.
+    ///
+    /// # Panics
+    /// If the buffer is shorter.
+    #[inline]
+    pub(super) fn transfer(
+        &self,
+        kind: T,
+        sector: u64,
+        buffer: DmaBuffer,
+        len: usize,
+    ) -> Transfer<'_> {
+        let shared = &*self.0;
+        let request = 'request: {
+            if shared.limits.read_only && kind == T::Out {
+                break 'request Err(BlkError::ReadOnly);
+            }
+            let capacity = shared.capacity.load(Ordering::Relaxed);
+            if let Err(error) = shared.limits.check(capacity, sector, len) {
+                break 'request Err(error);
+            }
+            let len = match u32::try_from(len) {
+                Ok(len) if len <= shared.limits.transfer_max => len,
+                _ => break 'request Err(BlkError::TooLarge),
             };
+            // The slot that came back last. Another processor may have borrowed all of them.
+            let free = shared.slots.pool.free.try_borrow_mut();
+            let mut slot = match free.ok().and_then(|mut free| free.pop()) {
+                Some(slot) => slot,
+                None => match shared.more_slots() {
+                    Ok(slot) => slot,
+                    Err(error) => break 'request Err(error),
+                },
+            };
+            // Mostly it was a request of this kind with one segment of data, too: the sector, the
+            // status and the entry of the data are all that differs.
+            let had_one = 0 < slot.len && slot.len <= slot.segment_max;
+            let is_alike = slot.kind == kind && had_one && len <= slot.segment_max;
+            if is_alike
+                && let Some(table) = &mut slot.table
+                && table.replace(1, &buffer, len)
+            {
+                let control = &mut *slot.control;
+                control[SECTOR..STATUS].copy_from_slice(&sector.to_le_bytes());
+                control[STATUS] = STATUS_UNTOUCHED;
+                (slot.buffer, slot.len) = (Some(buffer), len);
+            } else {
+                slot.write(kind, sector, Some(buffer), len);
+            }
+            Ok(Some(BlkRequest(Some(slot))))
+        };
+        Transfer {
+            shared,
+            request,
+            submission: Submission::default(),
         }
-        let request = self.0.request(T::Flush, None, 0)?;
-        let result = self.0.requests.submit(request).await;
-        self.0.answer(result).0
     }
+}
 
-    /// The disk's id, by custom its serial number; at most 20 bytes.
-    ///
-    /// # Errors
-    /// [`BlkError::Unsupported`], if the disk has none.
-    pub async fn id(&self) -> Result<String, BlkError> {
-        let buffer = self.buffer(ID_LEN as usize)?;
-        let request = self.0.request(T::GetId, Some(buffer), ID_LEN)?;
-        let result = self.0.requests.submit(request).await;
-        let (answer, buffer) = self.0.answer(result);
-        answer?;
-        let bytes = buffer.as_ref().map_or(&[][..], |buffer| &buffer[..]);
-        let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-        Ok(String::from_utf8_lossy(text).into_owned())
+/// The future of [`Disk::read`] and [`Disk::write`]: the buffer, when the disk has answered.
+#[must_use = "the disk gets the request when the future is polled"]
+pub struct Transfer<'a> {
+    shared: &'a Shared,
+    /// Nothing once the disk has it, or why the disk does not get it.
+    request: Result<Option<BlkRequest>, BlkError>,
+    submission: Submission,
+}
+
+impl Future for Transfer<'_> {
+    type Output = Result<DmaBuffer, BlkError>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self {
+            shared,
+            request,
+            submission,
+        } = &mut *self;
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => return Poll::Ready(Err(*error)),
+        };
+        let result = ready!(shared.requests.poll_submit(request, submission, cx));
+        match shared.answer(result) {
+            (Ok(()), Some(buffer)) => Poll::Ready(Ok(buffer)),
+            (Ok(()), None) => Poll::Ready(Err(BlkError::Broken)),
+            (Err(error), _) => Poll::Ready(Err(error)),
+        }
+    }
+}
+
+impl Drop for Transfer<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.shared.requests.give_up(&mut self.submission);
+    }
+}
+
+impl fmt::Debug for Transfer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transfer").finish_non_exhaustive()
+    }
+}
+
+impl Limits {
+    /// Checks a range of `len` bytes against a disk of `capacity` sectors.
+    #[inline]
+    pub(super) fn check(&self, capacity: u64, sector: u64, len: usize) -> Result<(), BlkError> {
+        let len = u64::try_from(len).map_err(|_| BlkError::OutOfRange)?;
+        // The length of a block is a power of two.
+        let inside_block = u64::from(self.block_len - 1);
+        let sector_len = u64::from(SECTOR_LEN);
+        if len & inside_block != 0 || sector & (inside_block / sector_len) != 0 {
+            return Err(BlkError::Unaligned);
+        }
+        match sector.checked_add(len / sector_len) {
+            Some(end) if end <= capacity => Ok(()),
+            _ => Err(BlkError::OutOfRange),
+        }
     }
 }
 
 impl Shared {
+    /// A request without a range, with a buffer of `len` bytes if it has data.
+    pub(super) fn request(
+        &self,
+        kind: T,
+        buffer: Option<DmaBuffer>,
+        len: u32,
+    ) -> Result<BlkRequest, BlkError> {
+        let mut slot = match self.slots.pool.take() {
+            Some(slot) => slot,
+            None => self.more_slots()?,
+        };
+        slot.write(kind, 0, buffer, len);
+        Ok(BlkRequest(Some(slot)))
+    }
+
+    #[cold]
+    fn more_slots(&self) -> Result<Box<RequestSlot>, BlkError> {
+        let slot = self.slots.make(&self.device.dma());
+        slot.map_err(|_| self.lack())
+    }
+
     /// Ends every request, present and future.
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
@@ -172,7 +265,7 @@ impl Shared {
     }
 
     /// Why the disk takes no more requests.
-    fn end(&self) -> BlkError {
+    pub(super) fn end(&self) -> BlkError {
         match self.device.check() {
             Err(OpError::Broken) => BlkError::Broken,
             _ => BlkError::Gone,
@@ -198,16 +291,75 @@ impl Shared {
     }
 }
 
-impl fmt::Debug for Disk {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Disk")
-            .field("name", &self.0.name)
-            .field("sectors", &self.capacity())
-            .field("limits", &self.0.limits)
-            .finish_non_exhaustive()
+/// A request to a disk, with the memory it needs. What is moved is small. The memory goes back to
+/// where it came from when the request is [finished](Self::finish), and also if it is dropped.
+#[derive(Debug)]
+pub(super) struct BlkRequest(Option<Box<RequestSlot>>);
+
+impl BlkRequest {
+    /// What the disk answered after it wrote `written` bytes, and the data's buffer. The rest goes
+    /// back to `slots`.
+    #[inline]
+    pub(super) fn finish(
+        mut self,
+        written: u32,
+        slots: &RequestSlots,
+    ) -> (Result<S, Violation>, Option<DmaBuffer>) {
+        let mut slot = self.0.take().expect("a request keeps its slot");
+        let (buffer, writes) = (slot.buffer.take(), slot.writes());
+        let status = slot.control[STATUS];
+        slots.pool.keep(slot);
+        // After a failure it is anybody's guess how much of the data was written.
+        let answer = if status == u8::from(S::Ok) && written == writes {
+            Ok(S::Ok)
+        } else {
+            failure(status)
+        };
+        (answer, buffer)
     }
 }
 
-fn to_usize(len: u32) -> usize {
-    usize::try_from(len).expect("usize is at least 32 bits")
+impl Drop for BlkRequest {
+    fn drop(&mut self) {
+        // Not of a request that is finished.
+        if let Some(slot) = self.0.take() {
+            slot.recall();
+        }
+    }
+}
+
+// SAFETY: The segments are disjoint parts of `control`, which holds `CONTROL_ROOM` bytes, and
+// consecutive parts of the first `len` bytes of the data's buffer: who writes a slot, or replaces
+// the data in its table, has compared its length. The table lies behind `control` and was written
+// with the same segments. The value owns the buffers, does
+// not change them, and lets nobody else.
+unsafe impl Chain for BlkRequest {
+    const MAX_SEGMENTS: u16 = DATA_SEGMENTS_MAX + 2;
+    const KEEPS_TABLE: bool = true;
+
+    #[inline]
+    fn table(&self) -> Option<&IndirectTable> {
+        self.0.as_ref()?.table.as_ref()
+    }
+
+    fn readable(&self) -> impl ExactSizeIterator<Item = Segment> {
+        let slot = self.0.as_deref();
+        segments(slot, 0..slot.map_or(0, RequestSlot::readable))
+    }
+
+    fn writable(&self) -> impl ExactSizeIterator<Item = Segment> {
+        let slot = self.0.as_deref();
+        segments(
+            slot,
+            slot.map_or(0..0, |slot| slot.readable()..slot.segments()),
+        )
+    }
+}
+
+/// Some of the segments of a request.
+fn segments(
+    slot: Option<&RequestSlot>,
+    which: Range<u32>,
+) -> impl ExactSizeIterator<Item = Segment> {
+    which.map(move |index| slot.expect("a request keeps its slot").segment(index))
 }

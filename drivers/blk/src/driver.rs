@@ -19,11 +19,10 @@ use virtio_bus::Registry;
 use virtio_bus::{Completion, VirtQueue, VirtioClaim, VirtioDevice, VirtioId};
 
 use super::copy::LANES;
-use super::disk::{Disk, Shared};
+use super::disk::{BlkRequest, Disk, Shared};
 use super::error::Unsuitable;
 use super::limits::{Limits, SECTOR_LEN, read_capacity};
 use super::pool::Pool;
-use super::request::BlkRequest;
 use super::slot::{RequestSlots, SlotForm};
 use super::worker::Worker;
 

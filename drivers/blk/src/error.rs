@@ -1,5 +1,9 @@
 //! Why a disk is not driven, and why it did not do what was asked.
 
+use virtio::blk::S;
+
+use super::slot::STATUS_UNTOUCHED;
+
 /// Why the driver cannot drive a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unsuitable {
@@ -48,4 +52,29 @@ pub enum BlkError {
     /// The disk has been removed, or its driver has let it go.
     #[error("the disk is gone")]
     Gone,
+}
+
+/// The disk did not answer as the specification says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Violation {
+    #[error("the disk left the status of a request untouched")]
+    NoStatus,
+    #[error("the disk reports a status that does not exist")]
+    UnknownStatus,
+    #[error("the disk reports success and another length than was asked for")]
+    BadLength,
+}
+
+/// What a status says that is not that of a complete success.
+#[cold]
+pub(super) fn failure(status: u8) -> Result<S, Violation> {
+    match status {
+        STATUS_UNTOUCHED => Err(Violation::NoStatus),
+        // VIRTIO 1.2, 5.2.6: every other value belongs to features that are not negotiated.
+        byte => match S::try_from(byte) {
+            Ok(S::Ok) => Err(Violation::BadLength),
+            Ok(status @ (S::Ioerr | S::Unsupp)) => Ok(status),
+            _ => Err(Violation::UnknownStatus),
+        },
+    }
 }

@@ -15,8 +15,8 @@ mod disk;
 mod driver;
 mod error;
 mod limits;
+mod operations;
 mod pool;
-mod request;
 mod slot;
 mod worker;
 

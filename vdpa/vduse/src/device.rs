@@ -18,8 +18,8 @@ use vdpa::{Features, Platform};
 use vduse_protocol::{DeviceConfig, Request, Response};
 use virtq::Event;
 
-use super::control::Options;
 use super::error::{AttachError, CreateError, OpenError};
+use super::options::Options;
 use super::port::Port;
 use super::spaces::Spaces;
 use super::state::State;

@@ -29,14 +29,16 @@ mod device;
 mod error;
 mod mailbox;
 mod ops;
+mod options;
 mod port;
 mod serve;
 mod spaces;
 mod state;
 mod task;
 
-pub use self::control::{Control, Offer, Options};
+pub use self::control::{Control, Offer};
 pub use self::error::{AttachError, CreateError, DestroyError, OpenError, TaskError};
+pub use self::options::Options;
 pub use self::port::Job;
 pub use self::serve::{TaskDevice, Turn, serve};
 pub use self::task::Task;
