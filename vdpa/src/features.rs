@@ -160,12 +160,11 @@ impl fmt::Debug for Features {
 /// What of the negotiated features changes the ring.
 #[must_use]
 pub fn ring_features(features: Features) -> RingFeatures {
-    RingFeatures {
-        packed: features.contains(virtio::F::RING_PACKED),
-        event_idx: features.contains(virtio::F::EVENT_IDX),
-        indirect: features.contains(virtio::F::INDIRECT_DESC),
-        in_order: features.contains(virtio::F::IN_ORDER),
-    }
+    RingFeatures::NONE
+        .with_packed(features.contains(virtio::F::RING_PACKED))
+        .with_event_idx(features.contains(virtio::F::EVENT_IDX))
+        .with_indirect(features.contains(virtio::F::INDIRECT_DESC))
+        .with_in_order(features.contains(virtio::F::IN_ORDER))
 }
 
 #[cfg(test)]

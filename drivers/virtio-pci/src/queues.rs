@@ -191,10 +191,8 @@ impl Parent {
 
     /// Where a queue starts that is new.
     fn start(&self) -> RingPlace {
-        let features = RingFeatures {
-            packed: self.driver_features().contains(virtio::F::RING_PACKED),
-            ..RingFeatures::default()
-        };
+        let features =
+            RingFeatures::NONE.with_packed(self.driver_features().contains(virtio::F::RING_PACKED));
         RingState::start(features).into()
     }
 

@@ -61,12 +61,11 @@ impl Engine {
     ) -> Result<Self, Trouble> {
         let addresses = registers.addresses().ok_or(NewError::BadAddress)?;
         let has = |feature| features & bits(feature) != 0;
-        let ring = RingFeatures {
-            packed: has(virtio::F::RING_PACKED),
-            event_idx: has(virtio::F::EVENT_IDX),
-            indirect: has(virtio::F::INDIRECT_DESC),
-            in_order: has(virtio::F::IN_ORDER),
-        };
+        let ring = RingFeatures::NONE
+            .with_packed(has(virtio::F::RING_PACKED))
+            .with_event_idx(has(virtio::F::EVENT_IDX))
+            .with_indirect(has(virtio::F::INDIRECT_DESC))
+            .with_in_order(has(virtio::F::IN_ORDER));
         let size = registers.size;
         let rings = Rings::new(memory, size, addresses, features, start, violations);
         let config = DeviceConfig {

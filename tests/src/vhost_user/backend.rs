@@ -120,12 +120,10 @@ impl VhostUserBackendReqHandlerMut for Backend {
         };
         self.stop().map_err(failed)?;
         self.features = features;
-        self.shared.features = RingFeatures {
-            packed: has(virtio::F::RING_PACKED),
-            event_idx: has(virtio::F::EVENT_IDX),
-            indirect: has(virtio::F::INDIRECT_DESC),
-            in_order: false,
-        };
+        self.shared.features = RingFeatures::NONE
+            .with_packed(has(virtio::F::RING_PACKED))
+            .with_event_idx(has(virtio::F::EVENT_IDX))
+            .with_indirect(has(virtio::F::INDIRECT_DESC));
         self.vrings
             .iter_mut()
             .try_for_each(|vring| vring.start(&self.shared))

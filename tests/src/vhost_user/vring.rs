@@ -224,19 +224,11 @@ fn encode(state: RingState) -> u32 {
 mod tests {
     use super::*;
 
-    const PACKED: RingFeatures = RingFeatures {
-        packed: true,
-        event_idx: false,
-        indirect: false,
-        in_order: false,
-    };
+    const PACKED: RingFeatures = RingFeatures::NONE.with_packed(true);
 
     #[test]
     fn base_of_a_ring_comes_back_as_it_was() {
-        let split = RingFeatures {
-            packed: false,
-            ..PACKED
-        };
+        let split = PACKED.with_packed(false);
         for index in [0, 1, 127, 0x8000, u16::MAX] {
             let state = RingState::Split { index };
             assert_eq!(encode(state), u32::from(index));

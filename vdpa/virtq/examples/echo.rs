@@ -77,11 +77,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // below.
     let window = Window(unsafe { DeviceMemory::lent(&memory) });
 
-    let features = RingFeatures {
-        packed: true,
-        event_idx: true,
-        ..RingFeatures::default()
-    };
+    let features = RingFeatures::NONE.with_packed(true).with_event_idx(true);
     let dma: Arc<dyn DmaAllocator> = arena;
     let hold = DeviceHold::new();
     let config = QueueConfig {

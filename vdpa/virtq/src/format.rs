@@ -33,7 +33,10 @@ pub(crate) const EVENT_F_DESC: u16 = 2;
 pub(crate) const SIZE_MAX: u16 = 32768;
 
 /// What driver and device have agreed on that changes the ring.
+///
+/// Further features may come. So it is made from [`RingFeatures::NONE`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RingFeatures {
     /// `VIRTIO_F_RING_PACKED`: one ring of descriptors that both sides write, instead of three.
     pub packed: bool,
@@ -43,6 +46,44 @@ pub struct RingFeatures {
     pub indirect: bool,
     /// `VIRTIO_F_IN_ORDER`: the device uses chains in the order in which they became available.
     pub in_order: bool,
+}
+
+impl RingFeatures {
+    /// A split ring without anything that has to be negotiated.
+    pub const NONE: Self = Self {
+        packed: false,
+        event_idx: false,
+        indirect: false,
+        in_order: false,
+    };
+
+    /// With `VIRTIO_F_RING_PACKED`, or without.
+    #[must_use]
+    pub const fn with_packed(mut self, packed: bool) -> Self {
+        self.packed = packed;
+        self
+    }
+
+    /// With `VIRTIO_F_EVENT_IDX`, or without.
+    #[must_use]
+    pub const fn with_event_idx(mut self, event_idx: bool) -> Self {
+        self.event_idx = event_idx;
+        self
+    }
+
+    /// With `VIRTIO_F_INDIRECT_DESC`, or without.
+    #[must_use]
+    pub const fn with_indirect(mut self, indirect: bool) -> Self {
+        self.indirect = indirect;
+        self
+    }
+
+    /// With `VIRTIO_F_IN_ORDER`, or without.
+    #[must_use]
+    pub const fn with_in_order(mut self, in_order: bool) -> Self {
+        self.in_order = in_order;
+        self
+    }
 }
 
 /// Where the parts of a ring lie, for the device.

@@ -21,7 +21,7 @@
 //!
 //! let memory = HeapDma::new();
 //! let dma: Arc<dyn DmaAllocator> = memory.clone();
-//! let features = RingFeatures { event_idx: true, ..RingFeatures::default() };
+//! let features = RingFeatures::NONE.with_event_idx(true);
 //! let config = QueueConfig { size: 8, align: 1, features };
 //! let mut queue = Queue::new(&config, &dma, &DeviceHold::new())?;
 //! let mut device = DeviceRing::new(&memory, queue.addresses(), queue.size(), features);

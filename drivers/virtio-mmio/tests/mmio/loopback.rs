@@ -42,11 +42,9 @@ fn serve(
         }
         if rings.is_none() {
             let features = vdpa::Features::from_bits(state.driver_features);
-            let features = RingFeatures {
-                event_idx: features.contains(virtio::F::EVENT_IDX),
-                indirect: features.contains(virtio::F::INDIRECT_DESC),
-                ..RingFeatures::default()
-            };
+            let features = RingFeatures::NONE
+                .with_event_idx(features.contains(virtio::F::EVENT_IDX))
+                .with_indirect(features.contains(virtio::F::INDIRECT_DESC));
             let ring = |queue: &Queue| {
                 let address = queue.address();
                 let addresses = RingAddresses {

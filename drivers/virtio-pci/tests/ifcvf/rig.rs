@@ -86,11 +86,9 @@ impl Rig {
             let config = QueueConfig {
                 size: 32,
                 align: device.queue_align(),
-                features: RingFeatures {
-                    event_idx: features.contains(virtio::F::EVENT_IDX),
-                    indirect: features.contains(virtio::F::INDIRECT_DESC),
-                    ..RingFeatures::default()
-                },
+                features: RingFeatures::NONE
+                    .with_event_idx(features.contains(virtio::F::EVENT_IDX))
+                    .with_indirect(features.contains(virtio::F::INDIRECT_DESC)),
             };
             Line {
                 index,

@@ -133,10 +133,9 @@ impl Ring {
 
 fn ring_features(bits: u128) -> RingFeatures {
     let features = vdpa::Features::from_bits(bits);
-    RingFeatures {
-        packed: features.contains(virtio::F::RING_PACKED),
-        event_idx: features.contains(virtio::F::EVENT_IDX),
-        indirect: features.contains(virtio::F::INDIRECT_DESC),
-        in_order: features.contains(virtio::F::IN_ORDER),
-    }
+    RingFeatures::NONE
+        .with_packed(features.contains(virtio::F::RING_PACKED))
+        .with_event_idx(features.contains(virtio::F::EVENT_IDX))
+        .with_indirect(features.contains(virtio::F::INDIRECT_DESC))
+        .with_in_order(features.contains(virtio::F::IN_ORDER))
 }

@@ -224,12 +224,11 @@ impl Slot {
         let config = QueueConfig {
             size: 8,
             align: 16,
-            features: RingFeatures {
-                event_idx: features & EVENT_IDX != 0,
-                indirect: features & INDIRECT_DESC != 0,
-                packed: features & RING_PACKED != 0,
-                in_order: features & IN_ORDER != 0,
-            },
+            features: RingFeatures::NONE
+                .with_event_idx(features & EVENT_IDX != 0)
+                .with_indirect(features & INDIRECT_DESC != 0)
+                .with_packed(features & RING_PACKED != 0)
+                .with_in_order(features & IN_ORDER != 0),
         };
         let dma = Arc::clone(&self.heap) as Arc<dyn DmaAllocator>;
         let ring = Queue::new(&config, &dma, &self.hold).unwrap();

@@ -75,12 +75,10 @@ impl Variant {
     }
 
     fn ring(self) -> RingFeatures {
-        RingFeatures {
-            packed: self.packed,
-            event_idx: self.ring_features,
-            indirect: self.ring_features,
-            in_order: false,
-        }
+        RingFeatures::NONE
+            .with_packed(self.packed)
+            .with_event_idx(self.ring_features)
+            .with_indirect(self.ring_features)
     }
 }
 

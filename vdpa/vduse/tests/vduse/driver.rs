@@ -202,10 +202,7 @@ impl Driver {
         claim.set_status(driver).await?;
         claim.set_driver_features(features(packed))?;
         claim.set_status(driver | DeviceStatus::FEATURES_OK).await?;
-        let ring_features = RingFeatures {
-            packed,
-            ..RingFeatures::default()
-        };
+        let ring_features = RingFeatures::NONE.with_packed(packed);
         let config = QueueConfig {
             size: SIZE,
             align: 1,

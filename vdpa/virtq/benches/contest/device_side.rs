@@ -20,10 +20,7 @@ pub(super) fn cases(load: Load, cases: &mut Vec<Case>) {
     let work = PackedDriver::new(ring_for_driver(), load);
     cases.push(Case::new(side, load, Contender::PackedCounterpart, work));
 
-    let event_idx = RingFeatures {
-        event_idx: true,
-        ..RingFeatures::default()
-    };
+    let event_idx = RingFeatures::NONE.with_event_idx(true);
     let addresses = ring_for_driver();
     let driver = SplitDriver::new(addresses, load);
     let work = Split {
@@ -50,10 +47,7 @@ pub(super) fn cases(load: Load, cases: &mut Vec<Case>) {
     cases.push(Case::new(side, load, Contender::SplitTranslated, work));
     let addresses = ring_for_driver();
     let driver = PackedDriver::new(addresses, load);
-    let features = RingFeatures {
-        packed: true,
-        ..event_idx
-    };
+    let features = event_idx.with_packed(true);
     let work = Packed {
         device: Popping::new(direct(), look_at_segments, addresses, load, features),
         driver,

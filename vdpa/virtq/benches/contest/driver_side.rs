@@ -61,18 +61,9 @@ fn ours<T: Sample>(batch: u16, cases: &mut Vec<Case>, contenders: [Contender; 3]
         buffers: T::BUFFERS,
         batch,
     };
-    let event_idx = RingFeatures {
-        event_idx: true,
-        ..RingFeatures::default()
-    };
-    let indirect = RingFeatures {
-        indirect: true,
-        ..event_idx
-    };
-    let packed = RingFeatures {
-        packed: true,
-        ..event_idx
-    };
+    let event_idx = RingFeatures::NONE.with_event_idx(true);
+    let indirect = event_idx.with_indirect(true);
+    let packed = event_idx.with_packed(true);
     for (features, contender) in [event_idx, indirect, packed].into_iter().zip(contenders) {
         let queue = Filled::<T>::new(batch, features);
         let addresses = queue.queue.addresses();

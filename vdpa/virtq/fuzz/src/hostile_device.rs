@@ -79,12 +79,11 @@ struct Trial {
 impl Trial {
     fn new(input: &mut Input) -> Self {
         let bits = input.byte();
-        let features = RingFeatures {
-            packed: bits & 1 != 0,
-            event_idx: bits & 2 != 0,
-            indirect: bits & 4 != 0,
-            in_order: bits & 8 != 0,
-        };
+        let features = RingFeatures::NONE
+            .with_packed(bits & 1 != 0)
+            .with_event_idx(bits & 2 != 0)
+            .with_indirect(bits & 4 != 0)
+            .with_in_order(bits & 8 != 0);
         let size = match input.byte() {
             0xff => 256,
             size if features.packed => 1 + u16::from(size) % 64,

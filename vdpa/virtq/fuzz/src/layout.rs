@@ -9,12 +9,11 @@ use super::offers::{TIDY, untidy_ring};
 /// A queue in any format, at any place.
 pub fn config(input: &mut Input) -> DeviceConfig {
     let bits = input.byte();
-    let features = RingFeatures {
-        packed: bits & 1 != 0,
-        event_idx: bits & 2 != 0,
-        indirect: bits & 4 != 0,
-        in_order: bits & 8 != 0,
-    };
+    let features = RingFeatures::NONE
+        .with_packed(bits & 1 != 0)
+        .with_event_idx(bits & 2 != 0)
+        .with_indirect(bits & 4 != 0)
+        .with_in_order(bits & 8 != 0);
     let size = match input.byte() {
         size if features.packed => 1 + u16::from(size) % 32,
         size => 1 << (size % 6),

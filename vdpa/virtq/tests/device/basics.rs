@@ -8,7 +8,7 @@ use virtq::{DmaAddr, RingFeatures, RingState};
 fn everywhere(features: RingFeatures, test: impl Fn(&World, RingFeatures)) {
     for packed in [false, true] {
         for world in World::both() {
-            test(&world, RingFeatures { packed, ..features });
+            test(&world, features.with_packed(packed));
         }
     }
 }
@@ -72,10 +72,7 @@ fn copies_start_at_an_offset_and_end_with_the_chain() {
 
 #[test]
 fn an_indirect_table_gives_the_same_chain() {
-    let features = RingFeatures {
-        indirect: true,
-        ..SPLIT
-    };
+    let features = SPLIT.with_indirect(true);
     everywhere(features, |world, features| {
         let mut driver = Driver::new(world, 4, features);
         let mut queue = device(&driver, world);
@@ -143,10 +140,7 @@ fn chains_may_return_in_any_order() {
 
 #[test]
 fn in_order_completions_wait_for_their_turn() {
-    let features = RingFeatures {
-        in_order: true,
-        ..SPLIT
-    };
+    let features = SPLIT.with_in_order(true);
     everywhere(features, |world, features| {
         let mut driver = Driver::new(world, 8, features);
         let mut queue = device(&driver, world);
@@ -172,10 +166,7 @@ fn in_order_completions_wait_for_their_turn() {
 /// needs a descriptor.
 #[test]
 fn in_order_one_descriptor_returns_all_chains_that_are_used_completely() {
-    let features = RingFeatures {
-        in_order: true,
-        ..PACKED
-    };
+    let features = PACKED.with_in_order(true);
     for world in World::both() {
         let mut driver = Driver::new(&world, 16, features);
         let mut queue = device(&driver, &world);
@@ -327,7 +318,7 @@ fn segments_can_be_used_in_place() {
 fn the_largest_ring_works_to_its_last_descriptor() {
     for packed in [false, true] {
         let world = World::direct_of(0x20_0000);
-        let features = RingFeatures { packed, ..SPLIT };
+        let features = SPLIT.with_packed(packed);
         let mut driver = Driver::new(&world, 32768, features);
         let config = DeviceConfig {
             in_flight_max: 2,

@@ -2,8 +2,8 @@
 //! its own name, over both kinds of memory, and the malformed chain can be given back.
 
 use crate::common::*;
+use virtq::DmaAddr;
 use virtq::device::{Broken, DeviceConfig, DeviceQueue, Fault};
-use virtq::{DmaAddr, RingFeatures};
 
 /// A chain, descriptor by descriptor with its flags, and how the queue breaks at its last one.
 struct Case {
@@ -205,11 +205,7 @@ fn each_malformed_chain_has_its_name_and_can_be_given_back() {
     for case in cases() {
         for (packed, size) in [(false, 8), (true, 6)] {
             for world in World::both() {
-                let features = RingFeatures {
-                    packed,
-                    indirect: case.indirect,
-                    ..SPLIT
-                };
+                let features = SPLIT.with_packed(packed).with_indirect(case.indirect);
                 let mut driver = Driver::new(&world, size, features);
                 let id = offer(&world, &mut driver, &(case.chain)(&world));
                 let config = config(&driver);

@@ -8,10 +8,7 @@ use virtq::device::{Broken, DeviceConfig, DeviceQueue};
 const SIZE: u16 = 6;
 const AVAIL: u16 = 1 << 7;
 const USED: u16 = 1 << 15;
-const INDIRECT_PACKED: RingFeatures = RingFeatures {
-    indirect: true,
-    ..PACKED
-};
+const INDIRECT_PACKED: RingFeatures = PACKED.with_indirect(true);
 
 struct Case {
     world: World,

@@ -6,10 +6,7 @@ use virtq::device::{Broken, DeviceConfig, DeviceQueue};
 use virtq::{DmaAddr, RingFeatures};
 
 const SIZE: u16 = 8;
-const INDIRECT_SPLIT: RingFeatures = RingFeatures {
-    indirect: true,
-    ..SPLIT
-};
+const INDIRECT_SPLIT: RingFeatures = SPLIT.with_indirect(true);
 
 struct Case {
     world: World,

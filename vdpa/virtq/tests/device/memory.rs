@@ -371,19 +371,8 @@ impl DirtyLog for Log {
 /// What has changed is exactly what was logged: nothing more, and nothing less.
 #[test]
 fn everything_that_is_written_is_logged() {
-    let with_events = RingFeatures {
-        event_idx: true,
-        ..SPLIT
-    };
-    for features in [
-        SPLIT,
-        with_events,
-        PACKED,
-        RingFeatures {
-            packed: true,
-            ..with_events
-        },
-    ] {
+    let with_events = SPLIT.with_event_idx(true);
+    for features in [SPLIT, with_events, PACKED, with_events.with_packed(true)] {
         for world in World::both() {
             let mut driver = Driver::new(&world, 4, features);
             let log = Log::default();

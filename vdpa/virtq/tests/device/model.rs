@@ -295,7 +295,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..400),
     ) {
         let world = if translated { World::translated() } else { World::direct() };
-        let features = RingFeatures { packed, event_idx, indirect, in_order };
+        let features = RingFeatures::NONE.with_packed(packed).with_event_idx(event_idx).with_indirect(indirect).with_in_order(in_order);
         let size = if packed { size } else { size.next_power_of_two() };
         let mut model = Model::new(world, size, features);
         for step in steps {
@@ -320,7 +320,7 @@ proptest! {
         noise in prop::collection::vec((any::<u16>(), prop_oneof![0u16..10, any::<u16>()]), 1..300),
     ) {
         let world = World::translated();
-        let features = RingFeatures { packed, indirect, event_idx: true, in_order: indirect };
+        let features = RingFeatures::NONE.with_packed(packed).with_indirect(indirect).with_event_idx(true).with_in_order(indirect);
         let driver = Driver::new(&world, 8, features);
         let mut queue = device(&driver, &world);
         let addresses = driver.addresses();

@@ -5,14 +5,8 @@ use crate::common::*;
 use virtq::device::{DeviceConfig, DeviceQueue};
 use virtq::{Pending, RingFeatures, RingState};
 
-const SPLIT_EVENT: RingFeatures = RingFeatures {
-    event_idx: true,
-    ..SPLIT
-};
-const PACKED_EVENT: RingFeatures = RingFeatures {
-    event_idx: true,
-    ..PACKED
-};
+const SPLIT_EVENT: RingFeatures = SPLIT.with_event_idx(true);
+const PACKED_EVENT: RingFeatures = PACKED.with_event_idx(true);
 const ALL: [RingFeatures; 4] = [SPLIT, SPLIT_EVENT, PACKED, PACKED_EVENT];
 
 /// Takes and completes everything that is there.

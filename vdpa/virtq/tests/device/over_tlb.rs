@@ -143,11 +143,11 @@ fn serve(device: &mut Device) {
 }
 
 fn all_features() -> impl Iterator<Item = RingFeatures> {
-    (0..8).map(|bits| RingFeatures {
-        packed: bits & 1 != 0,
-        event_idx: bits & 2 != 0,
-        indirect: bits & 4 != 0,
-        in_order: false,
+    (0..8).map(|bits| {
+        RingFeatures::NONE
+            .with_packed(bits & 1 != 0)
+            .with_event_idx(bits & 2 != 0)
+            .with_indirect(bits & 4 != 0)
     })
 }
 

@@ -1,8 +1,8 @@
 //! Stopping a device side and going on with another from its state.
 
 use crate::common::*;
+use virtq::RingState;
 use virtq::device::{DeviceConfig, DeviceQueue};
-use virtq::{RingFeatures, RingState};
 
 /// Chains that the driver has published and the first device has not taken are served by the
 /// second, and each chain returns once, wherever in the ring the change happens.
@@ -10,11 +10,7 @@ use virtq::{RingFeatures, RingState};
 fn traffic_goes_on_from_the_state() {
     for packed in [false, true] {
         for world in World::both() {
-            let features = RingFeatures {
-                packed,
-                event_idx: true,
-                ..SPLIT
-            };
+            let features = SPLIT.with_packed(packed).with_event_idx(true);
             let mut driver = Driver::new(&world, 8, features);
             let start = config(&driver);
             let mut queue = device(&driver, &world);
@@ -105,10 +101,7 @@ fn serve_one(
 #[test]
 fn chains_that_are_put_back_are_taken_again_here_or_elsewhere() {
     for features in [SPLIT, PACKED] {
-        let in_order = RingFeatures {
-            in_order: true,
-            ..features
-        };
+        let in_order = features.with_in_order(true);
         for (world, features) in World::both().into_iter().zip([features, in_order]) {
             let mut driver = Driver::new(&world, 8, features);
             let mut queue = device(&driver, &world);

@@ -135,7 +135,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..400),
     ) {
         let size = if packed { size } else { size.next_power_of_two() };
-        let features = RingFeatures { packed, event_idx, indirect, in_order };
+        let features = RingFeatures::NONE.with_packed(packed).with_event_idx(event_idx).with_indirect(indirect).with_in_order(in_order);
         let arena = Arena::new();
         let dma = Arc::clone(&arena) as Arc<dyn DmaAllocator>;
         let setup = QueueConfig { size, align: 1, features };

@@ -30,10 +30,7 @@ fn no_chain_is_lost_in_a_split_ring_with_flags() {
 
 #[test]
 fn no_chain_is_lost_in_a_split_ring_with_event_indices() {
-    run_all(RingFeatures {
-        event_idx: true,
-        ..RingFeatures::default()
-    });
+    run_all(RingFeatures::NONE.with_event_idx(true));
 }
 
 #[test]
@@ -42,10 +39,7 @@ fn no_chain_is_lost_in_a_split_ring_with_event_indices() {
     ignore = "Miri does not follow atomic accesses of different sizes"
 )]
 fn no_chain_is_lost_in_a_packed_ring_with_flags() {
-    run_all(RingFeatures {
-        packed: true,
-        ..RingFeatures::default()
-    });
+    run_all(RingFeatures::NONE.with_packed(true));
 }
 
 #[test]
@@ -54,20 +48,12 @@ fn no_chain_is_lost_in_a_packed_ring_with_flags() {
     ignore = "Miri does not follow atomic accesses of different sizes"
 )]
 fn no_chain_is_lost_in_a_packed_ring_with_event_indices() {
-    run_all(RingFeatures {
-        packed: true,
-        event_idx: true,
-        ..RingFeatures::default()
-    });
+    run_all(RingFeatures::NONE.with_packed(true).with_event_idx(true));
 }
 
 fn run_all(features: RingFeatures) {
     run(features);
-    run(RingFeatures {
-        indirect: true,
-        in_order: true,
-        ..features
-    });
+    run(features.with_indirect(true).with_in_order(true));
 }
 
 fn run(features: RingFeatures) {

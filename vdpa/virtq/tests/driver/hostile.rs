@@ -3,17 +3,8 @@
 use crate::common::{Case, Device, Message, Setup, round_trip};
 use virtq::{AddReason, Broken, Queue, QueueConfig, RingFeatures};
 
-const PLAIN: RingFeatures = RingFeatures {
-    packed: false,
-    event_idx: false,
-    indirect: false,
-    in_order: false,
-};
-const BOTH: RingFeatures = RingFeatures {
-    event_idx: true,
-    indirect: true,
-    ..PLAIN
-};
+const PLAIN: RingFeatures = RingFeatures::NONE;
+const BOTH: RingFeatures = PLAIN.with_event_idx(true).with_indirect(true);
 
 #[test]
 fn a_used_index_beyond_what_was_given_breaks_the_queue() {
@@ -154,11 +145,7 @@ fn a_device_that_was_reset_gives_everything_back() {
 fn a_batch_that_includes_a_reclaimed_chain_breaks_the_queue() {
     for packed in [false, true] {
         let setup = Setup::new();
-        let features = RingFeatures {
-            packed,
-            in_order: true,
-            ..PLAIN
-        };
+        let features = PLAIN.with_packed(packed).with_in_order(true);
         let config = QueueConfig {
             size: 8,
             align: 1,

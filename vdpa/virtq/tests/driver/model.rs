@@ -59,7 +59,7 @@ proptest! {
         in_order: bool,
         steps in prop::collection::vec(step(), 1..STEPS),
     ) {
-        let features = RingFeatures { packed, event_idx, indirect, in_order };
+        let features = RingFeatures::NONE.with_packed(packed).with_event_idx(event_idx).with_indirect(indirect).with_in_order(in_order);
         let (size, state) = if packed {
             (size, RingState::Packed { index: start % size, wrap })
         } else {

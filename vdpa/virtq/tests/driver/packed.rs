@@ -6,24 +6,10 @@ use virtq::{
     Broken, CreateError, DeviceHold, Notify, Queue, QueueConfig, RingFeatures, RingState, StillHeld,
 };
 
-const PACKED: RingFeatures = RingFeatures {
-    packed: true,
-    event_idx: false,
-    indirect: false,
-    in_order: false,
-};
-const EVENT: RingFeatures = RingFeatures {
-    event_idx: true,
-    ..PACKED
-};
-const IN_ORDER: RingFeatures = RingFeatures {
-    in_order: true,
-    ..PACKED
-};
-const SPLIT_IN_ORDER: RingFeatures = RingFeatures {
-    packed: false,
-    ..IN_ORDER
-};
+const PACKED: RingFeatures = RingFeatures::NONE.with_packed(true);
+const EVENT: RingFeatures = PACKED.with_event_idx(true);
+const IN_ORDER: RingFeatures = PACKED.with_in_order(true);
+const SPLIT_IN_ORDER: RingFeatures = IN_ORDER.with_packed(false);
 
 struct Case {
     queue: Queue<Message>,

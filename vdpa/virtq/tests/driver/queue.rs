@@ -5,30 +5,10 @@ use virtq::{
     AddReason, CreateError, DmaBuffer, DmaError, Notify, Pending, Queue, QueueConfig, RingFeatures,
 };
 
-const PLAIN: RingFeatures = RingFeatures {
-    packed: false,
-    event_idx: false,
-    indirect: false,
-    in_order: false,
-};
-const EVENT: RingFeatures = RingFeatures {
-    packed: false,
-    event_idx: true,
-    indirect: false,
-    in_order: false,
-};
-const INDIRECT: RingFeatures = RingFeatures {
-    packed: false,
-    event_idx: false,
-    indirect: true,
-    in_order: false,
-};
-const BOTH: RingFeatures = RingFeatures {
-    packed: false,
-    event_idx: true,
-    indirect: true,
-    in_order: false,
-};
+const PLAIN: RingFeatures = RingFeatures::NONE;
+const EVENT: RingFeatures = RingFeatures::NONE.with_event_idx(true);
+const INDIRECT: RingFeatures = RingFeatures::NONE.with_indirect(true);
+const BOTH: RingFeatures = RingFeatures::NONE.with_event_idx(true).with_indirect(true);
 const ALL: [RingFeatures; 4] = [PLAIN, EVENT, INDIRECT, BOTH];
 
 #[test]
@@ -367,11 +347,7 @@ fn a_buffer_is_cut_without_copying() {
 fn chains_that_pile_up_take_one_descriptor_each() {
     for packed in [false, true] {
         for in_order in [false, true] {
-            let features = RingFeatures {
-                packed,
-                in_order,
-                ..INDIRECT
-            };
+            let features = INDIRECT.with_packed(packed).with_in_order(in_order);
             let setup = Setup::new();
             let config = QueueConfig {
                 size: 32,

@@ -12,12 +12,7 @@ use virtq::{
     AddReason, Broken, Doorbell, Event, RequestError, RequestReason, Requests, RingFeatures, Used,
 };
 
-const FEATURES: RingFeatures = RingFeatures {
-    packed: false,
-    event_idx: true,
-    indirect: true,
-    in_order: false,
-};
+const FEATURES: RingFeatures = RingFeatures::NONE.with_event_idx(true).with_indirect(true);
 
 struct Fixture {
     requests: Requests<Message>,
@@ -207,13 +202,7 @@ fn room_given_to_a_dropped_request_goes_to_the_next() {
 /// Two descriptors come back at once, and two who wait need one each.
 #[test]
 fn room_for_several_goes_to_several() {
-    let mut f = fixture_of(
-        2,
-        RingFeatures {
-            indirect: false,
-            ..FEATURES
-        },
-    );
+    let mut f = fixture_of(2, FEATURES.with_indirect(false));
     let mut long = pin!(f.requests.submit(f.setup.message(b"two", 4)));
     assert!(poll(long.as_mut()).is_pending());
     let woken: [Arc<Woken>; 2] = Default::default();

@@ -37,11 +37,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn features() -> impl Strategy<Value = RingFeatures> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
-    flags.prop_map(|(packed, event_idx, indirect, in_order)| RingFeatures {
-        packed,
-        event_idx,
-        indirect,
-        in_order: in_order && packed,
+    flags.prop_map(|(packed, event_idx, indirect, in_order)| {
+        RingFeatures::NONE
+            .with_packed(packed)
+            .with_event_idx(event_idx)
+            .with_indirect(indirect)
+            .with_in_order(in_order && packed)
     })
 }
 
@@ -200,10 +201,7 @@ proptest! {
 #[test]
 fn what_was_used_before_a_rewind_is_pending_for_whoever_waits() {
     for packed in [false, true] {
-        let mut w = World::new(RingFeatures {
-            packed,
-            ..RingFeatures::default()
-        });
+        let mut w = World::new(RingFeatures::NONE.with_packed(packed));
         for step in [Step::Add(1), Step::Publish, Step::Pop, Step::Return(0)] {
             w.perform(step);
         }
@@ -231,10 +229,7 @@ fn the_lies_of_the_old_device_are_found_out() {
 
 #[test]
 fn a_split_ring_in_order_is_left_alone() {
-    let mut w = World::new(RingFeatures {
-        in_order: true,
-        ..RingFeatures::default()
-    });
+    let mut w = World::new(RingFeatures::NONE.with_in_order(true));
     for step in [Step::Add(1), Step::Publish, Step::Pop] {
         w.perform(step);
     }

@@ -88,11 +88,7 @@ fn queue(setup: &Setup, features: RingFeatures) -> Queue<Tabled> {
 }
 
 fn both_formats() -> [RingFeatures; 2] {
-    [false, true].map(|packed| RingFeatures {
-        packed,
-        indirect: true,
-        ..RingFeatures::default()
-    })
+    [false, true].map(|packed| RingFeatures::NONE.with_packed(packed).with_indirect(true))
 }
 
 /// Takes the next chain, and says where its segments lie.
@@ -210,19 +206,12 @@ fn a_table_without_room_for_its_segments_makes_a_chain_that_is_too_long() {
 #[test]
 fn a_device_that_cannot_read_the_table_finds_the_segments_in_the_ring() {
     for packed in [false, true] {
-        let plain = RingFeatures {
-            packed,
-            ..RingFeatures::default()
-        };
-        let other = RingFeatures {
-            packed: !packed,
-            indirect: true,
-            ..plain
-        };
+        let plain = RingFeatures::NONE.with_packed(packed);
+        let other = plain.with_packed(!packed).with_indirect(true);
         for (ring, table) in [
             (plain, plain),
             (plain, other),
-            (RingFeatures { packed, ..other }, other),
+            (other.with_packed(packed), other),
         ] {
             let setup = Setup::new();
             let mut queue = queue(&setup, ring);
@@ -260,12 +249,11 @@ fn is_pending<F: Future>(future: Pin<&mut F>) -> bool {
 #[test]
 fn a_request_with_a_table_is_to_the_device_what_a_chain_is_that_is_added_and_published() {
     for (event_idx, in_order) in [(false, false), (true, false), (false, true), (true, true)] {
-        let features = RingFeatures {
-            packed: true,
-            indirect: true,
-            event_idx,
-            in_order,
-        };
+        let features = RingFeatures::NONE
+            .with_packed(true)
+            .with_indirect(true)
+            .with_event_idx(event_idx)
+            .with_in_order(in_order);
         let setup = Setup::new();
         let config = QueueConfig {
             size: 5,

@@ -41,10 +41,7 @@ fn a_watch_starts_where_the_queue_does_and_keeps_its_ring() {
 
 #[test]
 fn a_packed_ring_has_no_index_to_watch() {
-    let features = RingFeatures {
-        packed: true,
-        ..RingFeatures::default()
-    };
+    let features = RingFeatures::NONE.with_packed(true);
     let setup = Setup::new();
     let config = QueueConfig {
         size: 4,

@@ -33,10 +33,7 @@ fn virtio_drivers_rule(event: u16, new: u16) -> bool {
 fn ours(event: u16, start: u16, batches: &[u16]) -> Vec<bool> {
     let heap = HeapDma::new();
     let dma = Arc::clone(&heap) as Arc<dyn DmaAllocator>;
-    let features = RingFeatures {
-        event_idx: true,
-        ..RingFeatures::default()
-    };
+    let features = RingFeatures::NONE.with_event_idx(true);
     let config = QueueConfig {
         size: SIZE,
         align: 1,

@@ -90,11 +90,9 @@ impl Both {
     fn new(event_idx: bool, indirect: bool) -> Self {
         let mut transport = FakeTransport::default();
         let driver = VirtQueue::new(&mut transport, 0, indirect, event_idx).expect("a queue");
-        let features = RingFeatures {
-            event_idx,
-            indirect,
-            ..RingFeatures::default()
-        };
+        let features = RingFeatures::NONE
+            .with_event_idx(event_idx)
+            .with_indirect(indirect);
         let config = DeviceConfig {
             size: SIZE,
             features,

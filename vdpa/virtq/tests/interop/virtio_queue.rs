@@ -99,11 +99,9 @@ impl Both {
         let ram = Arc::new(GuestRam::new(1 << 20));
         let memory = ram.memory();
         let dma = ram as Arc<dyn DmaAllocator>;
-        let features = RingFeatures {
-            event_idx,
-            indirect,
-            ..RingFeatures::default()
-        };
+        let features = RingFeatures::NONE
+            .with_event_idx(event_idx)
+            .with_indirect(indirect);
         let config = QueueConfig {
             size,
             align: 1,

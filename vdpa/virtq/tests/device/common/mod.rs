@@ -18,16 +18,8 @@ pub const NEXT: u16 = 1;
 pub const WRITE: u16 = 2;
 pub const INDIRECT: u16 = 4;
 
-pub const SPLIT: RingFeatures = RingFeatures {
-    packed: false,
-    event_idx: false,
-    indirect: false,
-    in_order: false,
-};
-pub const PACKED: RingFeatures = RingFeatures {
-    packed: true,
-    ..SPLIT
-};
+pub const SPLIT: RingFeatures = RingFeatures::NONE;
+pub const PACKED: RingFeatures = SPLIT.with_packed(true);
 
 /// How the tests make a device side for a driver.
 pub fn config(driver: &Driver) -> DeviceConfig {
