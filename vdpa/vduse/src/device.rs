@@ -20,9 +20,9 @@ use virtq::Event;
 
 use super::error::{AttachError, CreateError, OpenError};
 use super::options::Options;
-use super::port::Port;
 use super::spaces::Spaces;
 use super::state::State;
+use super::vduse_queue::VduseQueue;
 
 /// The most queues of a device, and the most groups and address spaces.
 pub(super) const COUNT_MAX: u32 = 64;
@@ -213,8 +213,11 @@ impl Device {
             state.opened = false;
             state.closed_at = self.platform.now();
             state.mailbox.take_back();
-            let ports = state.lines.iter_mut().filter_map(|line| line.port.as_mut());
-            ports.for_each(Port::abandon);
+            let active = state
+                .virtqueues
+                .iter_mut()
+                .filter_map(|virtqueue| virtqueue.active.as_mut());
+            active.for_each(VduseQueue::abandon);
             // One watches, however often a task comes and goes.
             state.is_started() && !mem::replace(&mut state.watched, true)
         });
@@ -251,7 +254,11 @@ impl Device {
                 Err(AttachError::Busy)
             } else if state.broken {
                 Err(AttachError::Broken)
-            } else if state.lines.iter().any(|line| line.size_max == 0) {
+            } else if state
+                .virtqueues
+                .iter()
+                .any(|virtqueue| virtqueue.size_max == 0)
+            {
                 Err(AttachError::NotSetUp)
             } else {
                 state.attached = true;
@@ -280,7 +287,10 @@ impl Device {
     /// Whether the device can be attached.
     pub(super) fn is_offered(&self) -> bool {
         self.with(|state| {
-            let complete = state.lines.iter().all(|line| line.size_max > 0);
+            let complete = state
+                .virtqueues
+                .iter()
+                .all(|virtqueue| virtqueue.size_max > 0);
             complete && !state.attached && !state.broken && !state.retired
         })
     }

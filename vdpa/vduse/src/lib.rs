@@ -30,16 +30,16 @@ mod error;
 mod mailbox;
 mod ops;
 mod options;
-mod port;
 mod serve;
 mod spaces;
 mod state;
 mod task;
+mod vduse_queue;
 
 pub use self::control::{Control, Offer};
 pub use self::error::{AttachError, CreateError, DestroyError, OpenError, TaskError};
 pub use self::options::Options;
-pub use self::port::Job;
 pub use self::serve::{TaskDevice, Turn, serve};
 pub use self::task::Task;
+pub use self::vduse_queue::Job;
 pub use vduse_protocol as protocol;

@@ -17,8 +17,8 @@ use virtq::{Doorbell, RingState};
 
 use super::device::{Device, required};
 use super::error::AttachError;
-use super::port::Port;
 use super::state::{Motion, State};
+use super::vduse_queue::VduseQueue;
 
 /// The addresses of a device: above what a platform uses for its memory, so that a platform's
 /// address is never valid by accident.
@@ -70,8 +70,8 @@ fn check_resets(state: &State, resets: u64) -> Result<(), OpError> {
     }
 }
 
-// SAFETY: only the queues of ports reach memory, through the address spaces alone, by the addresses
-// that the driver has set; and a reset drops the ports.
+// SAFETY: only queues in use reach memory, through the address spaces alone, by the addresses
+// that the driver has set; and none is after a reset.
 unsafe impl VdpaOps for Ops {
     fn device_id(&self) -> u32 {
         self.0.device_id()
@@ -111,7 +111,8 @@ unsafe impl VdpaOps for Ops {
     }
 
     fn queue_group(&self, queue: u16) -> u16 {
-        self.0.with(|state| state.lines[usize::from(queue)].group)
+        self.0
+            .with(|state| state.virtqueues[usize::from(queue)].group)
     }
 
     fn set_group_address_space(
@@ -131,8 +132,8 @@ unsafe impl VdpaOps for Ops {
                 check_resets(state, resets)?;
                 let place = state.groups.get_mut(usize::from(group));
                 *place.ok_or(OpError::OutOfRange)? = space;
-                for queue in 0..state.lines.len() {
-                    if state.lines[queue].group == group {
+                for queue in 0..state.virtqueues.len() {
+                    if state.virtqueues[queue].group == group {
                         let queue = u16::try_from(queue).map_err(|_| OpError::OutOfRange)?;
                         state.set_up(queue, &device.spaces, |_| ())?;
                     }
@@ -151,8 +152,11 @@ unsafe impl VdpaOps for Ops {
     fn settle(&self, space: u16) -> BoxFuture<'_, Result<(), OpError>> {
         Box::pin(async move {
             let started = self.0.with(|state| {
-                let ports = state.lines.iter_mut().filter_map(|line| line.port.as_mut());
-                ports.for_each(Port::refresh);
+                let active = state
+                    .virtqueues
+                    .iter_mut()
+                    .filter_map(|virtqueue| virtqueue.active.as_mut());
+                active.for_each(VduseQueue::refresh);
                 state.is_started() && state.opened
             });
             if let Some(range) = self.0.spaces.take_withdrawn(space)
@@ -304,14 +308,14 @@ unsafe impl VdpaOps for Ops {
     }
 
     fn queue_count(&self) -> u16 {
-        let queues = self.0.with(|state| state.lines.len());
+        let queues = self.0.with(|state| state.virtqueues.len());
         u16::try_from(queues).expect("made from 16 bits")
     }
 
     fn queue_size_max(&self, queue: u16) -> u16 {
         self.0.with(|state| {
-            let line = state.lines.get(usize::from(queue));
-            line.map_or(0, |line| line.size_max)
+            let virtqueue = state.virtqueues.get(usize::from(queue));
+            virtqueue.map_or(0, |virtqueue| virtqueue.size_max)
         })
     }
 
@@ -322,13 +326,14 @@ unsafe impl VdpaOps for Ops {
     fn set_queue_size(&self, queue: u16, size: u16) -> Result<(), OpError> {
         let spaces = &self.0.spaces;
         self.0
-            .with(|state| state.set_up(queue, spaces, |line| line.size = size))
+            .with(|state| state.set_up(queue, spaces, |virtqueue| virtqueue.size = size))
     }
 
     unsafe fn set_queue_address(&self, queue: u16, address: QueueAddress) -> Result<(), OpError> {
         let spaces = &self.0.spaces;
-        self.0
-            .with(|state| state.set_up(queue, spaces, |line| line.address = Some(address)))
+        self.0.with(|state| {
+            state.set_up(queue, spaces, |virtqueue| virtqueue.address = Some(address))
+        })
     }
 
     fn set_queue_state(&self, queue: u16, queue_state: QueueState) -> Result<(), OpError> {
@@ -339,10 +344,10 @@ unsafe impl VdpaOps for Ops {
             if packed != matches!(wanted, RingState::Packed { .. }) {
                 return Err(OpError::Invalid);
             }
-            state.set_up(queue, spaces, |line| {
-                line.state = Some(wanted);
+            state.set_up(queue, spaces, |virtqueue| {
+                virtqueue.state = Some(wanted);
                 // The task learns it with the next request.
-                line.has_run = false;
+                virtqueue.has_run = false;
             })
         })
     }
@@ -351,7 +356,7 @@ unsafe impl VdpaOps for Ops {
     fn queue_state(&self, queue: u16) -> BoxFuture<'_, Result<QueueState, OpError>> {
         Box::pin(async move {
             let (known, asked) = self.0.with(|state| {
-                let asked = state.lines[usize::from(queue)].has_run;
+                let asked = state.virtqueues[usize::from(queue)].has_run;
                 (state.queue_state(queue), asked)
             });
             let known = known.ok_or(OpError::WrongState)?;
@@ -370,7 +375,7 @@ unsafe impl VdpaOps for Ops {
 
     fn set_queue_callback(&self, queue: u16, callback: Option<Callback>) {
         self.0
-            .with(|state| state.lines[usize::from(queue)].callback = callback);
+            .with(|state| state.virtqueues[usize::from(queue)].callback = callback);
     }
 
     fn set_queue_ready(&self, queue: u16, ready: bool) -> BoxFuture<'_, Result<(), OpError>> {
@@ -379,11 +384,11 @@ unsafe impl VdpaOps for Ops {
             let told = self.has(ProtocolFeatures::QUEUE_READY);
             let (resets, changes) = device.with(|state| {
                 let resets = state.resets;
-                let line = &mut state.lines[usize::from(queue)];
-                match (&mut line.port, ready) {
+                let virtqueue = &mut state.virtqueues[usize::from(queue)];
+                match (&mut virtqueue.active, ready) {
                     (None, true) => state.open(queue, &device.spaces)?,
                     (Some(_), false) if !told => return Err(OpError::Unsupported),
-                    (Some(port), false) => port.stopping = true,
+                    (Some(active), false) => active.stopping = true,
                     _ => return Ok((resets, false)),
                 }
                 Ok((resets, true))
@@ -415,7 +420,7 @@ unsafe impl VdpaOps for Ops {
     fn queue_ready(&self, queue: u16) -> Result<bool, OpError> {
         Ok(self
             .0
-            .with(|state| state.lines[usize::from(queue)].port.is_some()))
+            .with(|state| state.virtqueues[usize::from(queue)].active.is_some()))
     }
 
     fn doorbell(&self, _queue: u16) -> Result<Doorbell, OpError> {
@@ -424,7 +429,7 @@ unsafe impl VdpaOps for Ops {
 
     fn queue_statistics(&self, queue: u16) -> Result<Vec<VendorCounter>, OpError> {
         Ok(self.0.with(|state| {
-            let (requests, faults) = state.lines[usize::from(queue)].counters();
+            let (requests, faults) = state.virtqueues[usize::from(queue)].counters();
             Vec::from([
                 ("requests", requests),
                 ("dma faults", faults),

@@ -15,8 +15,8 @@ use virtq::{RingAddresses, RingState};
 
 use super::error::TaskError;
 use super::mailbox::Mailbox;
-use super::port::{Job, Port};
 use super::spaces::Spaces;
+use super::vduse_queue::{Job, VduseQueue};
 
 /// Whether the device serves its driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(super) struct State {
     pub(super) features: Features,
     pub(super) status: DeviceStatus,
     pub(super) motion: Motion,
-    pub(super) lines: Vec<Line>,
+    pub(super) virtqueues: Vec<Virtqueue>,
     /// The address space of each group.
     pub(super) groups: Vec<u16>,
     in_flight: u16,
@@ -62,7 +62,7 @@ pub(super) struct State {
 
 /// What is known of a queue.
 #[derive(Default)]
-pub(super) struct Line {
+pub(super) struct Virtqueue {
     /// As the task has said: 0, if it has not.
     pub(super) size_max: u16,
     pub(super) group: u16,
@@ -72,10 +72,10 @@ pub(super) struct Line {
     /// Where it starts, or where it stood when it was stopped.
     pub(super) state: Option<RingState>,
     pub(super) callback: Option<Callback>,
-    pub(super) port: Option<Port>,
+    pub(super) active: Option<VduseQueue>,
     /// Whether the task knows where it stands: it has been in use.
     pub(super) has_run: bool,
-    /// Of earlier ports.
+    /// Of the times when it was in use before.
     counted: (u64, u64),
 }
 
@@ -97,7 +97,7 @@ impl State {
             features: Features::EMPTY,
             status: DeviceStatus::empty(),
             motion: Motion::Running,
-            lines: (0..queues).map(|_| Line::default()).collect(),
+            virtqueues: (0..queues).map(|_| Virtqueue::default()).collect(),
             groups: vec![0; usize::from(groups)],
             in_flight,
             serial: 0,
@@ -144,13 +144,13 @@ impl State {
         self.config_callback = None;
         self.config_changed = false;
         self.groups.fill(0);
-        for line in &mut self.lines {
-            line.retire_port();
-            *line = Line {
-                size_max: line.size_max,
-                group: line.group,
-                counted: line.counted,
-                ..Line::default()
+        for virtqueue in &mut self.virtqueues {
+            virtqueue.retire();
+            *virtqueue = Virtqueue {
+                size_max: virtqueue.size_max,
+                group: virtqueue.group,
+                counted: virtqueue.counted,
+                ..Virtqueue::default()
             };
         }
     }
@@ -175,13 +175,13 @@ impl State {
 
     /// The queue as the driver has set it up goes into use.
     pub(super) fn open(&mut self, queue: u16, spaces: &Spaces) -> Result<(), OpError> {
-        let line = &self.lines[usize::from(queue)];
-        let address = line.address.ok_or(OpError::WrongState)?;
+        let virtqueue = &self.virtqueues[usize::from(queue)];
+        let address = virtqueue.address.ok_or(OpError::WrongState)?;
         let features = ring_features(self.features);
-        let size = if line.size == 0 {
-            line.size_max
+        let size = if virtqueue.size == 0 {
+            virtqueue.size_max
         } else {
-            line.size
+            virtqueue.size
         };
         let config = DeviceConfig {
             size,
@@ -191,31 +191,31 @@ impl State {
                 driver: address.driver,
                 device: address.device,
             },
-            state: line.state.unwrap_or(RingState::start(features)),
+            state: virtqueue.state.unwrap_or(RingState::start(features)),
             // A driver with indirect tables keeps to the largest size (VIRTIO 1.2, 5.2.6.1).
-            chain_max: line.size_max,
+            chain_max: virtqueue.size_max,
             in_flight_max: self.in_flight.min(size),
         };
-        let space = self.groups.get(usize::from(line.group));
+        let space = self.groups.get(usize::from(virtqueue.group));
         let space = spaces.get(*space.ok_or(OpError::OutOfRange)?)?;
-        let port = Port::new(queue, &config, space).map_err(|_| OpError::Invalid)?;
-        let line = &mut self.lines[usize::from(queue)];
-        line.retire_port();
-        line.port = Some(port);
+        let active = VduseQueue::new(queue, &config, space).map_err(|_| OpError::Invalid)?;
+        let virtqueue = &mut self.virtqueues[usize::from(queue)];
+        virtqueue.retire();
+        virtqueue.active = Some(active);
         Ok(())
     }
 
     /// The queue goes out of use, and keeps where it stands. False, if requests are with the task
     /// that cannot be put back.
     pub(super) fn close(&mut self, queue: u16, signals: &mut Vec<Callback>) -> bool {
-        let line = &mut self.lines[usize::from(queue)];
-        if !line.come_to_rest(signals) {
+        let virtqueue = &mut self.virtqueues[usize::from(queue)];
+        if !virtqueue.come_to_rest(signals) {
             return false;
         }
-        if let Some(port) = &line.port {
-            line.state = port.state();
+        if let Some(active) = &virtqueue.active {
+            virtqueue.state = active.state();
         }
-        line.retire_port();
+        virtqueue.retire();
         true
     }
 
@@ -225,14 +225,14 @@ impl State {
         &mut self,
         queue: u16,
         spaces: &Spaces,
-        change: impl FnOnce(&mut Line),
+        change: impl FnOnce(&mut Virtqueue),
     ) -> Result<(), OpError> {
-        let line = &mut self.lines[usize::from(queue)];
-        let in_use = line.port.is_some();
-        if let Some(port) = &line.port {
-            line.state = Some(port.state().ok_or(OpError::WrongState)?);
+        let virtqueue = &mut self.virtqueues[usize::from(queue)];
+        let in_use = virtqueue.active.is_some();
+        if let Some(active) = &virtqueue.active {
+            virtqueue.state = Some(active.state().ok_or(OpError::WrongState)?);
         }
-        change(line);
+        change(virtqueue);
         if in_use {
             self.open(queue, spaces)?;
         }
@@ -241,10 +241,10 @@ impl State {
 
     /// Where a queue stands, if nothing is under way.
     pub(super) fn queue_state(&self, queue: u16) -> Option<QueueState> {
-        let line = &self.lines[usize::from(queue)];
-        let state = match &line.port {
-            Some(port) => port.state()?,
-            None => line
+        let virtqueue = &self.virtqueues[usize::from(queue)];
+        let state = match &virtqueue.active {
+            Some(active) => active.state()?,
+            None => virtqueue
                 .state
                 .unwrap_or(RingState::start(ring_features(self.features))),
         };
@@ -258,23 +258,23 @@ impl State {
         signals: &mut Vec<Callback>,
     ) -> Result<Option<Job>, TaskError> {
         let runs = self.is_started() && self.motion == Motion::Running;
-        let line = self.lines.get_mut(usize::from(queue));
-        let line = line.ok_or(TaskError::OutOfRange)?;
-        let Some(port) = line.port.as_mut().filter(|_| runs) else {
+        let virtqueue = self.virtqueues.get_mut(usize::from(queue));
+        let virtqueue = virtqueue.ok_or(TaskError::OutOfRange)?;
+        let Some(active) = virtqueue.active.as_mut().filter(|_| runs) else {
             return Ok(None);
         };
-        let job = port.take(&mut self.serial);
-        line.has_run |= job.is_some();
+        let job = active.take(&mut self.serial);
+        virtqueue.has_run |= job.is_some();
         self.look(queue, signals);
         Ok(job)
     }
 
     /// The queue of a request, if the task may do something with it.
-    pub(super) fn port(&mut self, queue: u16) -> Result<&mut Port, TaskError> {
+    pub(super) fn active(&mut self, queue: u16) -> Result<&mut VduseQueue, TaskError> {
         self.check_interrupts()?;
-        let line = self.lines.get_mut(usize::from(queue));
-        let line = line.ok_or(TaskError::OutOfRange)?;
-        line.port.as_mut().ok_or(TaskError::NotReady)
+        let virtqueue = self.virtqueues.get_mut(usize::from(queue));
+        let virtqueue = virtqueue.ok_or(TaskError::OutOfRange)?;
+        virtqueue.active.as_mut().ok_or(TaskError::NotReady)
     }
 
     /// Shows the driver what was completed in a queue. In one that is at rest everything has been.
@@ -283,10 +283,10 @@ impl State {
         queue: u16,
         signals: &mut Vec<Callback>,
     ) -> Result<(), TaskError> {
-        match self.port(queue) {
-            Ok(port) => {
-                if port.flush() {
-                    signals.extend(self.lines[usize::from(queue)].callback.clone());
+        match self.active(queue) {
+            Ok(active) => {
+                if active.flush() {
+                    signals.extend(self.virtqueues[usize::from(queue)].callback.clone());
                 }
             }
             Err(TaskError::NotRunning | TaskError::NotReady) => return Ok(()),
@@ -298,8 +298,8 @@ impl State {
 
     /// Whether the driver has broken the queue: then it must reset the device.
     fn look(&mut self, queue: u16, signals: &mut Vec<Callback>) {
-        let port = &self.lines[usize::from(queue)].port;
-        if let Some(broken) = port.as_ref().and_then(Port::broken)
+        let active = &self.virtqueues[usize::from(queue)].active;
+        if let Some(broken) = active.as_ref().and_then(VduseQueue::broken)
             && !self.status.contains(DeviceStatus::DEVICE_NEEDS_RESET)
         {
             log_broken(broken);
@@ -309,8 +309,8 @@ impl State {
 
     /// Every queue comes to rest. False, if one cannot.
     pub(super) fn come_to_rest(&mut self, signals: &mut Vec<Callback>) -> bool {
-        let mut lines = self.lines.iter_mut();
-        lines.all(|line| line.come_to_rest(signals))
+        let mut virtqueues = self.virtqueues.iter_mut();
+        virtqueues.all(|virtqueue| virtqueue.come_to_rest(signals))
     }
 }
 
@@ -319,28 +319,28 @@ fn log_broken(broken: Broken) {
     log::warn!("vduse: the driver broke a queue: {broken}");
 }
 
-impl Line {
+impl Virtqueue {
     /// What the task has answered is shown, and what it has not is put back.
     fn come_to_rest(&mut self, signals: &mut Vec<Callback>) -> bool {
-        let Some(port) = &mut self.port else {
+        let Some(active) = &mut self.active else {
             return true;
         };
-        if port.flush() {
+        if active.flush() {
             signals.extend(self.callback.clone());
         }
-        port.put_back() && port.state().is_some()
+        active.put_back() && active.state().is_some()
     }
 
-    fn retire_port(&mut self) {
-        if let Some(port) = self.port.take() {
-            let (requests, faults) = port.counters();
+    fn retire(&mut self) {
+        if let Some(active) = self.active.take() {
+            let (requests, faults) = active.counters();
             self.counted = (self.counted.0 + requests, self.counted.1 + faults);
         }
     }
 
     /// Requests taken from the driver, and accesses to memory that is not mapped.
     pub(super) fn counters(&self) -> (u64, u64) {
-        let (requests, faults) = self.port.as_ref().map_or((0, 0), Port::counters);
+        let (requests, faults) = self.active.as_ref().map_or((0, 0), VduseQueue::counters);
         (self.counted.0 + requests, self.counted.1 + faults)
     }
 }

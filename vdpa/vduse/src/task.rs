@@ -10,8 +10,8 @@ use virtio::DeviceStatus;
 use super::device::Device;
 use super::error::{OpenError, TaskError};
 use super::ops::raw;
-use super::port::Job;
 use super::state::State;
+use super::vduse_queue::Job;
 
 /// The largest size of a queue.
 const QUEUE_SIZE_MAX: u16 = 1024;
@@ -94,9 +94,12 @@ impl Task {
             let size =
                 Some(setup.size_max).filter(|size| size.is_power_of_two() && sizes.contains(size));
             let index = usize::try_from(setup.index).unwrap_or(usize::MAX);
-            let line = state.lines.get_mut(index).ok_or(TaskError::OutOfRange)?;
-            line.size_max = size.ok_or(TaskError::Setup)?;
-            line.group = group.ok_or(TaskError::Setup)?;
+            let virtqueue = state
+                .virtqueues
+                .get_mut(index)
+                .ok_or(TaskError::OutOfRange)?;
+            virtqueue.size_max = size.ok_or(TaskError::Setup)?;
+            virtqueue.group = group.ok_or(TaskError::Setup)?;
             Ok(())
         })
     }
@@ -107,19 +110,19 @@ impl Task {
     /// [`TaskError::OutOfRange`].
     pub fn queue_info(&self, queue: u16) -> Result<QueueInfo, TaskError> {
         self.act(|state| {
-            let line = state.lines.get(usize::from(queue));
-            let line = line.ok_or(TaskError::OutOfRange)?;
+            let virtqueue = state.virtqueues.get(usize::from(queue));
+            let virtqueue = virtqueue.ok_or(TaskError::OutOfRange)?;
             let place = |of: fn(vdpa::ops::QueueAddress) -> virtq::DmaAddr| {
-                line.address.map_or(0, |address| of(address).0)
+                virtqueue.address.map_or(0, |address| of(address).0)
             };
             Ok(QueueInfo {
                 index: queue.into(),
-                size: line.size.into(),
+                size: virtqueue.size.into(),
                 descriptor: place(|address| address.descriptor),
                 driver: place(|address| address.driver),
                 device: place(|address| address.device),
                 state: state.queue_state(queue).map_or(RawState::default(), raw),
-                ready: line.port.is_some(),
+                ready: virtqueue.active.is_some(),
             })
         })
     }
@@ -166,9 +169,9 @@ impl Task {
         self.0.with_signals(|state, signals| {
             let checked = state
                 .check_whole()
-                .and_then(|()| state.port(queue).map(|_| ()));
+                .and_then(|()| state.active(queue).map(|_| ()));
             state.count(checked)?;
-            signals.extend(state.lines[usize::from(queue)].callback.clone());
+            signals.extend(state.virtqueues[usize::from(queue)].callback.clone());
             Ok(())
         })
     }
@@ -192,7 +195,7 @@ impl Task {
     /// # Errors
     /// [`TaskError`]; with [`TaskError::Fault`] a part may have been copied.
     pub fn read(&self, job: Job, offset: u64, bytes: &mut [u8]) -> Result<usize, TaskError> {
-        self.act(|state| state.port(job.queue())?.read(job, offset, bytes))
+        self.act(|state| state.active(job.queue())?.read(job, offset, bytes))
     }
 
     /// Copies bytes into a request, from `offset` of its writable bytes on. Returns how many had
@@ -204,7 +207,7 @@ impl Task {
     /// # Errors
     /// [`TaskError`]; with [`TaskError::Fault`] a part may have been copied.
     pub fn write(&self, job: Job, offset: u64, bytes: &[u8]) -> Result<usize, TaskError> {
-        self.act(|state| state.port(job.queue())?.write(job, offset, bytes))
+        self.act(|state| state.active(job.queue())?.write(job, offset, bytes))
     }
 
     /// Answers a request. The driver sees it with the next [`flush`](Self::flush).
@@ -212,7 +215,7 @@ impl Task {
     /// # Errors
     /// [`TaskError`].
     pub fn complete(&self, job: Job) -> Result<(), TaskError> {
-        self.act(|state| state.port(job.queue())?.complete(job))
+        self.act(|state| state.active(job.queue())?.complete(job))
     }
 
     /// Shows the driver of a queue what was completed.

@@ -43,7 +43,7 @@ impl Job {
 }
 
 /// The device's end of a queue.
-pub(super) struct Port {
+pub(super) struct VduseQueue {
     index: u16,
     queue: DeviceQueue<DeviceTlb<Arc<AddressSpace>>>,
     slots: Vec<Option<InFlight>>,
@@ -70,7 +70,7 @@ struct InFlight {
     is_orphan: bool,
 }
 
-impl Port {
+impl VduseQueue {
     pub(super) fn new(
         index: u16,
         config: &DeviceConfig,
