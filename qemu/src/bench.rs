@@ -8,6 +8,7 @@
 
 mod figure;
 mod machine;
+mod one_processor;
 mod options;
 mod peer;
 mod report;
@@ -46,6 +47,9 @@ pub enum BenchError {
     /// The kernel does not build.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// The machine cannot be kept on one processor of the host.
+    #[error("QEMU cannot be kept on one processor: {0}")]
+    Processor(io::Error),
     /// The machine did not run to its end.
     #[error("{source}{console}")]
     Run {

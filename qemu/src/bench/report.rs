@@ -8,6 +8,7 @@ use guest_bench::row::Row;
 
 use super::BenchError;
 use super::machine::Purpose;
+use super::one_processor::OneProcessor;
 use crate::exit::guest_code;
 use crate::guest::Guest;
 use crate::interrupt::Interrupt;
@@ -41,7 +42,12 @@ pub(super) fn collect(
         Purpose::Times => "measuring times",
         Purpose::Instructions => "counting instructions",
     });
+    let one = match purpose {
+        Purpose::Times => None,
+        Purpose::Instructions => Some(OneProcessor::take().map_err(BenchError::Processor)?),
+    };
     let mut running = guest.spawn().map_err(|error| failed(error, &[]))?;
+    drop(one);
     let mut last_line = Instant::now();
     loop {
         match running.next_line(Instant::now() + GLANCE) {
