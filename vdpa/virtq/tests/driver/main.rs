@@ -16,5 +16,6 @@ mod requests;
 mod rewind;
 mod shared;
 mod soundness;
+mod submit;
 mod table;
 mod used_watch;

@@ -1,29 +1,27 @@
 //! Chains that keep their indirect tables themselves.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Waker};
 
-use virtq::testing::{HeapDma, PackedDevice};
+use virtq::testing::HeapDma;
 use virtq::{
-    AddReason, Chain, DmaAllocator, DmaBuffer, Doorbell, Event, IndirectTable, Notify, Queue,
-    QueueConfig, Requests, RingFeatures, Segment,
+    AddReason, Chain, DmaAllocator, DmaBuffer, IndirectTable, Queue, QueueConfig, RingFeatures,
+    Segment,
 };
 
 use crate::common::{Device, Setup};
 
 /// Three buffers: one that the device reads and two that it writes.
-struct Tabled {
+pub struct Tabled {
     buffers: [DmaBuffer; 3],
     table: Option<IndirectTable>,
 }
 
 impl Tabled {
-    fn new(setup: &Setup, features: RingFeatures) -> Self {
+    pub fn new(setup: &Setup, features: RingFeatures) -> Self {
         Self::with_room(&setup.allocator(), features, 3)
     }
 
-    fn with_room(dma: &Arc<dyn DmaAllocator>, features: RingFeatures, room: usize) -> Self {
+    pub fn with_room(dma: &Arc<dyn DmaAllocator>, features: RingFeatures, room: usize) -> Self {
         let buffers = [16, 512, 1].map(|len| DmaBuffer::new(dma, len).unwrap());
         let entries = DmaBuffer::new(dma, IndirectTable::len(room)).unwrap();
         let mut chain = Self {
@@ -34,7 +32,7 @@ impl Tabled {
         chain
     }
 
-    fn describe(&mut self) {
+    pub fn describe(&mut self) {
         if let Some(table) = &mut self.table {
             let [header, data, status] = &self.buffers;
             let mut writer = table.write(3);
@@ -46,14 +44,14 @@ impl Tabled {
     }
 
     /// Other data, in the same table.
-    fn replace(&mut self, buffer: DmaBuffer) -> bool {
+    pub fn replace(&mut self, buffer: DmaBuffer) -> bool {
         let table = self.table.as_mut().unwrap();
         let replaced = table.replace(1, &buffer, u32::try_from(buffer.len()).unwrap());
         self.buffers[1] = buffer;
         replaced
     }
 
-    fn places(&self) -> [(u64, u32); 3] {
+    pub fn places(&self) -> [(u64, u32); 3] {
         self.buffers
             .each_ref()
             .map(|buffer| (buffer.addr().0, u32::try_from(buffer.len()).unwrap()))
@@ -78,7 +76,7 @@ unsafe impl Chain for Tabled {
     }
 }
 
-fn queue(setup: &Setup, features: RingFeatures) -> Queue<Tabled> {
+pub fn queue(setup: &Setup, features: RingFeatures) -> Queue<Tabled> {
     let config = QueueConfig {
         size: 8,
         align: 1,
@@ -87,12 +85,12 @@ fn queue(setup: &Setup, features: RingFeatures) -> Queue<Tabled> {
     Queue::new(&config, &setup.allocator(), &setup.hold).unwrap()
 }
 
-fn both_formats() -> [RingFeatures; 2] {
+pub fn both_formats() -> [RingFeatures; 2] {
     [false, true].map(|packed| RingFeatures::NONE.with_packed(packed).with_indirect(true))
 }
 
 /// Takes the next chain, and says where its segments lie.
-fn pop(device: &mut Device) -> (u16, Vec<(u64, u32)>) {
+pub fn pop(device: &mut Device) -> (u16, Vec<(u64, u32)>) {
     let request = device.pop().unwrap();
     assert_eq!(request.readable.len(), 1);
     let segments = request.readable.iter().chain(&request.writable);
@@ -237,75 +235,5 @@ fn a_chain_keeps_its_table_when_the_ring_starts_again() {
         queue.rewind().unwrap();
         let mut device = Device::start(&queue, features, &setup);
         assert_eq!(pop(&mut device), (1, places.to_vec()));
-    }
-}
-
-fn is_pending<F: Future>(future: Pin<&mut F>) -> bool {
-    let mut cx = Context::from_waker(Waker::noop());
-    future.poll(&mut cx).is_pending()
-}
-
-/// The short way of requests, against the one that all chains can go.
-#[test]
-fn a_request_with_a_table_is_to_the_device_what_a_chain_is_that_is_added_and_published() {
-    for (event_idx, in_order) in [(false, false), (true, false), (false, true), (true, true)] {
-        let features = RingFeatures::NONE
-            .with_packed(true)
-            .with_indirect(true)
-            .with_event_idx(event_idx)
-            .with_in_order(in_order);
-        let setup = Setup::new();
-        let config = QueueConfig {
-            size: 5,
-            align: 1,
-            features,
-        };
-        let [mut queue, other] =
-            [(); 2].map(|()| Queue::new(&config, &setup.allocator(), &setup.hold).unwrap());
-        let [mut expecting, mut device] = [&queue, &other]
-            .map(|queue| PackedDevice::new(&setup.dma, queue.addresses(), 5, features));
-        let kicks = Arc::new(Event::new());
-        let requests = Requests::new(other, Doorbell::event(Arc::clone(&kicks)));
-        let mut kicked = 0;
-        // Under Miri each takes seconds.
-        for round in 0..if cfg!(miri) { 6u16 } else { 120 } {
-            // Where the device wants to be notified: anywhere in this lap or the other.
-            let place = (round / 2 % 5, round % 2 == 0);
-            for device in [&expecting, &device] {
-                if round % 11 == 10 {
-                    device.disable_notifications();
-                } else {
-                    device.set_event(place);
-                }
-            }
-            let mut futures = Vec::new();
-            for _ in 0..=round % 3 {
-                queue.add(Tabled::new(&setup, features)).unwrap();
-                let is_needed = queue.publish() == Notify::Needed;
-                kicked += u32::from(is_needed);
-                let mut future = Box::pin(requests.submit(Tabled::new(&setup, features)));
-                assert!(is_pending(future.as_mut()));
-                assert_eq!(kicks.take(), is_needed, "round {round}");
-                futures.push(future);
-            }
-            for mut future in futures {
-                let (expected, request) = (expecting.pop().unwrap(), device.pop().unwrap());
-                assert_eq!(request.head, expected.head);
-                assert_eq!(request.descriptors, expected.descriptors);
-                let lens = request.writable.iter().map(|segment| segment.len);
-                assert!(lens.eq([512, 1]));
-                expecting.finish(&expected, 513);
-                device.finish(&request, 513);
-                assert!(queue.take().unwrap().is_some());
-                assert_eq!(requests.complete(), 1);
-                assert!(!is_pending(future.as_mut()));
-            }
-        }
-        assert!(
-            kicked > 0 || cfg!(miri),
-            "the device was never to be notified"
-        );
-        let counted = queue.statistics().snapshot();
-        assert_eq!(requests.statistics().snapshot(), counted);
     }
 }
