@@ -130,5 +130,7 @@ proptest! {
         disk.read(0, &mut bytes).unwrap();
         prop_assert!(bytes == model);
         prop_assert_eq!(rig.count(0, "dma faults"), 0);
+        let device = rig.stop(&world);
+        world.unregister(&device);
     }
 }

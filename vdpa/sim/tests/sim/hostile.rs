@@ -341,6 +341,8 @@ proptest! {
         let device = rig.stop(&world);
         world.unregister(&device);
         prop_assert_eq!(world.platform.tasks().len(), 1);
+        let device = other.stop(&world);
+        world.unregister(&device);
     }
 
     #[test]

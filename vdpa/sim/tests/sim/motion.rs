@@ -317,5 +317,9 @@ proptest! {
             disk.read(number * SECTOR as u64, &mut sector).unwrap();
             prop_assert!(sector.chunks(8).all(|part| part == number.to_le_bytes()));
         }
+        rig.stop(&world);
+        for device in devices.iter().chain([&first]) {
+            world.unregister(device);
+        }
     }
 }
