@@ -191,7 +191,7 @@ unsafe impl<M: Model> VdpaOps for Ops<M> {
         let Device { spaces, faults, .. } = &*self.0;
         self.0.with(|engine| {
             let packed = ring_features(engine.features).packed;
-            let state = resting(state).ok_or(OpError::Invalid)?;
+            let state = state.at_rest().ok_or(OpError::Invalid)?;
             if packed != matches!(state, RingState::Packed { .. }) {
                 return Err(OpError::Invalid);
             }
@@ -271,24 +271,5 @@ unsafe impl<M: Model> VdpaOps for Ops<M> {
 
     fn config_generation(&self) -> u32 {
         self.0.with(|engine| engine.generation)
-    }
-}
-
-/// A state with nothing in flight: a simulated device cannot go on with what another one has taken.
-fn resting(state: QueueState) -> Option<RingState> {
-    match state {
-        QueueState::Split { avail_index } => Some(RingState::Split { index: avail_index }),
-        QueueState::Packed {
-            avail_index,
-            avail_wrap,
-            used_index,
-            used_wrap,
-        } => {
-            let resting = (avail_index, avail_wrap) == (used_index, used_wrap);
-            resting.then_some(RingState::Packed {
-                index: avail_index,
-                wrap: avail_wrap,
-            })
-        }
     }
 }

@@ -34,6 +34,29 @@ pub enum QueueState {
     },
 }
 
+impl QueueState {
+    /// Where the ring stands, if nothing is in flight: what a device needs that cannot go on with
+    /// what another one has taken.
+    #[must_use]
+    pub fn at_rest(self) -> Option<RingState> {
+        match self {
+            Self::Split { avail_index } => Some(RingState::Split { index: avail_index }),
+            Self::Packed {
+                avail_index,
+                avail_wrap,
+                used_index,
+                used_wrap,
+            } => {
+                let at_rest = (avail_index, avail_wrap) == (used_index, used_wrap);
+                at_rest.then_some(RingState::Packed {
+                    index: avail_index,
+                    wrap: avail_wrap,
+                })
+            }
+        }
+    }
+}
+
 /// A queue with nothing in flight.
 impl From<RingState> for QueueState {
     fn from(state: RingState) -> Self {

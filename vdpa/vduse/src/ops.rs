@@ -340,7 +340,7 @@ unsafe impl VdpaOps for Ops {
         let spaces = &self.0.spaces;
         self.0.with(|state| {
             let packed = ring_features(state.features).packed;
-            let wanted = resting(queue_state).ok_or(OpError::Invalid)?;
+            let wanted = queue_state.at_rest().ok_or(OpError::Invalid)?;
             if packed != matches!(wanted, RingState::Packed { .. }) {
                 return Err(OpError::Invalid);
             }
@@ -463,25 +463,6 @@ unsafe impl VdpaOps for Ops {
 
     fn config_generation(&self) -> u32 {
         self.0.with(|state| state.generation)
-    }
-}
-
-/// A state with nothing in flight: a device cannot go on with what another one has taken.
-fn resting(state: QueueState) -> Option<RingState> {
-    match state {
-        QueueState::Split { avail_index } => Some(RingState::Split { index: avail_index }),
-        QueueState::Packed {
-            avail_index,
-            avail_wrap,
-            used_index,
-            used_wrap,
-        } => {
-            let resting = (avail_index, avail_wrap) == (used_index, used_wrap);
-            resting.then_some(RingState::Packed {
-                index: avail_index,
-                wrap: avail_wrap,
-            })
-        }
     }
 }
 

@@ -8,7 +8,9 @@ use embassy_futures::select::{Either, select};
 use embassy_futures::yield_now;
 use vdpa::device::Removal;
 use vdpa::ops::OpError;
-use vdpa_vduse::protocol::{ApiVersion, Message, Outcome, ProtocolFeatures, Request, Response};
+use vdpa_vduse::protocol::{
+    ApiVersion, ConfigError, DeviceConfig, Message, Outcome, ProtocolFeatures, Request, Response,
+};
 use vdpa_vduse::{CreateError, DestroyError, OpenError, Options, Task, TaskError};
 use virtio::DeviceStatus;
 
@@ -534,63 +536,45 @@ fn a_device_is_had_by_one_task_and_destroyed_by_nobody_else() {
 fn a_device_that_this_parent_cannot_serve_is_not_created() {
     let world = World::new();
     let good = Shared::disk().config("disk");
-    let refused = |change: fn(&mut vdpa_vduse::protocol::DeviceConfig, &mut Options), error| {
+    let refused = |change: &dyn Fn(&mut DeviceConfig, &mut Options), error| {
         let (mut config, mut options) = (good.clone(), Options::default());
         change(&mut config, &mut options);
         assert_eq!(world.control.create(&config, options), Err(error));
     };
     // ORDER_PLATFORM, SR_IOV, NOTIFICATION_DATA, RING_RESET, ADMIN_VQ, NOTIFY_ON_EMPTY.
+    for bit in [36, 37, 38, 40, 41, 24] {
+        refused(
+            &|config, _| config.features |= 1 << bit,
+            CreateError::Features,
+        );
+    }
     refused(
-        |config, _| config.features |= 1 << 36,
+        &|config, _| config.features &= !(1 << 32),
         CreateError::Features,
     );
+    refused(&|config, _| config.queues = 0, CreateError::Count);
+    refused(&|config, _| config.queues = 65, CreateError::Count);
+    refused(&|config, _| config.groups = 65, CreateError::Count);
+    refused(&|config, _| config.address_spaces = 65, CreateError::Count);
+    refused(&|_, options| options.in_flight = 0, CreateError::InFlight);
+    refused(&|_, options| options.in_flight = 257, CreateError::InFlight);
     refused(
-        |config, _| config.features |= 1 << 37,
-        CreateError::Features,
-    );
-    refused(
-        |config, _| config.features |= 1 << 38,
-        CreateError::Features,
-    );
-    refused(
-        |config, _| config.features |= 1 << 40,
-        CreateError::Features,
-    );
-    refused(
-        |config, _| config.features |= 1 << 41,
-        CreateError::Features,
-    );
-    refused(
-        |config, _| config.features |= 1 << 24,
-        CreateError::Features,
-    );
-    refused(
-        |config, _| config.features &= !(1 << 32),
-        CreateError::Features,
-    );
-    refused(|config, _| config.queues = 0, CreateError::Count);
-    refused(|config, _| config.queues = 65, CreateError::Count);
-    refused(|config, _| config.groups = 65, CreateError::Count);
-    refused(|config, _| config.address_spaces = 65, CreateError::Count);
-    refused(|_, options| options.in_flight = 0, CreateError::InFlight);
-    refused(|_, options| options.in_flight = 257, CreateError::InFlight);
-    refused(
-        |_, options| options.deadline = Duration::ZERO,
+        &|_, options| options.deadline = Duration::ZERO,
         CreateError::Deadline,
     );
     refused(
-        |_, options| options.deadline = Duration::from_secs(26),
+        &|_, options| options.deadline = Duration::from_secs(26),
         CreateError::Deadline,
     );
     refused(
-        |_, options| options.features = ProtocolFeatures(4),
+        &|_, options| options.features = ProtocolFeatures(4),
         CreateError::ProtocolFeatures,
     );
-    let wce = |config: &mut vdpa_vduse::protocol::DeviceConfig, _: &mut Options| {
-        config.features |= 1 << 11;
-    };
-    let wce_error = vdpa_vduse::protocol::ConfigError::WriteCacheSwitch;
-    refused(wce, CreateError::Config(wce_error));
+    let wce_error = ConfigError::WriteCacheSwitch;
+    refused(
+        &|config, _| config.features |= 1 << 11,
+        CreateError::Config(wce_error),
+    );
     world.control.create(&good, Options::default()).unwrap();
     let again = world.control.create(&good, Options::default());
     assert_eq!(again, Err(CreateError::Exists));
