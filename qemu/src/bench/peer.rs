@@ -40,7 +40,11 @@ pub(super) fn of(row: &Row) -> Option<Peer> {
 }
 
 fn disk(path: Path, access: Access, depth: u32) -> Option<Peer> {
-    let pci = path == Path::Pci;
+    let pci = match path {
+        Path::Pci => true,
+        Path::SimVirtio | Path::SimVhost => false,
+        Path::VduseVirtio | Path::VduseVhost => return None,
+    };
     match (access, depth) {
         (Access::Read, 1) if pci => peer([8_039, 10_277, 10_832], 13_400),
         (Access::Write, 1) if pci => peer([8_483, 10_297, 10_753], 13_400),

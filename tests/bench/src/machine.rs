@@ -55,10 +55,15 @@ impl Machine {
                 let disk = self.disk.clone().ok_or("the machine has no disk")?;
                 return Ok(Lease::of(disk));
             }
-            Path::SimVirtio => None,
-            Path::SimVhost => Some(&self.vhost),
+            Path::SimVirtio | Path::VduseVirtio => None,
+            Path::SimVhost | Path::VduseVhost => Some(&self.vhost),
         };
-        let simulated = Simulated::disk(&self.system, vhost).await?;
+        let simulated = match path {
+            Path::VduseVirtio | Path::VduseVhost => {
+                Simulated::disk_of_a_task(&self.system, vhost).await?
+            }
+            _ => Simulated::disk(&self.system, vhost).await?,
+        };
         let registry = vhost.map_or(self.system.disks(), |vhost| &vhost.disks);
         let disk = registry.take().ok_or("the simulated disk has no driver")?;
         Ok(Lease {
@@ -76,6 +81,7 @@ impl Machine {
             Path::Pci => return Err("the machine has no two network cards".into()),
             Path::SimVirtio => None,
             Path::SimVhost => Some(&self.vhost),
+            Path::VduseVirtio | Path::VduseVhost => return Err("no task has a card".into()),
         };
         let simulated = Simulated::net(&self.system, vhost).await?;
         let registry = vhost.map_or(self.system.nets(), |vhost| &vhost.nets);

@@ -19,6 +19,7 @@ mod management;
 mod net;
 mod simulated;
 mod stopwatch;
+mod task;
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;

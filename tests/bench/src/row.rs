@@ -60,6 +60,10 @@ pub enum Path {
     SimVirtio,
     /// A simulated device through `vhost_vdpa`.
     SimVhost,
+    /// A device of a task through `virtio_vdpa`.
+    VduseVirtio,
+    /// A device of a task through `vhost_vdpa`.
+    VduseVhost,
     /// QEMU's own virtio device on PCI through `vp_vdpa` and `virtio_vdpa`.
     Pci,
 }
@@ -119,8 +123,9 @@ impl Row {
 }
 
 fn disk_rows() -> impl Iterator<Item = Row> {
-    let paths = [Path::SimVirtio, Path::SimVhost, Path::Pci].into_iter();
-    paths.flat_map(|path| {
+    use Path::{Pci, SimVhost, SimVirtio, VduseVhost, VduseVirtio};
+    let paths = [SimVirtio, SimVhost, VduseVirtio, VduseVhost, Pci];
+    paths.into_iter().flat_map(|path| {
         let accesses = [Access::Read, Access::Write].into_iter();
         accesses.flat_map(move |access| {
             DEPTHS.map(|depth| Row::Disk {
@@ -163,12 +168,16 @@ impl fmt::Display for Row {
                 match path {
                     Path::SimVirtio => write!(f, "sim-blk/virtio/{access}/{depth}"),
                     Path::SimVhost => write!(f, "sim-blk/vhost/{access}/{depth}"),
+                    Path::VduseVirtio => write!(f, "vduse-blk/virtio/{access}/{depth}"),
+                    Path::VduseVhost => write!(f, "vduse-blk/vhost/{access}/{depth}"),
                     Path::Pci => write!(f, "pci-blk/virtio/{access}/{depth}"),
                 }
             }
             Self::Net { path, len, depth } => match path {
                 Path::SimVirtio => write!(f, "sim-net/virtio/{len}B/{depth}"),
                 Path::SimVhost => write!(f, "sim-net/vhost/{len}B/{depth}"),
+                Path::VduseVirtio => write!(f, "vduse-net/virtio/{len}B/{depth}"),
+                Path::VduseVhost => write!(f, "vduse-net/vhost/{len}B/{depth}"),
                 Path::Pci => write!(f, "pci-net/virtio/{len}B/{depth}"),
             },
             Self::Iotlb { operation, entries } => {
@@ -198,7 +207,7 @@ mod tests {
         let names: Vec<String> = Row::all().map(|row| row.name()).collect();
         let distinct: BTreeSet<&String> = names.iter().collect();
         assert_eq!(distinct.len(), names.len());
-        assert_eq!(names.len(), 12 + 12 + 9 + 2);
+        assert_eq!(names.len(), 20 + 12 + 9 + 2);
         assert!(names.iter().all(|name| !name.contains([' ', ','])));
     }
 

@@ -1,4 +1,4 @@
-//! A simulated device for as long as a row needs it, behind one of the two bus drivers.
+//! A device of software for as long as a row needs it, behind one of the two bus drivers.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -16,9 +16,10 @@ use virtio_bus::VirtioBus;
 use virtio_net::{NetDevice, NetDriver, NetOptions};
 
 use crate::Failure;
+use crate::task;
 
-/// The size of a simulated disk in bytes: more than the caches of a processor hold.
-const DISK_LEN: u64 = 16 << 20;
+/// The size of a disk in bytes: more than the caches of a processor hold.
+pub const DISK_LEN: u64 = 16 << 20;
 
 /// The name of the bus driver for clients.
 const VHOST: &str = "vhost_vdpa";
@@ -36,6 +37,8 @@ pub struct Vhost {
 pub struct Simulated {
     device: Arc<VdpaDevice>,
     client: Option<Client>,
+    /// What serves it, unless it serves itself.
+    task: Option<task::Running>,
 }
 
 impl Vhost {
@@ -77,6 +80,14 @@ impl Simulated {
         Self::register(system, vhost, ops).await
     }
 
+    /// A disk that a task serves.
+    pub async fn disk_of_a_task(system: &System, vhost: Option<&Vhost>) -> Result<Self, Failure> {
+        let (ops, task) = task::disk(system)?;
+        let mut simulated = Self::register(system, vhost, ops).await?;
+        simulated.task = Some(task);
+        Ok(simulated)
+    }
+
     /// A network card whose frames come back to it.
     pub async fn net(system: &System, vhost: Option<&Vhost>) -> Result<Self, Failure> {
         let (_, ops) = SimNet::new(SimNetConfig::default(), system.platform())?;
@@ -92,6 +103,10 @@ impl Simulated {
             .vdpa()
             .unregister(&self.device, Removal::Orderly)
             .await;
+        drop(self.device);
+        if let Some(task) = self.task {
+            task.end(system).await;
+        }
     }
 
     async fn register(
@@ -114,6 +129,10 @@ impl Simulated {
                 Some(vhost.open(system).await?)
             }
         };
-        Ok(Self { device, client })
+        Ok(Self {
+            device,
+            client,
+            task: None,
+        })
     }
 }

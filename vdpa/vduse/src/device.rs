@@ -3,7 +3,6 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::mem;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
@@ -12,7 +11,6 @@ use embassy_futures::select::{Either, select};
 use embassy_futures::yield_now;
 use spin::Mutex;
 use vdpa::ops::OpError;
-use vdpa::platform::Callback;
 use vdpa::wait::Waiters;
 use vdpa::{Features, Platform};
 use vduse_protocol::{DeviceConfig, Request, Response};
@@ -20,6 +18,7 @@ use virtq::Event;
 
 use super::error::{AttachError, CreateError, OpenError};
 use super::options::Options;
+use super::signals::Signals;
 use super::spaces::Spaces;
 use super::state::State;
 use super::vduse_queue::VduseQueue;
@@ -131,18 +130,15 @@ impl Device {
 
     /// Changes the state, and then calls what the driver wants to be called, with no lock held.
     #[inline]
-    pub(super) fn with_signals<R>(
-        &self,
-        act: impl FnOnce(&mut State, &mut Vec<Callback>) -> R,
-    ) -> R {
-        let mut signals = Vec::new();
+    pub(super) fn with_signals<R>(&self, act: impl FnOnce(&mut State, &mut Signals) -> R) -> R {
+        let mut signals = Signals::default();
         let mut state = self.state.lock();
         let result = act(&mut state, &mut signals);
         if !signals.is_empty() {
             // The next holder of the lock knows that callbacks are still under way.
             self.calling.fetch_add(1, Ordering::AcqRel);
             drop(state);
-            signals.iter().for_each(Callback::call);
+            signals.call();
             self.calling.fetch_sub(1, Ordering::AcqRel);
         }
         result

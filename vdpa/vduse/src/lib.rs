@@ -31,6 +31,7 @@ mod mailbox;
 mod ops;
 mod options;
 mod serve;
+mod signals;
 mod spaces;
 mod state;
 mod task;

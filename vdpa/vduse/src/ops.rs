@@ -224,7 +224,7 @@ unsafe impl VdpaOps for Ops {
                 check_resets(state, resets)?;
                 state.motion = Motion::Running;
                 if mem::take(&mut state.config_changed) {
-                    signals.extend(state.config_callback.clone());
+                    signals.add(state.config_callback.as_ref());
                 }
                 Ok::<_, OpError>(())
             })?;

@@ -15,6 +15,7 @@ use virtq::{RingAddresses, RingState};
 
 use super::error::TaskError;
 use super::mailbox::Mailbox;
+use super::signals::Signals;
 use super::spaces::Spaces;
 use super::vduse_queue::{Job, VduseQueue};
 
@@ -156,20 +157,20 @@ impl State {
     }
 
     /// The device cannot be relied on any more; its driver is told (VIRTIO 1.2, 2.1.2).
-    pub(super) fn break_down(&mut self, signals: &mut Vec<Callback>) {
+    pub(super) fn break_down(&mut self, signals: &mut Signals) {
         if !self.broken {
             self.need_reset(signals);
             self.broken = true;
         }
     }
 
-    fn need_reset(&mut self, signals: &mut Vec<Callback>) {
+    fn need_reset(&mut self, signals: &mut Signals) {
         let started = self.status.contains(DeviceStatus::DRIVER_OK);
         if !self.status.is_empty() {
             self.status |= DeviceStatus::DEVICE_NEEDS_RESET;
         }
         if started {
-            signals.extend(self.config_callback.clone());
+            signals.add(self.config_callback.as_ref());
         }
     }
 
@@ -207,7 +208,7 @@ impl State {
 
     /// The queue goes out of use, and keeps where it stands. False, if requests are with the task
     /// that cannot be put back.
-    pub(super) fn close(&mut self, queue: u16, signals: &mut Vec<Callback>) -> bool {
+    pub(super) fn close(&mut self, queue: u16, signals: &mut Signals) -> bool {
         let virtqueue = &mut self.virtqueues[usize::from(queue)];
         if !virtqueue.come_to_rest(signals) {
             return false;
@@ -255,7 +256,7 @@ impl State {
     pub(super) fn take(
         &mut self,
         queue: u16,
-        signals: &mut Vec<Callback>,
+        signals: &mut Signals,
     ) -> Result<Option<Job>, TaskError> {
         let runs = self.is_started() && self.motion == Motion::Running;
         let virtqueue = self.virtqueues.get_mut(usize::from(queue));
@@ -278,15 +279,11 @@ impl State {
     }
 
     /// Shows the driver what was completed in a queue. In one that is at rest everything has been.
-    pub(super) fn flush(
-        &mut self,
-        queue: u16,
-        signals: &mut Vec<Callback>,
-    ) -> Result<(), TaskError> {
+    pub(super) fn flush(&mut self, queue: u16, signals: &mut Signals) -> Result<(), TaskError> {
         match self.active(queue) {
             Ok(active) => {
                 if active.flush() {
-                    signals.extend(self.virtqueues[usize::from(queue)].callback.clone());
+                    signals.add(self.virtqueues[usize::from(queue)].callback.as_ref());
                 }
             }
             Err(TaskError::NotRunning | TaskError::NotReady) => return Ok(()),
@@ -297,7 +294,7 @@ impl State {
     }
 
     /// Whether the driver has broken the queue: then it must reset the device.
-    fn look(&mut self, queue: u16, signals: &mut Vec<Callback>) {
+    fn look(&mut self, queue: u16, signals: &mut Signals) {
         let active = &self.virtqueues[usize::from(queue)].active;
         if let Some(broken) = active.as_ref().and_then(VduseQueue::broken)
             && !self.status.contains(DeviceStatus::DEVICE_NEEDS_RESET)
@@ -308,7 +305,7 @@ impl State {
     }
 
     /// Every queue comes to rest. False, if one cannot.
-    pub(super) fn come_to_rest(&mut self, signals: &mut Vec<Callback>) -> bool {
+    pub(super) fn come_to_rest(&mut self, signals: &mut Signals) -> bool {
         let mut virtqueues = self.virtqueues.iter_mut();
         virtqueues.all(|virtqueue| virtqueue.come_to_rest(signals))
     }
@@ -321,12 +318,12 @@ fn log_broken(broken: Broken) {
 
 impl Virtqueue {
     /// What the task has answered is shown, and what it has not is put back.
-    fn come_to_rest(&mut self, signals: &mut Vec<Callback>) -> bool {
+    fn come_to_rest(&mut self, signals: &mut Signals) -> bool {
         let Some(active) = &mut self.active else {
             return true;
         };
         if active.flush() {
-            signals.extend(self.callback.clone());
+            signals.add(self.callback.as_ref());
         }
         active.put_back() && active.state().is_some()
     }

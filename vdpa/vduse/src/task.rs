@@ -154,7 +154,7 @@ impl Task {
             let checked = state.check_whole().and_then(|()| state.check_interrupts());
             state.count(checked)?;
             state.config_changed = false;
-            signals.extend(state.config_callback.clone());
+            signals.add(state.config_callback.as_ref());
             Ok(())
         })
     }
@@ -171,7 +171,7 @@ impl Task {
                 .check_whole()
                 .and_then(|()| state.active(queue).map(|_| ()));
             state.count(checked)?;
-            signals.extend(state.virtqueues[usize::from(queue)].callback.clone());
+            signals.add(state.virtqueues[usize::from(queue)].callback.as_ref());
             Ok(())
         })
     }

@@ -115,26 +115,27 @@ impl VduseQueue {
     }
 
     fn pop(&mut self) -> Option<Chain> {
-        // A driver that goes back on its word is not looked at for ever.
-        for _ in 0..2 {
-            match self.queue.pop() {
-                Ok(Some(chain)) => {
-                    self.asleep = false;
-                    return Some(chain);
-                }
-                Ok(None) if !self.asleep && self.sleep() == Pending::Yes => {}
-                Ok(None) | Err(PopError::Busy | PopError::Broken(_)) => return None,
+        match self.queue.pop() {
+            Ok(Some(chain)) => {
+                self.asleep = false;
+                Some(chain)
             }
+            Ok(None) if !self.asleep => self.sleep_or_pop(),
+            Ok(None) | Err(PopError::Busy | PopError::Broken(_)) => None,
         }
-        None
     }
 
+    /// Asks the driver to notify of the next chain, and takes one that has come meanwhile.
     #[cold]
-    fn sleep(&mut self) -> Pending {
+    fn sleep_or_pop(&mut self) -> Option<Chain> {
         // That the driver has broken the queue is noticed by the caller.
         let pending = self.queue.enable_notifications().unwrap_or(Pending::No);
-        self.asleep = pending == Pending::No;
-        pending
+        // Also if one has come: a driver that goes back on its word is not looked at for ever.
+        self.asleep = true;
+        match pending {
+            Pending::Yes => self.pop(),
+            Pending::No => None,
+        }
     }
 
     /// The oldest request that was left behind.
@@ -181,7 +182,16 @@ impl VduseQueue {
         bytes: &[u8],
     ) -> Result<usize, TaskError> {
         let held = find(&mut self.slots, job)?;
-        let copied = self.queue.push(&held.chain, offset, bytes);
+        // The last byte is where many devices have a status.
+        let copied = match *bytes {
+            [byte]
+                if held.chain.writable_len().checked_sub(1) == Some(offset)
+                    && self.queue.push_last(&held.chain, byte) =>
+            {
+                Ok(1)
+            }
+            _ => self.queue.push(&held.chain, offset, bytes),
+        };
         let done = copied.unwrap_or_else(|error| error.done);
         if offset <= held.filled {
             held.filled = held.filled.max(offset.saturating_add(done as u64));
