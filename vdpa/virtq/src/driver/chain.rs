@@ -158,6 +158,22 @@ unsafe impl Chain for Exchange {
     }
 }
 
+/// The segment of a chain whose type has no more than one, and the flags of its descriptor.
+#[inline(always)]
+pub(super) fn only<T: Chain>(chain: &T) -> Option<(Segment, u16)> {
+    if T::MAX_SEGMENTS > 1 || T::KEEPS_TABLE {
+        return None;
+    }
+    let (mut readable, mut writable) = (chain.readable(), chain.writable());
+    let only = match (readable.next(), writable.next()) {
+        (Some(segment), None) => (segment, 0),
+        (None, Some(segment)) => (segment, F_WRITE),
+        _ => return None,
+    };
+    // The type may have said what is not so.
+    (readable.len() + writable.len() == 0).then_some(only)
+}
+
 /// What the segments of a chain come to.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Totals {

@@ -215,27 +215,39 @@ impl PackedRing {
         self.write(chain, plan, id);
     }
 
+    /// Writes a chain of one descriptor into the next one, by the next free id.
+    #[inline(always)]
+    pub(super) fn add_single(&mut self, segment: Segment, flags: u16) -> u16 {
+        let id = self.free_id;
+        self.free_id = self.next[usize::from(id)];
+        self.put(segment, id, flags);
+        self.unpublished += 1;
+        id
+    }
+
     /// Writes the next descriptor. The first since the last publication stays closed to the device,
     /// and with it everything behind, because the device takes them in order: its flags stay as
-    /// they are, closed to both sides since the last lap. (The device may be reading them, and
-    /// accesses that race must be of one size.)
-    #[inline]
+    /// they are, closed to both sides since the last lap.
+    #[inline(always)]
     fn put(&mut self, segment: Segment, id: u16, flags: u16) {
         let place = self.avail;
+        // SAFETY: as for `submit`.
+        let descriptors = unsafe { self.cells.descriptors.as_ref() };
+        let descriptor = &descriptors[usize::from(place.index)];
+        let Segment { addr, len, .. } = segment;
+        descriptor.addr.store(addr.0.to_le(), Ordering::Relaxed);
+        descriptor.len.store(len.to_le(), Ordering::Relaxed);
+        descriptor.id.store(id.to_le(), Ordering::Relaxed);
         let open = flags | place.available;
         if self.gate.is_some() {
-            let offset = usize::from(place.index) * DESCRIPTOR;
-            let rest = u64::from(id) << 32 | u64::from(open) << 48;
-            self.memory.store_descriptor(offset, segment, rest);
+            descriptor.flags.store(open.to_le(), Ordering::Relaxed);
         } else {
-            let descriptor = self.descriptor(place);
-            let Segment { addr, len, .. } = segment;
-            descriptor.addr.store(addr.0.to_le(), Ordering::Relaxed);
-            descriptor.len.store(len.to_le(), Ordering::Relaxed);
-            descriptor.id.store(id.to_le(), Ordering::Relaxed);
             self.gate = Some((place, open));
         }
-        self.avail = self.avail.after(1, self.size);
+        self.avail.index += 1;
+        if self.avail.index == self.size {
+            self.avail = place.in_next_lap(0);
+        }
     }
 
     /// Shows the device what was added, and says whether it wants to be notified.

@@ -18,14 +18,14 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::mem;
 
-use super::chain::{Plan, Totals};
+use super::chain::{Plan, Totals, only};
 use super::error::{AddError, AddReason, Broken, CreateError, StillHeld};
 use super::memory::Format;
 use super::ring::Ring;
 use super::ring_config::RingConfig;
 use super::types::{Notify, Pending, QueueConfig, Token, Used};
 use super::{Chain, DeviceHold, IndirectTable, UsedWatch};
-use crate::format::{RingAddresses, RingState, SIZE_MAX};
+use crate::format::{F_WRITE, RingAddresses, RingState, SIZE_MAX};
 use crate::{AddressSpaceId, DmaAllocator, DmaError, Statistics};
 
 use self::order::{InOrderRing, Order};
@@ -206,13 +206,35 @@ impl<T: Chain> Queue<T> {
     /// [`AddError`], which gives the chain back.
     #[inline]
     pub fn add(&mut self, chain: T) -> Result<Token, AddError<T>> {
-        self.add_instead(chain).map(|(token, _)| token)
+        // A frame is one descriptor. On a packed ring it needs no plan, if nothing is wrong with it.
+        if let Ring::Packed(ring) = &mut self.ring
+            && let Some((segment, flags)) = only(&chain)
+            && segment.len > 0
+            && segment.space == self.space
+            && self.free > 0
+            && self.broken.is_none()
+        {
+            let id = ring.add_single(segment, flags);
+            if let Order::Same(line) = &mut self.order {
+                let last = line.ids.len() - 1;
+                line.ids[self.added as usize & last] = id;
+            }
+            let is_writable = flags & F_WRITE != 0;
+            let slot = &mut self.slots[usize::from(id)];
+            slot.chain = Some(chain);
+            (slot.position, slot.descriptors) = (self.added, 1);
+            slot.writable = if is_writable { segment.len } else { 0 };
+            self.added += 1;
+            self.free -= 1;
+            return Ok(Token(id));
+        }
+        self.add_any(chain).map(|(token, _)| token)
     }
 
-    /// The same, and the chain that the token has named before, if it has come back and nobody has
-    /// [fetched](Queue::fetch) it.
+    /// The same for a chain of any shape, and the chain that the token has named before, if it has
+    /// come back and nobody has [fetched](Queue::fetch) it.
     #[inline(always)]
-    pub(super) fn add_instead(&mut self, chain: T) -> Result<(Token, Option<T>), AddError<T>> {
+    pub(super) fn add_any(&mut self, chain: T) -> Result<(Token, Option<T>), AddError<T>> {
         let plan = match self.table(&chain) {
             Some(table) => self.plan_table(table),
             None if T::KEEPS_TABLE => self.plan_odd(&chain),

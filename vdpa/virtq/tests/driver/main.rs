@@ -15,6 +15,7 @@ mod queue;
 mod requests;
 mod rewind;
 mod shared;
+mod single;
 mod soundness;
 mod submit;
 mod table;

@@ -64,7 +64,7 @@ impl<T: Chain> Queue<T> {
                 kick,
             });
         }
-        let (token, before) = self.add_instead(chain)?;
+        let (token, before) = self.add_any(chain)?;
         let kick = match self.publish() {
             Notify::Needed => Some(self.place()),
             Notify::NotNeeded => None,
