@@ -4,12 +4,10 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::mem;
-use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 
 use embassy_futures::select::{Either, select};
 use embassy_futures::yield_now;
-use spin::Mutex;
 use vdpa::ops::OpError;
 use vdpa::wait::Waiters;
 use vdpa::{Features, Platform};
@@ -21,6 +19,7 @@ use super::options::Options;
 use super::signals::Signals;
 use super::spaces::Spaces;
 use super::state::State;
+use super::sync::{AtomicUsize, Mutex, Ordering};
 use super::vduse_queue::VduseQueue;
 
 /// The most queues of a device, and the most groups and address spaces.
@@ -179,8 +178,14 @@ impl Device {
     /// Nobody can rely on the task any more.
     #[cold]
     pub(super) fn break_down(&self, why: &str) {
-        log::error!("vduse {}: {why}; the device is broken", self.name);
         self.with_signals(|state, signals| state.break_down(signals));
+        self.tell_broken(why);
+    }
+
+    /// Lets everybody who waits know that the device has been broken.
+    #[cold]
+    fn tell_broken(&self, why: &str) {
+        log::error!("vduse {}: {why}; the device is broken", self.name);
         self.waiters.wake();
         self.event.raise();
     }
@@ -224,14 +229,19 @@ impl Device {
         }
     }
 
-    /// Breaks the device if it has been without a task for too long.
+    /// Breaks the device if it has been without a task for too long. A task that comes before has a
+    /// device that works, one that comes after a broken one: nothing lies in between.
     async fn expect_task(self: Arc<Self>) {
         loop {
-            let left = self.with(|state| {
+            let left = self.with_signals(|state, signals| {
                 let alone = !state.opened && state.is_started();
-                state.watched = alone;
                 let end = state.closed_at.saturating_add(self.options.deadline);
-                alone.then(|| end.saturating_sub(self.platform.now()))
+                let left = alone.then(|| end.saturating_sub(self.platform.now()));
+                if left == Some(Duration::ZERO) {
+                    state.break_down(signals);
+                }
+                state.watched = alone && !state.broken;
+                left
             });
             match left {
                 None => return,
@@ -239,7 +249,7 @@ impl Device {
                 Some(left) => self.platform.sleep(left).await,
             }
         }
-        self.break_down("no task has come for it");
+        self.tell_broken("no task has come for it");
     }
 
     pub(super) fn attach(&self) -> Result<(), AttachError> {

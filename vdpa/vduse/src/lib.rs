@@ -27,6 +27,8 @@ extern crate std;
 mod control;
 mod device;
 mod error;
+#[cfg(all(test, loom))]
+mod interleavings;
 mod mailbox;
 mod ops;
 mod options;
@@ -34,6 +36,7 @@ mod serve;
 mod signals;
 mod spaces;
 mod state;
+mod sync;
 mod task;
 mod vduse_queue;
 

@@ -55,6 +55,11 @@ impl Mailbox {
         self.answers.retain(|answer| answer.id != id);
     }
 
+    #[cfg(all(test, loom))]
+    pub(super) fn is_empty(&self) -> bool {
+        self.unread.is_empty() && self.owed.is_empty() && self.answers.is_empty()
+    }
+
     /// The task is another one: it reads what its predecessor has not answered, in the order in
     /// which it was asked.
     pub(super) fn take_back(&mut self) {
