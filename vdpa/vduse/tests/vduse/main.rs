@@ -9,6 +9,7 @@ mod conformance;
 mod consumers;
 mod driver;
 mod echo;
+mod faults;
 mod hostile;
 mod property;
 mod world;

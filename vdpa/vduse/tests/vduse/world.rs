@@ -33,7 +33,10 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
-        let platform = FakePlatform::new();
+        Self::on(FakePlatform::new())
+    }
+
+    pub fn on(platform: Arc<FakePlatform>) -> Self {
         let kernel = Arc::clone(&platform) as Arc<dyn Platform>;
         let virtio = VirtioBus::new("virtio");
         let vdpa = VdpaBus::new("vdpa");
