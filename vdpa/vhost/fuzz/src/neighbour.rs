@@ -13,10 +13,8 @@ use virtq::{
     QueueConfig, Readable, RingFeatures, Writable,
 };
 
+use super::rings::BASE;
 use super::world::{Kind, World};
-
-/// Where the arena of the neighbour is mapped: where the hostile client maps its memory too.
-pub const BASE: u64 = 1 << 40;
 
 const ARENA: usize = 64 << 10;
 const SECTOR: usize = 512;

@@ -10,8 +10,7 @@ use virtio::DeviceStatus;
 use virtq::{DeviceMemory, DmaAddr, Event, SharedMemory};
 
 use super::input::Input;
-use super::neighbour::BASE;
-use super::rings::{LEN, PAGE, PARTS, address};
+use super::rings::{BASE, LEN, PAGE, PARTS, address};
 
 pub fn request(input: &mut Input, event: &Arc<Event>) -> Request {
     let queue = queue(input);

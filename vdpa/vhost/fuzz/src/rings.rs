@@ -3,8 +3,9 @@
 use virtq::SharedMemory;
 
 use super::input::Input;
-use super::neighbour::BASE;
 
+/// Where a client maps its memory, a neighbour as well as the hostile one.
+pub const BASE: u64 = 1 << 40;
 pub const PAGE: u64 = 4096;
 /// One page of rings for each queue that could be there, and a few for buffers.
 pub const LEN: u64 = 8 * PAGE;
