@@ -4,6 +4,7 @@
 //! It is a driver that nobody here wrote, for what this project offers as a device, and the host of
 //! a machine in a machine.
 
+pub(crate) mod apt;
 pub(crate) mod debian;
 mod emulator;
 mod initramfs;

@@ -4,18 +4,19 @@
 //!
 //! Source: QEMU, docs/system/devices/vfio-user.rst.
 
+use std::env;
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::{env, io};
 
 use qemu::guest::QEMU;
 use tempfile::TempDir;
 use thiserror::Error;
 
 use crate::linux_guest::Missing;
+use crate::linux_guest::apt::Release;
 use crate::linux_guest::debian::{complaint, run, timed};
 
 /// The variable of the environment that names the program to use.
@@ -28,8 +29,6 @@ const DEVICE: &str = "vfio-user-pci";
 const PACKAGE: &str = "qemu-system-x86";
 const RELEASE: &str = "trixie";
 const BACKPORTS: &str = "trixie-backports";
-const MIRROR: &str = "http://deb.debian.org/debian";
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// What of the unpacked packages is needed to run QEMU; the rest is a tenth of them.
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
@@ -116,50 +115,13 @@ fn fetch(place: &Path) -> Result<(), Missing> {
     }
 }
 
-/// Downloads the package and all that it needs, as if nothing were installed. apt keeps its own
-/// lists out of it.
+/// Downloads the package and all that it needs.
 fn download(folder: &Path) -> Result<Vec<PathBuf>, Missing> {
-    let [lists, archives] = ["lists", "archives"].map(|name| folder.join(name));
-    for directory in [&lists, &archives] {
-        fs::create_dir_all(directory.join("partial"))?;
-    }
-    let [status, sources] = ["status", "sources.list"].map(|name| folder.join(name));
-    fs::write(&status, "")?;
-    let source = |suite| format!("deb [signed-by={KEYRING}] {MIRROR} {suite} main\n");
-    fs::write(&sources, source(RELEASE) + &source(BACKPORTS))?;
-    let options = [
-        format!("Dir::State::Lists={}", lists.display()),
-        format!("Dir::State::status={}", status.display()),
-        format!("Dir::Cache={}", folder.display()),
-        format!("Dir::Cache::archives={}", archives.display()),
-        format!("Dir::Etc::sourcelist={}", sources.display()),
-        "Dir::Etc::sourceparts=/dev/null".into(),
-        "Dir::Etc::preferencesparts=/dev/null".into(),
-        "APT::Architecture=amd64".into(),
-        "APT::Sandbox::User=".into(),
-        "Debug::NoLocking=1".into(),
-        "Acquire::Languages=none".into(),
-        "Acquire::http::Timeout=30".into(),
-    ];
-    let options: Vec<String> = options
-        .into_iter()
-        .flat_map(|option| ["-o".into(), option])
-        .collect();
+    let release = Release::fetch(folder, &[RELEASE, BACKPORTS], PACKAGE)?;
     let install = ["-y", "--no-install-recommends", "--download-only", "-t"];
-    for step in [
-        &["update"][..],
-        &[&install[..], &[BACKPORTS, "install", PACKAGE]].concat(),
-    ] {
-        let mut apt_get = timed("apt-get");
-        let output = run("apt-get", apt_get.arg("-q").args(&options).args(step))?;
-        if !output.status.success() {
-            return Err(Missing::Package(PACKAGE.into(), complaint(&output)));
-        }
-    }
-    let files = fs::read_dir(&archives)?.map(|entry| Ok(entry?.path()));
-    let files: Vec<PathBuf> = files.collect::<io::Result<_>>()?;
-    let packed = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "deb");
-    Ok(files.into_iter().filter(packed).collect())
+    let install = [&install[..], &[BACKPORTS, "install", PACKAGE]].concat();
+    release.apt("apt-get", &install, PACKAGE)?;
+    Ok(release.packages()?)
 }
 
 /// Runs the QEMU in the folder `place` with the libraries that came with it. Not in a file system

@@ -9,6 +9,8 @@ use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 use thiserror::Error;
 
+use super::apt::Release;
+
 /// The package that depends on the newest kernel for virtual machines, a third of the usual one's
 /// size.
 const NEWEST_KERNEL: &str = "linux-image-cloud-amd64";
@@ -57,6 +59,24 @@ impl Debian {
         let kernel = cache.join("kernel");
         if !kernel.is_dir() {
             fetch(&newest_kernel()?, &kernel)?;
+        }
+        let busybox = cache.join("busybox");
+        if !busybox.is_dir() {
+            fetch(BUSYBOX, &busybox)?;
+        }
+        Ok(Self { kernel, busybox })
+    }
+
+    /// The same with the newest kernel of the release `suite`, whatever release this host is.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`].
+    pub fn with_kernel_of(suite: &str, cache: &Path) -> Result<Self, Missing> {
+        fs::create_dir_all(cache)?;
+        let kernel = cache.join(format!("kernel-{suite}"));
+        if !kernel.is_dir() {
+            fetch_kernel_of(suite, &kernel)?;
         }
         let busybox = cache.join("busybox");
         if !busybox.is_dir() {
@@ -173,6 +193,17 @@ fn dependency(output: &Output) -> Option<String> {
         .map(Into::into)
 }
 
+/// Unpacks the newest kernel of a release into the directory `place`.
+fn fetch_kernel_of(suite: &str, place: &Path) -> Result<(), Missing> {
+    let work = TempDir::new_in(place.parent().unwrap_or(place))?;
+    let release = Release::fetch(work.path(), &[suite], NEWEST_KERNEL)?;
+    let depends = release.apt("apt-cache", &["depends", NEWEST_KERNEL], NEWEST_KERNEL)?;
+    let name = dependency(&depends);
+    let name = name.ok_or_else(|| Missing::Package(NEWEST_KERNEL.into(), suite.into()))?;
+    let output = release.apt("apt-get", &["download", &name], &name)?;
+    unpack(&name, work.path(), &output, place)
+}
+
 /// Unpacks the package `name` into the directory `place`, all of it or nothing.
 fn fetch(name: &str, place: &Path) -> Result<(), Missing> {
     let parent = place.parent().unwrap_or(place);
@@ -188,9 +219,14 @@ fn fetch(name: &str, place: &Path) -> Result<(), Missing> {
         refresh()?;
         output = download()?;
     }
-    let archive = find(work.path(), &|file| file.ends_with(".deb"));
-    let archive = archive.ok_or_else(|| Missing::Package(name.into(), complaint(&output)))?;
-    let tree = work.path().join("tree");
+    unpack(name, work.path(), &output, place)
+}
+
+/// Unpacks the package that was fetched into the folder `work`, or into one in it.
+fn unpack(name: &str, work: &Path, fetched: &Output, place: &Path) -> Result<(), Missing> {
+    let archive = find(work, &|file| file.ends_with(".deb"));
+    let archive = archive.ok_or_else(|| Missing::Package(name.into(), complaint(fetched)))?;
+    let tree = work.join("tree");
     let mut unpack = timed("dpkg-deb");
     let output = run("dpkg-deb", unpack.arg("-x").arg(archive).arg(&tree))?;
     if !output.status.success() {

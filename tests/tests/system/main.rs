@@ -19,6 +19,7 @@ mod machines;
 mod network;
 mod passthrough;
 mod shutdown;
+mod vduse_linux;
 mod vfio_user;
 mod vhost_user;
 
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
     let trials = [
         registry::trials(),
         passthrough::trials(),
+        vduse_linux::trials(),
         vfio_user::trials(),
         vhost_user::trials(),
     ];

@@ -120,6 +120,13 @@ impl Message {
         bytes
     }
 
+    /// The number of a message, whatever it asks for, so that it can be answered.
+    #[must_use]
+    pub fn id_in(bytes: &[u8]) -> Option<u32> {
+        let record = Record::new(bytes, Self::SIZE).ok()?;
+        Some(record.u32(at!(DevRequest.request_id)))
+    }
+
     /// Takes a message apart.
     ///
     /// # Errors

@@ -213,7 +213,8 @@ impl Chain {
 
     /// How many descriptors of the ring the chain takes, or 0 if its id is not known.
     #[inline]
-    pub(super) fn descriptors(&self) -> u16 {
+    #[must_use]
+    pub fn descriptors(&self) -> u16 {
         self.body.facts.descriptors
     }
 

@@ -1,0 +1,83 @@
+# Serves a disk with /bin/vduse-blk and works on it as /dev/vda, once with each ring format. The daemon is killed
+# under load and started again. Says what it saw.
+
+say() { echo "guest: $*"; }
+hash() { sha256sum | cut -d ' ' -f 1; }
+# until_true COMMAND...: for ten seconds at most.
+until_true() {
+    waited=0
+    until "$@" || [ $waited = 100 ]; do sleep 0.1; waited=$((waited + 1)); done
+    [ $waited -lt 100 ] || say "not true: $*"
+}
+is_gone() { ! [ -e "$1" ]; }
+
+mkdir -p /run /mnt
+mount -t tmpfs tmpfs /tmp
+say "pattern=$(hash < /pattern)"
+
+# serve OPTION...
+serve() {
+    vduse-blk "$@" --queues 2 disk0 /tmp/disk 2> /tmp/daemon &
+    daemon=$!
+    # It has said something as soon as it serves, or has failed.
+    until_true [ -s /tmp/daemon ]
+}
+die() {
+    kill -9 $daemon
+    wait $daemon 2> /dev/null
+}
+
+# Writes the pattern to a file, in pieces of $2 bytes, past the page cache if $3 says so.
+load() { dd if=/pattern of=/mnt/$1 bs=$2 conv=fsync $3 2> /dev/null || say "writing $1 failed"; }
+
+for format in packed split; do
+    options=
+    [ $format = packed ] || options=--split
+    truncate -s 64M /tmp/disk
+    serve $options
+    vdpa dev add name disk0 mgmtdev vduse || say "dev add failed"
+    until_true [ -b /dev/vda ]
+    say "$format: sectors=$(cat /sys/block/vda/size) serial=$(cat /sys/block/vda/serial)" \
+        "queues=$(ls /sys/block/vda/mq | wc -l) discard=$(cat /sys/block/vda/queue/discard_max_bytes)" \
+        "ring=$(cut -c 35 /sys/bus/virtio/devices/virtio*/features)"
+    mkfs.ext4 -q /dev/vda || say "mkfs failed"
+    mount -t ext4 -o discard /dev/vda /mnt || say "mount failed"
+
+    load a 4096 oflag=direct &
+    loads=$!
+    load b 65536 oflag=direct &
+    loads="$loads $!"
+    load c 1048576 &
+    loads="$loads $!"
+    deaths=0
+    for death in 1 2 3 4 5; do
+        sleep 0.3
+        die
+        jobs=$(for load in $loads; do kill -0 $load 2> /dev/null && echo $load; done)
+        [ -z "$jobs" ] || deaths=$((deaths + 1))
+        serve $options
+        grep -q 'goes on' /tmp/daemon || say "the daemon says: $(cat /tmp/daemon)"
+    done
+    wait $loads
+    say "$format: deaths under load=$deaths"
+    umount /mnt
+    mount -t ext4 /dev/vda /mnt || say "the second mount failed"
+    for file in a b c; do say "$format: $file=$(hash < /mnt/$file)"; done
+    rm /mnt/a
+    umount /mnt
+    e2fsck -fn /dev/vda > /tmp/fsck 2>&1 && say "$format: file system clean" || cat /tmp/fsck
+
+    die
+    truncate -s 72M /tmp/disk
+    serve $options
+    until_true grep -q 147456 /sys/block/vda/size
+    say "$format: grown=$(cat /sys/block/vda/size)"
+
+    vduse-blk --destroy disk0 2> /tmp/refused && say "destroyed in use"
+    say "$format: $(cat /tmp/refused)"
+    vdpa dev del disk0 || say "dev del failed"
+    until_true is_gone /dev/vda
+    die
+    vduse-blk --destroy disk0 && until_true is_gone /dev/vduse/disk0 && say "$format: destroyed"
+    rm /tmp/disk
+done

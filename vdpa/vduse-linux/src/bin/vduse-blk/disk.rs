@@ -1,0 +1,231 @@
+//! The disk: what it tells of itself, and how it answers requests (VIRTIO 1.2, 5.2).
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{FallocateFlags, fallocate};
+use vduse_linux::{QueueError, QueueMemory, Service};
+use virtio::F;
+use virtio::blk::{F as BlkF, S, T};
+use virtq::device::{Chain, DeviceQueue};
+
+/// The most segments of the data of a request.
+pub(crate) const SEGMENTS: u16 = 254;
+
+/// Bytes of a sector, whatever the block size is.
+const SECTOR: u64 = 512;
+/// Bytes before the data: type, reserved, sector.
+const HEADER: u64 = 16;
+/// Bytes of a range to discard or to fill with zeroes.
+const RANGE: u64 = 16;
+/// The most sectors, and the most ranges, of such a request.
+const CLEAR_SECTORS: u32 = 1 << 21;
+const CLEAR_RANGES: u32 = 16;
+/// Bytes that are copied at once.
+const PIECE: usize = 128 << 10;
+const ID_BYTES: usize = 20;
+
+thread_local! {
+    /// Where a queue's thread copies data through.
+    static ROOM: RefCell<Vec<u8>> = RefCell::new(vec![0; PIECE]);
+}
+
+/// A disk with an image behind it.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    image: File,
+    /// In bytes; whole sectors.
+    capacity: u64,
+    read_only: bool,
+    id: [u8; ID_BYTES],
+}
+
+/// How a request ends: the status, and how many bytes were written before it.
+type Answer = Result<u64, S>;
+
+type Ring = DeviceQueue<QueueMemory>;
+
+impl Disk {
+    /// A disk that holds `image`, all of whose whole sectors it has.
+    pub(crate) fn new(image: File, read_only: bool, name: &str) -> io::Result<Self> {
+        let capacity = io::Seek::seek(&mut &image, io::SeekFrom::End(0))?;
+        let mut id = [0; ID_BYTES];
+        for (to, from) in id.iter_mut().zip(name.bytes()) {
+            *to = from;
+        }
+        Ok(Self {
+            image,
+            capacity: capacity - capacity % SECTOR,
+            read_only,
+            id,
+        })
+    }
+
+    /// The features of its type.
+    pub(crate) fn features(&self) -> BlkF {
+        let access = if self.read_only {
+            BlkF::RO
+        } else {
+            BlkF::DISCARD | BlkF::WRITE_ZEROES
+        };
+        BlkF::SEG_MAX | BlkF::BLK_SIZE | BlkF::FLUSH | BlkF::MQ | access
+    }
+
+    /// Its configuration space (VIRTIO 1.2, 5.2.4).
+    pub(crate) fn config(&self, queues: u16) -> [u8; 60] {
+        let mut config = [0; 60];
+        let mut put = |offset: usize, bytes: &[u8]| {
+            config[offset..][..bytes.len()].copy_from_slice(bytes);
+        };
+        put(0, &(self.capacity / SECTOR).to_le_bytes());
+        put(12, &u32::from(SEGMENTS).to_le_bytes());
+        put(20, &512_u32.to_le_bytes());
+        put(34, &queues.to_le_bytes());
+        for (at, value) in [
+            // Discard, its alignment, and zeroes, which may be discarded, too.
+            (36, CLEAR_SECTORS),
+            (40, CLEAR_RANGES),
+            (44, 8),
+            (48, CLEAR_SECTORS),
+            (52, CLEAR_RANGES),
+            (56, 1),
+        ] {
+            put(at, &value.to_le_bytes());
+        }
+        config
+    }
+
+    /// Does what a chain asks for, which has `room` writable bytes before the status.
+    fn answer(&self, ring: &Ring, chain: &Chain, room: u64) -> Answer {
+        let mut header = [0; HEADER as usize];
+        pull(ring, chain, 0, &mut header)?;
+        let [kind, sector] = [0, 8].map(|at| number(&header[at..at + 8]));
+        // The type has four bytes.
+        match T::try_from(kind as u32) {
+            Ok(T::In) => self.read(ring, chain, sector, room),
+            Ok(T::Out) => self.write(ring, chain, sector),
+            Ok(T::Flush) => {
+                self.image.sync_data().map_err(|_| S::Ioerr)?;
+                Ok(0)
+            }
+            Ok(T::GetId) => {
+                let length = usize::try_from(room).unwrap_or(ID_BYTES).min(ID_BYTES);
+                push(ring, chain, 0, &self.id[..length])?;
+                Ok(length as u64)
+            }
+            Ok(T::Discard | T::WriteZeroes) => self.clear(ring, chain),
+            _ => Err(S::Unsupp),
+        }
+    }
+
+    fn read(&self, ring: &Ring, chain: &Chain, sector: u64, length: u64) -> Answer {
+        let start = self.place(sector, length)?;
+        each_piece(length, |offset, piece| {
+            let read = self.image.read_exact_at(piece, start + offset);
+            read.map_err(|_| S::Ioerr)?;
+            push(ring, chain, offset, piece)
+        })?;
+        Ok(length)
+    }
+
+    fn write(&self, ring: &Ring, chain: &Chain, sector: u64) -> Answer {
+        // The header has been read.
+        let length = chain.readable_len() - HEADER;
+        let start = self.place(sector, length)?;
+        each_piece(length, |offset, piece| {
+            pull(ring, chain, HEADER + offset, piece)?;
+            let written = self.image.write_all_at(piece, start + offset);
+            written.map_err(|_| S::Ioerr)
+        })?;
+        Ok(0)
+    }
+
+    /// Makes ranges read as zeroes, without room in the image where that is possible.
+    fn clear(&self, ring: &Ring, chain: &Chain) -> Answer {
+        let length = chain.readable_len() - HEADER;
+        if !length.is_multiple_of(RANGE) || length / RANGE > CLEAR_RANGES.into() {
+            return Err(S::Unsupp);
+        }
+        for number_of_range in 0..length / RANGE {
+            let mut range = [0; RANGE as usize];
+            pull(ring, chain, HEADER + RANGE * number_of_range, &mut range)?;
+            let sectors = number(&range[8..]) as u32;
+            if sectors > CLEAR_SECTORS {
+                return Err(S::Unsupp);
+            }
+            let length = SECTOR * u64::from(sectors);
+            let start = self.place(number(&range), length)?;
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            if length > 0 {
+                fallocate(&self.image, flags, start, length).map_err(|_| S::Ioerr)?;
+            }
+        }
+        Ok(0)
+    }
+
+    /// Where `length` bytes from `sector` on lie in the image, if they are whole sectors of it.
+    fn place(&self, sector: u64, length: u64) -> Result<u64, S> {
+        let start = sector.checked_mul(SECTOR).ok_or(S::Ioerr)?;
+        let end = start.checked_add(length).ok_or(S::Ioerr)?;
+        let inside = end <= self.capacity && length.is_multiple_of(SECTOR);
+        inside.then_some(start).ok_or(S::Ioerr)
+    }
+}
+
+impl Service for Disk {
+    fn accepts(&self, features: u64) -> bool {
+        let needed = (F::VERSION_1 | F::ACCESS_PLATFORM).bits().to_ne();
+        u128::from(features) & needed == needed
+    }
+
+    fn serve(&self, _queue: u16, ring: &Ring, chain: &Chain) -> u32 {
+        // The last byte is the status, wherever the data ends (VIRTIO 1.2, 5.2.6).
+        let Some(room) = chain.writable_len().checked_sub(1) else {
+            return 0;
+        };
+        let (data, status) = match self.answer(ring, chain, room) {
+            Ok(data) => (data, S::Ok),
+            Err(status) => (0, status),
+        };
+        let told = ring.push_last(chain, status.into());
+        let written = if told && data == room { data + 1 } else { data };
+        u32::try_from(written).unwrap_or(u32::MAX)
+    }
+
+    fn failed(&self, queue: u16, error: &QueueError) {
+        eprintln!("vduse-blk: queue {queue}: {error}");
+    }
+}
+
+/// A number in the first eight bytes.
+fn number(bytes: &[u8]) -> u64 {
+    let mut number = [0; 8];
+    number.copy_from_slice(&bytes[..8]);
+    u64::from_le_bytes(number)
+}
+
+fn pull(ring: &Ring, chain: &Chain, offset: u64, bytes: &mut [u8]) -> Result<(), S> {
+    let whole = ring.pull(chain, offset, bytes) == Ok(bytes.len());
+    whole.then_some(()).ok_or(S::Ioerr)
+}
+
+fn push(ring: &Ring, chain: &Chain, offset: u64, bytes: &[u8]) -> Result<(), S> {
+    let whole = ring.push(chain, offset, bytes) == Ok(bytes.len());
+    whole.then_some(()).ok_or(S::Ioerr)
+}
+
+/// Hands `work` room for each piece of `length` bytes, with the piece's offset.
+fn each_piece(length: u64, mut work: impl FnMut(u64, &mut [u8]) -> Result<(), S>) -> Result<(), S> {
+    ROOM.with_borrow_mut(|room| {
+        let mut offset = 0;
+        while offset < length {
+            let left = usize::try_from(length - offset).unwrap_or(PIECE);
+            let piece = &mut room[..left.min(PIECE)];
+            work(offset, piece)?;
+            offset += piece.len() as u64;
+        }
+        Ok(())
+    })
+}
