@@ -8,7 +8,9 @@ pub(crate) mod apt;
 pub(crate) mod debian;
 mod emulator;
 mod initramfs;
+mod tools;
 
 pub use debian::{Debian, Missing};
 pub use emulator::{emulator, with_libraries};
 pub use initramfs::Initramfs;
+pub use tools::Tools;

@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 /// The sources whose public items are looked at.
-const LIBRARIES: [&str; 17] = [
+const LIBRARIES: [&str; 18] = [
     "boot/src",
     "vdpa/virtq/src",
     "vdpa/src",
@@ -24,6 +24,7 @@ const LIBRARIES: [&str; 17] = [
     "vdpa/vhost/src",
     "vdpa/sim/src",
     "vdpa/vduse/src",
+    "vdpa/vduse-linux/src",
     "vdpa/vduse-protocol/src",
     "vdpa/mgmt/src",
     "drivers/pci/src",

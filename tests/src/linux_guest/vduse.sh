@@ -17,6 +17,7 @@ say "pattern=$(hash < /pattern)"
 
 # serve OPTION...
 serve() {
+    rm -f /tmp/daemon
     vduse-blk "$@" --queues 2 disk0 /tmp/disk 2> /tmp/daemon &
     daemon=$!
     # It has said something as soon as it serves, or has failed.
@@ -40,7 +41,8 @@ for format in packed split; do
     say "$format: sectors=$(cat /sys/block/vda/size) serial=$(cat /sys/block/vda/serial)" \
         "queues=$(ls /sys/block/vda/mq | wc -l) discard=$(cat /sys/block/vda/queue/discard_max_bytes)" \
         "ring=$(cut -c 35 /sys/bus/virtio/devices/virtio*/features)"
-    mkfs.ext4 -q /dev/vda || say "mkfs failed"
+    # Not the one of busybox.
+    /bin/mke2fs -q -t ext4 /dev/vda || say "mkfs failed"
     mount -t ext4 -o discard /dev/vda /mnt || say "mount failed"
 
     load a 4096 oflag=direct &

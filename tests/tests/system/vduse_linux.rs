@@ -1,7 +1,7 @@
 //! A disk that our daemon serves through `/dev/vduse` of a Linux that nobody here wrote.
 
-use std::fs::{self, File};
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -9,7 +9,7 @@ use libtest_mimic::{Completion, Failed, Trial};
 use qemu::guest::Guest;
 use qemu::machine::Memory;
 use sha2::{Digest, Sha256};
-use tests::linux_guest::{Debian, Initramfs, Missing, with_libraries};
+use tests::linux_guest::{Debian, Initramfs, Missing, Tools};
 use tests::run::boot;
 use tests::{noise, programs, requirement};
 
@@ -21,17 +21,14 @@ const SUITE: &str = "trixie";
 
 const MODULES: [&str; 4] = ["virtio_blk", "vduse", "virtio_vdpa", "vhost_vdpa"];
 
-/// Programs of this host, each with the package of Debian's that has it.
-const PROGRAMS: [(&str, &str); 3] = [
-    ("vdpa", "iproute2"),
-    ("mkfs.ext4", "e2fsprogs"),
-    ("e2fsck", "e2fsprogs"),
-];
+/// What the script works with, and the packages that have it.
+const PROGRAMS: [&str; 3] = ["vdpa", "mke2fs", "e2fsck"];
+const PACKAGES: [&str; 4] = ["iproute2", "e2fsprogs", "strace", "qemu-utils"];
 
 const SCRIPT: &str = include_str!("../../src/linux_guest/vduse.sh");
 
 /// What is written to each file.
-const PATTERN_BYTES: usize = 8 << 20;
+const PATTERN_BYTES: usize = 4 << 20;
 
 pub fn trials() -> Vec<Trial> {
     vec![Trial::ignorable_test(
@@ -42,22 +39,13 @@ pub fn trials() -> Vec<Trial> {
 
 fn disk_of_a_daemon() -> Result<Completion> {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("debian");
-    let made = Debian::with_kernel_of(SUITE, &cache).and_then(|debian| {
-        let files = files(&debian)?;
-        Ok((debian.kernel()?, files))
-    });
-    let (kernel, files) = match made {
+    let daemon = programs::build("vduse-blk").map_err(|error| anyhow!("{error}"))?;
+    let (kernel, files) = match files(&cache, &daemon) {
         Ok(made) => made,
         Err(missing) => return Ok(requirement::skip(missing).map(Completion::ignored_with)?),
     };
-    let daemon = programs::build("vduse-blk").map_err(|error| anyhow!("{error}"))?;
     let pattern = noise::bytes(61, PATTERN_BYTES);
-    let mut files = files
-        .with("pattern", &pattern)
-        .with_program("bin/vduse-blk", &fs::read(&daemon)?);
-    for path in with_libraries(&daemon).map_err(|missing| anyhow!("{missing}"))? {
-        files = files.with_program(&path.to_string_lossy(), &fs::read(&path)?);
-    }
+    let files = files.with("pattern", &pattern);
     let folder = tempfile::tempdir()?;
     let initramfs = folder.path().join("initramfs");
     files.write(File::create(&initramfs)?)?;
@@ -76,20 +64,14 @@ fn disk_of_a_daemon() -> Result<Completion> {
     Ok(Completion::Completed)
 }
 
-/// Busybox, the script, and the programs that it runs.
-fn files(debian: &Debian) -> Result<Initramfs, Missing> {
-    let mut files = Initramfs::new(debian, &MODULES, SCRIPT)?;
-    for (program, package) in PROGRAMS {
-        let path = which::which(program)
-            .or_else(|_| which::which(Path::new("/usr/sbin").join(program)))
-            .map_err(|_| Missing::Package(package.into(), "it is not installed".into()))?;
-        let bytes = fs::read(&path)?;
-        files = files.with_program(&format!("bin/{program}"), &bytes);
-        for path in with_libraries(&path)? {
-            files = files.with_program(&path.to_string_lossy(), &fs::read(&path)?);
-        }
-    }
-    Ok(files)
+/// The kernel; and busybox, the script, and the programs that it runs.
+fn files(cache: &Path, daemon: &Path) -> Result<(PathBuf, Initramfs), Missing> {
+    let debian = Debian::with_kernel_of(SUITE, cache)?;
+    let tools = Tools::ensure(SUITE, &PACKAGES, cache)?;
+    let files = Initramfs::new(&debian, &MODULES, SCRIPT)?;
+    let daemon = daemon.to_string_lossy();
+    let files = tools.add_to(files, &[&PROGRAMS[..], &[&daemon]].concat())?;
+    Ok((debian.kernel()?, files))
 }
 
 fn judge(console: &[String], pattern: &[u8]) -> Result<()> {
@@ -109,6 +91,12 @@ fn judge(console: &[String], pattern: &[u8]) -> Result<()> {
         for file in ["a", "b", "c"] {
             said(&format!("{format}: {file}={hash}"))?;
         }
+        let deaths =
+            (3..=5).any(|deaths| said(&format!("{format}: deaths under load={deaths}")).is_ok());
+        ensure!(
+            deaths,
+            "{format}: the load was over before the daemon was killed three times"
+        );
         said(&format!("{format}: file system clean"))?;
         said(&format!("{format}: grown=147456"))?;
         said(&format!(
