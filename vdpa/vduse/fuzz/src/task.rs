@@ -208,9 +208,10 @@ impl<'w> HostileTask<'w> {
     }
 }
 
+/// Behind the number that says which request it is.
 fn offset(input: &mut Input) -> u64 {
     match input.below(16) {
-        0 => input.u64(),
+        0 => input.u64().max(8),
         _ => 8 + u64::from(input.byte()) % 72,
     }
 }
