@@ -24,6 +24,7 @@ mod net;
 mod queues;
 mod removal;
 mod report;
+mod requests;
 mod rig;
 mod spaces;
 mod state;
@@ -33,7 +34,10 @@ mod traffic;
 mod verdict;
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use crate::Platform;
 use crate::VdpaOps;
@@ -73,6 +77,20 @@ pub trait Subject: Sync {
         Service::None
     }
 
+    /// With [`Service::Requests`]: the request of this number.
+    fn request(&self, _number: u8) -> Request {
+        Request::default()
+    }
+
+    /// With [`Service::Requests`]: whether this is the answer to the request of this number, as far
+    /// as the device says that it has written it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn judge(&self, _number: u8, _answer: &[u8]) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Who issues the DMA requests of its devices; `root` is where they hang in the device tree.
     fn unit(&self, root: &Arc<Node>) -> Arc<IsolationUnit> {
         IsolationUnit::new(root, None, None)
@@ -100,12 +118,43 @@ pub enum Service {
     NetLoopback,
     /// A disk of at least 8 sectors, whose first 8 sectors may be overwritten: they are put back.
     Blk,
+    /// It answers the [requests](Subject::request) that the subject makes, whatever its type.
+    Requests,
+}
+
+/// A request to a device of any type, in one chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The queue that takes it: 0 or 1.
+    pub queue: u16,
+    /// The bytes that the device reads.
+    pub bytes: Vec<u8>,
+    /// How many bytes it may write.
+    pub room: usize,
+    /// How many of them it must say that it has written (VIRTIO 1.2, 2.7.8.2): at most `room`.
+    pub used: RangeInclusive<usize>,
+}
+
+impl Default for Request {
+    /// Nothing to read and nothing to write, on the first queue. No ring takes it.
+    fn default() -> Self {
+        Self {
+            queue: 0,
+            bytes: Vec::new(),
+            room: 0,
+            used: 0..=0,
+        }
+    }
 }
 
 /// Puts the parent through all checks, one after the other.
 pub async fn run(subject: &dyn Subject) -> Report {
     let mut report = Report::new(subject.name());
-    for (name, check) in CHECKS.iter().copied().flatten() {
+    let own = match subject.service() {
+        Service::Requests => requests::CHECKS,
+        _ => &[],
+    };
+    for (name, check) in CHECKS.iter().copied().flatten().chain(own) {
         let outcome = outcome(subject, *check).await;
         report.add(name, outcome);
     }

@@ -115,7 +115,7 @@ async fn exchange(bench: &Bench<'_>, traffic: &mut Traffic, written: &mut DirtyP
     let number = traffic.number();
     traffic.kick();
     traffic.answer(bench, number).await?;
-    written.insert(addr, traffic.answer_len() as u64);
+    written.insert(addr, traffic.answer_len(bench) as u64);
     Ok(())
 }
 
@@ -138,7 +138,7 @@ fn rings(rig: &Rig, format: Format) -> DirtyPages {
 /// A device that runs, with a request of which it has not been told.
 async fn asked(bench: &Bench<'_>, format: Format) -> Result<Traffic, Stop> {
     let mut traffic = Traffic::start(bench, format).await?;
-    traffic.request(Told::No)?;
+    traffic.request(bench, Told::No)?;
     Ok(traffic)
 }
 
@@ -204,14 +204,14 @@ async fn stopped(bench: &Bench<'_>) -> Verdict {
         stopped.or_fail(format!("the log stops, round {round}"))?;
         bitmap.take()?;
         bitmap.seen = DirtyPages::new();
-        traffic.request(Told::No)?;
+        traffic.request(bench, Told::No)?;
         let mut unlogged = DirtyPages::new();
         exchange(bench, &mut traffic, &mut unlogged).await?;
         bitmap.check_covers(&unlogged)?;
         traffic.is_quiet(bench).await?;
         bitmap.take()?;
         equal("logged after the stop", &bitmap.seen, &DirtyPages::new())?;
-        traffic.request(Told::No)?;
+        traffic.request(bench, Told::No)?;
     }
     drop(bitmap);
     traffic.stop(bench).await

@@ -17,7 +17,7 @@ checks! {
 async fn called(bench: &Bench<'_>) -> Verdict {
     for format in bench.formats()? {
         let mut traffic = Traffic::start(bench, *format).await?;
-        traffic.request(Told::Yes)?;
+        traffic.request(bench, Told::Yes)?;
         let event = alloc::sync::Arc::clone(&traffic.rig.lines[traffic.answers()].event);
         let told = bench.wait(|| event.take().then_some(())).await;
         ensure(told.is_some(), format!("{format:?}: nobody is called"))?;
@@ -31,7 +31,7 @@ async fn called(bench: &Bench<'_>) -> Verdict {
 async fn not_after_reset(bench: &Bench<'_>) -> Verdict {
     let mut traffic = Traffic::start(bench, Format::Split).await?;
     traffic.round_trip(bench).await?;
-    traffic.request(Told::Yes)?;
+    traffic.request(bench, Told::Yes)?;
     bench.device.reset().await.or_fail("reset")?;
     let events: Vec<_> = traffic.rig.lines.iter().map(|line| &line.event).collect();
     for event in &events {

@@ -162,12 +162,13 @@ async fn taken_away(bench: &Bench<'_>) -> Verdict {
     needs_translation(bench)?;
     let mut traffic = Traffic::start(bench, Format::Split).await?;
     traffic.round_trip(bench).await?;
-    traffic.request(Told::No)?;
-    let victim = traffic.rig.withdraw_answer(0).await?;
+    traffic.request(bench, Told::No)?;
+    let answers = traffic.answers();
+    let victim = traffic.rig.withdraw_answer(answers).await?;
     traffic.kick();
     // The device may answer with an error, break the queue or ask for a reset; it does not write.
     let _ = bench
-        .stays_calm(|| traffic.rig.lines[0].take().ok().flatten())
+        .stays_calm(|| traffic.rig.lines[answers].take().ok().flatten())
         .await;
     bench.device.reset().await.or_fail("reset")?;
     let mut bytes = [0; 64];
@@ -190,13 +191,13 @@ async fn another_space(bench: &Bench<'_>) -> Verdict {
     skip_unless(several, "it has one address space")?;
     let mut traffic = in_space(bench, 1).await?;
     traffic.rig.run(bench).await?;
-    traffic.request(Told::Yes)?;
+    traffic.request(bench, Told::Yes)?;
     traffic.is_quiet(bench).await?;
     traffic.stop(bench).await?;
 
     let mut traffic = in_space(bench, 1).await?;
     // The buffers of the request are there before the device runs, so that they are mapped, too.
-    traffic.request(Told::No)?;
+    traffic.request(bench, Told::No)?;
     copy_space(&traffic.rig.attachment, 0, 1)?;
     traffic.rig.run(bench).await?;
     traffic.kick();

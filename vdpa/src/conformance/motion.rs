@@ -73,7 +73,7 @@ async fn kicked(bench: &Bench<'_>) -> Verdict {
         let mut traffic = Traffic::start(bench, *format).await?;
         traffic.round_trip(bench).await?;
         device.suspend().await.or_fail("suspend")?;
-        traffic.request(Told::Yes)?;
+        traffic.request(bench, Told::Yes)?;
         traffic.is_quiet(bench).await?;
         device.resume().await.or_fail("resume")?;
         let number = traffic.number();
@@ -91,7 +91,7 @@ async fn again(bench: &Bench<'_>) -> Verdict {
     let mut traffic = Traffic::start(bench, Format::Split).await?;
     for round in 0..10 {
         // The device may have served it before it stops, or not: it is served once in any case.
-        traffic.request(Told::Yes)?;
+        traffic.request(bench, Told::Yes)?;
         let suspended = device.suspend().await;
         suspended.or_fail(format!("suspend, round {round}"))?;
         let resumed = device.resume().await;

@@ -192,7 +192,7 @@ async fn pages(bench: &Bench<'_>) -> Verdict {
 /// A client has no doorbell but the page.
 async fn rung_by_store(bench: &Bench<'_>) -> Verdict {
     let mut traffic = Traffic::start(bench, Format::Split).await?;
-    traffic.request(Told::No)?;
+    traffic.request(bench, Told::No)?;
     for line in &mut traffic.rig.lines {
         let area = bench.device.notification_area(line.index);
         let Some(area) = area.or_fail(format!("the page of queue {}", line.index))? else {

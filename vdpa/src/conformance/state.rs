@@ -147,7 +147,7 @@ async fn stopped(bench: &Bench<'_>) -> Verdict {
                 &QueueState::Split { avail_index: 3 },
             )?;
         }
-        traffic.request(Told::Yes)?;
+        traffic.request(bench, Told::Yes)?;
         traffic.is_quiet(bench).await?;
         device.start_queue(queue).await.or_fail("another start")?;
         let line = &traffic.rig.lines[traffic.requests()];
@@ -206,7 +206,7 @@ async fn elsewhere(bench: &Bench<'_>) -> Verdict {
         }
         device.suspend().await.or_fail("suspend")?;
         // Made available while nobody looks: the next device finds it.
-        traffic.request(Told::No)?;
+        traffic.request(bench, Told::No)?;
         let states: alloc::vec::Vec<_> =
             traffic.states(bench).await?.into_iter().map(Some).collect();
         traffic.rig.take_over(bench, &states).await?;

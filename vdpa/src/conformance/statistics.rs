@@ -57,10 +57,13 @@ fn compare(before: Option<&Vec<VendorCounter>>, after: Option<&Vec<VendorCounter
 }
 
 async fn traffic(bench: &Bench<'_>) -> Verdict {
-    let Some(before) = counters(bench, 0)? else {
+    let Some(first) = counters(bench, 0)? else {
         return Err(Stop::Skipped("it does not count"));
     };
     let mut traffic = Traffic::start(bench, Format::Split).await?;
+    let line = &traffic.rig.lines[traffic.answers()];
+    let queue = line.index;
+    let before = counters(bench, queue)?.unwrap_or(first);
     for _ in 0..3 {
         traffic.round_trip(bench).await?;
     }
@@ -71,7 +74,7 @@ async fn traffic(bench: &Bench<'_>) -> Verdict {
     };
     // A device without interrupts may notice a moment later.
     let moved = || {
-        let after = counters(bench, 0).ok().flatten()?;
+        let after = counters(bench, queue).ok().flatten()?;
         (sum(&after) > sum(&before)).then_some(after)
     };
     let after = bench.wait(moved).await;

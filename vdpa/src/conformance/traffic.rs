@@ -9,12 +9,14 @@ use crate::ops::QueueState;
 use super::bench::{Bench, Format};
 use super::rig::{Answer, Rig};
 use super::verdict::{OrFail, Stop, Verdict, ensure, equal, skip_unless};
-use super::{Service, blk, net};
+use super::{Service, blk, net, requests};
 
 /// A running device that serves requests, and how far they have been counted.
 pub(super) struct Traffic {
     pub(super) rig: Rig,
     service: Service,
+    /// The queue of the requests.
+    queue: usize,
     number: u8,
 }
 
@@ -31,9 +33,15 @@ impl Traffic {
         let service = bench.subject.service();
         skip_unless(service != Service::None, "nobody serves its queues")?;
         let rig = Rig::set_up(bench, format).await?;
+        let queue = match service {
+            Service::NetLoopback => 1,
+            Service::Requests => usize::from(bench.subject.request(1).queue),
+            _ => 0,
+        };
         let traffic = Self {
             rig,
             service,
+            queue,
             number: 0,
         };
         let enough = traffic.rig.lines.len() > traffic.requests();
@@ -43,16 +51,19 @@ impl Traffic {
 
     /// The queue that the answer comes from.
     pub(super) fn answers(&self) -> usize {
-        0
+        match self.service {
+            Service::NetLoopback => 0,
+            _ => self.queue,
+        }
     }
 
     /// The queue that takes the request.
     pub(super) fn requests(&self) -> usize {
-        usize::from(self.service == Service::NetLoopback)
+        self.queue
     }
 
     /// Makes the next request available, and tells the device if `Told::Yes`.
-    pub(super) fn request(&mut self, told: Told) -> Verdict {
+    pub(super) fn request(&mut self, bench: &Bench<'_>, told: Told) -> Verdict {
         self.number = self.number.wrapping_add(1);
         let number = self.number;
         let Rig { lines, dma, .. } = &mut self.rig;
@@ -60,6 +71,12 @@ impl Traffic {
             Service::NetLoopback => {
                 lines[0].offer(dma, &[], net::BUFFER_LEN)?;
                 lines[1].offer(dma, &net::sent(number), 0)?;
+            }
+            Service::Requests => {
+                let request = bench.subject.request(number);
+                let same = usize::from(request.queue) == self.queue;
+                ensure(same, "its requests are for different queues")?;
+                lines[self.queue].offer(dma, &request.bytes, request.room)?;
             }
             _ => lines[0].offer(dma, &blk::read_request(0), blk::READ_LEN)?,
         }
@@ -78,17 +95,19 @@ impl Traffic {
     pub(super) async fn answer(&mut self, bench: &Bench<'_>, number: u8) -> Verdict {
         let (requests, answers) = (self.requests(), self.answers());
         let answer = self.rig.lines[answers].answer(bench).await?;
-        if self.service == Service::NetLoopback {
-            self.rig.lines[requests].answer(bench).await?;
-            net::check_received(bench, &answer, number)
-        } else {
-            check_read(&answer)
+        match self.service {
+            Service::NetLoopback => {
+                self.rig.lines[requests].answer(bench).await?;
+                net::check_received(bench, &answer, number)
+            }
+            Service::Requests => requests::check(bench, &answer, number),
+            _ => check_read(&answer),
         }
     }
 
     /// One request from the start to the end.
     pub(super) async fn round_trip(&mut self, bench: &Bench<'_>) -> Verdict {
-        self.request(Told::Yes)?;
+        self.request(bench, Told::Yes)?;
         let number = self.number;
         self.answer(bench, number).await
     }
@@ -98,10 +117,11 @@ impl Traffic {
         self.number
     }
 
-    /// How many bytes the device writes for the answer to the latest request.
-    pub(super) fn answer_len(&self) -> usize {
+    /// How many bytes the device writes at least for the answer to the latest request.
+    pub(super) fn answer_len(&self, bench: &Bench<'_>) -> usize {
         match self.service {
             Service::NetLoopback => net::sent(self.number).len(),
+            Service::Requests => *bench.subject.request(self.number).used.start(),
             _ => blk::READ_LEN,
         }
     }

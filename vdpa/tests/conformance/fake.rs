@@ -48,7 +48,7 @@ impl Fake {
         let sectors = u64::try_from(SECTORS).unwrap().to_le_bytes();
         let (sizes, config): (&[u16], &[u8]) = match self.service {
             Service::Blk => (&[64], &sectors),
-            Service::NetLoopback | Service::None => (&[64, 64, 16], &[7; 12]),
+            Service::NetLoopback | Service::None | Service::Requests => (&[64, 64, 16], &[7; 12]),
         };
         let (kind, traits) = (self.device_type(), self.traits.clone());
         let parent =
@@ -56,7 +56,7 @@ impl Fake {
         match self.service {
             Service::NetLoopback => spawn_loopback(&self.platform, &parent),
             Service::Blk => spawn_disk(&self.platform, &parent),
-            Service::None => {}
+            Service::None | Service::Requests => {}
         }
         let ops = parent.ops();
         *self.latest.lock().unwrap() = Some(parent);

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use vdpa::conformance::{Outcome, Service, Subject, run};
+use vdpa::conformance::{Outcome, Request, Service, Subject, run};
 use vdpa::ops::{Abilities, OpError};
 use vdpa::platform::BoxFuture;
 use vdpa::testing::FakePlatform;
@@ -14,6 +14,7 @@ use virtq::Event;
 
 use crate::disk::RamDisk;
 use crate::echo::{self, Echo};
+use crate::mirror::{self, Mirror};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
@@ -21,6 +22,8 @@ enum Kind {
     Card,
     /// A card with an address space for each queue.
     SplitCard,
+    /// A device of a type that the suite does not know, and how much too long its answers are.
+    Mirror(i8),
 }
 
 /// A device is destroyed and made again for each check.
@@ -54,6 +57,7 @@ impl Machine {
             Kind::Disk => RamDisk::new([0; 1 << 15], 2).config(name),
             Kind::Card => echo::config(name, 1),
             Kind::SplitCard => echo::config(name, 2),
+            Kind::Mirror(_) => mirror::config(name),
         }
     }
 
@@ -79,6 +83,7 @@ impl Machine {
                 match kind {
                     Kind::Disk => serve(&task, &mut RamDisk::new([0; 1 << 15], 2)).await,
                     Kind::Card | Kind::SplitCard => serve(&task, &mut Echo::default()).await,
+                    Kind::Mirror(surplus) => serve(&task, &mut Mirror { surplus }).await,
                 }
             };
             embassy_futures::select::select(serving, stop.wait()).await;
@@ -126,6 +131,7 @@ impl Subject for Machine {
                 Kind::Disk => RamDisk::new([0; 1 << 15], 2).set_up(&task).unwrap(),
                 Kind::Card => echo::set_up(&task, 1),
                 Kind::SplitCard => echo::set_up(&task, 2),
+                Kind::Mirror(_) => mirror::set_up(&task),
             }
             self.spawn(task);
             Ok(self.control.attach(&name).unwrap())
@@ -136,6 +142,26 @@ impl Subject for Machine {
         match self.kind {
             Kind::Disk => Service::Blk,
             Kind::Card | Kind::SplitCard => Service::NetLoopback,
+            Kind::Mirror(_) => Service::Requests,
+        }
+    }
+
+    fn request(&self, number: u8) -> Request {
+        let bytes = mirror::message(number);
+        Request {
+            queue: mirror::QUEUE,
+            used: bytes.len()..=bytes.len(),
+            room: mirror::ROOM,
+            bytes,
+        }
+    }
+
+    fn judge(&self, number: u8, answer: &[u8]) -> Result<(), String> {
+        let message = mirror::message(number);
+        if answer.iter().rev().eq(&message) {
+            Ok(())
+        } else {
+            Err("it is not the message from the end to the start".into())
         }
     }
 
@@ -197,4 +223,25 @@ fn the_network_card_conforms() {
 #[test]
 fn a_card_with_two_address_spaces_conforms() {
     passes(&Machine::new(Kind::SplitCard, Options::default()));
+}
+
+#[test]
+fn a_device_of_a_type_that_the_suite_does_not_know_conforms() {
+    for options in variants() {
+        passes(&Machine::new(Kind::Mirror(0), options));
+    }
+}
+
+#[test]
+fn answers_of_another_length_are_noticed_in_a_device_of_any_type() {
+    for surplus in [-1, 1] {
+        let machine = Machine::new(Kind::Mirror(surplus), Options::default());
+        let report = machine.platform.block_on(run(&machine));
+        let failed = report.checks().iter();
+        let failed = failed.filter(|check| matches!(check.outcome, Outcome::Failed(_)));
+        let failed: Vec<_> = failed.map(|check| check.name).collect();
+        for format in ["split: its own", "packed: its own", "each answered once"] {
+            assert!(failed.iter().any(|name| name.contains(format)), "{report}");
+        }
+    }
 }

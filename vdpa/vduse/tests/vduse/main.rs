@@ -11,5 +11,6 @@ mod driver;
 mod echo;
 mod faults;
 mod hostile;
+mod mirror;
 mod property;
 mod world;
