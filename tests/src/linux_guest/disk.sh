@@ -1,18 +1,32 @@
-# Reads /dev/vda, overwrites it with /pattern from both processors and several processes at once, reads
-# it back, and says what it saw.
+# Reads the disks, overwrites each with /pattern from both processors and several processes at once, all disks at
+# the same time, reads them back, and says by each one's serial what it saw.
 
 say() { echo "guest: $*"; }
 hash() { sha256sum | cut -d ' ' -f 1; }
+disks=$(cat /disks)
 waited=0
-until [ -b /dev/vda ] || [ $waited = 100 ]; do sleep 0.1; waited=$((waited + 1)); done
+until [ "$(ls -d /sys/block/vd* 2>/dev/null | wc -l)" = "$(echo $disks | wc -w)" ] || [ $waited = 100 ]; do
+    sleep 0.1
+    waited=$((waited + 1))
+done
 
-say "sectors=$(cat /sys/block/vda/size)"
-say "serial=$(cat /sys/block/vda/serial)"
-say "queues=$(ls /sys/block/vda/mq | wc -l)"
-say "discard=$(cat /sys/block/vda/queue/discard_max_bytes)"
-say "found=$(dd if=/dev/vda bs=64k iflag=direct 2>/dev/null | hash)"
+# The block device with the serial $1.
+named() {
+    for block in /sys/block/vd*; do
+        [ "$(cat $block/serial)" = "$1" ] && basename $block
+    done
+}
 
-copy() { dd if=/pattern of=/dev/vda "$@" 2>/dev/null || say "a write failed: $*"; }
+for serial in $disks; do
+    name=$(named $serial)
+    block=/sys/block/$name
+    say "$serial sectors=$(cat $block/size)"
+    say "$serial queues=$(ls $block/mq | wc -l)"
+    say "$serial discard=$(cat $block/queue/discard_max_bytes)"
+    say "$serial found=$(dd if=/dev/$name bs=64k iflag=direct 2>/dev/null | hash)"
+done
+
+copy() { dd if=/pattern of=/dev/$name "$@" 2>/dev/null || say "a write failed: $name $*"; }
 
 # Writes MiB number $1 of the disk in pieces of $2 bytes.
 write() {
@@ -36,8 +50,8 @@ on() {
     "$@"
 }
 
-say writing
-for round in 1 2 3; do
+# Overwrites the disk $name.
+overwrite() {
     for part in 0 1 2 3; do
         on 1 write $part 4096 oflag=direct &
         on 2 write_askew $((part + 4)) &
@@ -45,10 +59,20 @@ for round in 1 2 3; do
         on 2 write $((part + 12)) 262144 conv=fsync &
     done
     wait
+}
+
+say writing
+for serial in $disks; do
+    name=$(named $serial)
+    overwrite &
 done
+wait
 sync
 say written
 
 echo 3 > /proc/sys/vm/drop_caches
-cmp /dev/vda /pattern && say differences=none
-say "left=$(dd if=/dev/vda bs=1M iflag=direct 2>/dev/null | hash)"
+for serial in $disks; do
+    name=$(named $serial)
+    cmp /dev/$name /pattern && say "$serial differences=none"
+    say "$serial left=$(dd if=/dev/$name bs=1M iflag=direct 2>/dev/null | hash)"
+done

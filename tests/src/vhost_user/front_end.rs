@@ -25,6 +25,12 @@ pub struct FrontEnd {
 impl FrontEnd {
     /// Puts the devices of `servers` into `guest`, in this order, and shares its memory with them.
     pub fn attach(&self, guest: &mut Guest, servers: &[&Server]) {
+        let devices: Vec<_> = servers.iter().map(|server| (*self, *server)).collect();
+        Self::attach_all(guest, &devices);
+    }
+
+    /// The same for devices that are offered differently.
+    pub fn attach_all(guest: &mut Guest, devices: &[(Self, &Server)]) {
         let memory = format!(
             "memory-backend-memfd,id=memory,size={},share=on",
             guest.memory
@@ -32,13 +38,14 @@ impl FrontEnd {
         let mut add = |words: [String; 2]| guest.extra.extend(words.map(Into::into));
         add(["-object".into(), memory]);
         add(["-machine".into(), "memory-backend=memory".into()]);
-        for (index, server) in servers.iter().enumerate() {
+        for (index, (front_end, server)) in devices.iter().enumerate() {
             let socket = server.socket();
             let chardev = format!("socket,id=vhost{index},path={}", socket.display());
             add(["-chardev".into(), chardev]);
+            let options = front_end.options();
             add([
                 "-device".into(),
-                format!("vhost-user-blk-pci,chardev=vhost{index}{}", self.options()),
+                format!("vhost-user-blk-pci,chardev=vhost{index}{options}"),
             ]);
         }
     }
