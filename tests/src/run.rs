@@ -12,11 +12,12 @@ use crate::transcript::{End, names};
 /// How long a guest test kernel may take to list its tests on a busy host.
 const LIST_PATIENCE: Duration = Duration::from_secs(180);
 
-/// How the names of the guest's tests begin that work with simulated devices alone. What the
+/// How the names of the guest's tests begin that work with devices of software alone. What the
 /// machine is like makes no difference to them, and they take most of the time.
-const SIMULATED: [&str; 4] = [
+const SIMULATED: [&str; 5] = [
     "conformance::simulated",
     "simulators",
+    "vduse",
     "vhost::hostile",
     "vhost::simulated",
 ];

@@ -7,7 +7,8 @@
 //! It also says what the machine is like: `vectors=N` MSI-X vectors of each device, if not one for
 //! each queue; `page_per_vq=on`, if each queue has a page for its doorbell; `migration=on`, if the
 //! devices have a live-migration block; `pci=none`, if there is no PCI and the devices are in
-//! memory. `ifcvf=qemu` is the kernel's.
+//! memory. `ifcvf=qemu` is the kernel's. And `restarts=SECONDS` is how long the tasks of disks end each
+//! second.
 
 #![no_std]
 #![no_main]

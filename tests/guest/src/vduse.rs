@@ -2,8 +2,10 @@
 
 #[path = "../../../vdpa/vduse/examples/ram_disk/disk.rs"]
 mod disk;
+mod restarts;
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::future::ready;
 
@@ -57,26 +59,30 @@ impl TaskDevice for Hoarder {
 }
 
 /// A task at work, until it is told to end.
-struct Running(Arc<Event>);
+struct Running {
+    name: String,
+    stop: Arc<Event>,
+}
 
 impl Running {
     fn start(bench: &Bench, task: Task, mut device: impl TaskDevice + 'static) -> Self {
+        let name = task.name().into();
         let stop = Arc::<Event>::default();
         let stopped = Arc::clone(&stop);
         let work = async move {
             select(stopped.wait(), serve(&task, &mut device)).await;
         };
         bench.system.platform().spawn("task", Box::pin(work));
-        Self(stop)
+        Self { name, stop }
     }
 
     /// Waits until the task has gone, and takes its device over.
     async fn end(self, bench: &Bench) -> Result<Task, Failure> {
-        self.0.raise();
+        self.stop.raise();
         bench
             .patiently(async {
                 loop {
-                    if let Ok(task) = control(bench).open(NAME) {
+                    if let Ok(task) = control(bench).open(&self.name) {
                         break task;
                     }
                     embassy_futures::yield_now().await;
@@ -91,12 +97,12 @@ fn control(bench: &Bench) -> &Arc<Control> {
 }
 
 /// A device with a task that serves it.
-fn start(bench: &Bench) -> Result<(Shared, Running), Failure> {
+fn start(bench: &Bench, name: &str) -> Result<(Shared, Running), Failure> {
     let memory = alloc::vec![0; CAPACITY as usize].into_boxed_slice();
     let medium = RamDisk::new(memory, 1);
-    let created = control(bench).create(&medium.config(NAME), Options::default());
+    let created = control(bench).create(&medium.config(name), Options::default());
     created.map_err(|_| "the device is created")?;
-    let task = control(bench).open(NAME);
+    let task = control(bench).open(name);
     let task = task.map_err(|_| "the device is opened")?;
     medium.set_up(&task).map_err(|_| "its queues are set up")?;
     let medium = Shared(Arc::new(Mutex::new(medium)));
@@ -105,14 +111,15 @@ fn start(bench: &Bench) -> Result<(Shared, Running), Failure> {
 }
 
 async fn finish(bench: &Bench, running: Running) -> Outcome {
+    let name = running.name.clone();
     drop(running.end(bench).await?);
-    let destroyed = control(bench).destroy(NAME);
+    let destroyed = control(bench).destroy(&name);
     ensure!(destroyed.is_ok(), "{destroyed:?}");
     Ok(())
 }
 
-fn attach(bench: &Bench) -> Result<Box<dyn VdpaOps>, Failure> {
-    let attached = control(bench).attach(NAME);
+fn attach(bench: &Bench, name: &str) -> Result<Box<dyn VdpaOps>, Failure> {
+    let attached = control(bench).attach(name);
     Ok(attached.map_err(|_| "the device is attached")?)
 }
 
@@ -149,7 +156,7 @@ impl Subject for Disk {
 }
 
 async fn disk_of_a_task_conforms(bench: &Bench) -> Outcome {
-    let (_, running) = start(bench)?;
+    let (_, running) = start(bench, NAME)?;
     let subject = Disk {
         control: Arc::clone(control(bench)),
         platform: Arc::clone(bench.system.platform()),
@@ -160,8 +167,8 @@ async fn disk_of_a_task_conforms(bench: &Bench) -> Outcome {
 }
 
 async fn disk_of_a_task_serves_kernel_and_client_in_turn(bench: &Bench) -> Outcome {
-    let (_, running) = start(bench)?;
-    let device = bench.register(attach(bench)?).await?;
+    let (_, running) = start(bench, NAME)?;
+    let device = bench.register(attach(bench, NAME)?).await?;
     in_turn(bench, &device, 0).await?;
     bench.unregister(&device).await?;
     drop(device);
@@ -169,8 +176,8 @@ async fn disk_of_a_task_serves_kernel_and_client_in_turn(bench: &Bench) -> Outco
 }
 
 async fn disk_of_a_task_survives_its_task(bench: &Bench) -> Outcome {
-    let (medium, running) = start(bench)?;
-    let device = bench.register(attach(bench)?).await?;
+    let (medium, running) = start(bench, NAME)?;
+    let device = bench.register(attach(bench, NAME)?).await?;
     let disk = bench.new_disk(&device).await?;
     disk.write_from(0, &[0x11; 512]).await?;
     // What the second task has taken, the third one answers.

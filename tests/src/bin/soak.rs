@@ -5,6 +5,9 @@
 //! moved to another function and back, and a link that goes away now and then, all at once. Every
 //! file must arrive byte for byte, every change must succeed, and when all is quiet the machine
 //! must use no more memory than after the first minute.
+//!
+//! `cargo run -p tests --bin soak -- vduse [SECONDS]` lets tasks that serve disks end each second
+//! instead, under traffic of the kernel and of a client, for ten minutes unless told otherwise.
 
 use std::error::Error;
 use std::fs;
@@ -16,10 +19,13 @@ use std::time::{Duration, Instant};
 
 use qemu::build::Profile;
 use qemu::format::Access;
+use qemu::guest::Guest;
 use qemu::image::DiskImage;
 use qemu::interrupt::Interrupt;
 use serde_json::Value;
 use tests::qmp::{Cable, Qmp, Socket};
+use tests::run::boot;
+use tests::transcript::End;
 use tests::web::{Client, Site, connect};
 use tests::{kernels, noise};
 
@@ -62,7 +68,14 @@ struct Soak<'a> {
     faults: Mutex<Vec<String>>,
 }
 
+/// What the restarts of tasks last unless they are told otherwise, and the test that does them.
+const RESTARTS: u64 = 600;
+const RESTARTS_TEST: &str = "vduse::restarts";
+
 fn main() -> Result<(), Fault> {
+    if std::env::args().nth(1).as_deref() == Some("vduse") {
+        return restarts();
+    }
     let seconds = std::env::args()
         .nth(1)
         .map_or(Ok(SECONDS), |word| word.parse())?;
@@ -107,6 +120,26 @@ fn main() -> Result<(), Fault> {
         return Err(format!("memory grows: from {before} to {after} bytes").into());
     }
     Ok(())
+}
+
+/// Boots the guest's tests for the one in which tasks end.
+fn restarts() -> Result<(), Fault> {
+    let seconds = std::env::args()
+        .nth(2)
+        .map_or(Ok(RESTARTS), |word| word.parse())?;
+    let kernel =
+        kernels::build("guest-tests", Profile::Compact).map_err(|error| error.to_string())?;
+    let guest = Guest {
+        append: format!("only={RESTARTS_TEST} restarts={seconds}"),
+        ..Guest::new(kernel)
+    };
+    let patience = Duration::from_secs(2 * seconds) + PATIENCE;
+    let run = boot(&guest, patience)?;
+    println!("{}", run.console.join("\n"));
+    match run.end {
+        End::Code(0) => Ok(()),
+        end => Err(format!("the guest ended with {end:?}").into()),
+    }
 }
 
 impl Soak<'_> {

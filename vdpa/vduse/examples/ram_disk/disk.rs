@@ -62,7 +62,7 @@ impl<M: AsRef<[u8]> + AsMut<[u8]>> RamDisk<M> {
     }
 
     /// Serves a request. The last byte that can be written is the status.
-    fn answer(&mut self, task: &Task, job: Job) -> Result<(), TaskError> {
+    pub fn answer(&mut self, task: &Task, job: Job) -> Result<(), TaskError> {
         if let Some(data) = job.writable().checked_sub(1) {
             let status = self.carry_out(task, job, data).unwrap_or(S::Ioerr);
             task.write(job, data, &[status.into()])?;
