@@ -27,6 +27,7 @@ mod moving;
 mod net;
 mod net_control;
 mod outcome;
+mod packet_filter;
 mod parents;
 mod pci;
 mod registry;

@@ -33,9 +33,15 @@ impl Task {
     }
 
     /// Waits until there may be something to do: a message, a request, or a driver that has come or
-    /// gone.
+    /// gone, or somebody [wakes](Self::wake) it.
     pub async fn wait(&self) {
         self.0.event.wait().await;
+    }
+
+    /// Ends [`wait`](Self::wait): something else that the task waits for has come, as a frame or an
+    /// answer from elsewhere.
+    pub fn wake(&self) {
+        self.0.event.raise();
     }
 
     /// The next message, if there is one. It wants an answer within the device's deadline.

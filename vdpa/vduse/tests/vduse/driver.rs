@@ -167,6 +167,8 @@ pub struct Driver {
     /// How often it has been interrupted, by the queue and by the configuration.
     pub interrupts: Arc<AtomicU64>,
     pub config_interrupts: Arc<AtomicU64>,
+    /// Features of the type that it accepts.
+    pub extra: Features,
     packed: bool,
 }
 
@@ -189,6 +191,7 @@ impl Driver {
             claim: Arc::new(claim),
             interrupts: Arc::default(),
             config_interrupts: Arc::default(),
+            extra: Features::EMPTY,
             packed: false,
         }
     }
@@ -200,7 +203,7 @@ impl Driver {
         let driver = DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER;
         claim.set_status(DeviceStatus::ACKNOWLEDGE).await?;
         claim.set_status(driver).await?;
-        claim.set_driver_features(features(packed))?;
+        claim.set_driver_features(features(packed) | self.extra)?;
         claim.set_status(driver | DeviceStatus::FEATURES_OK).await?;
         let ring_features = RingFeatures::NONE.with_packed(packed);
         let config = QueueConfig {

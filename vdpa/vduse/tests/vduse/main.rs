@@ -2,6 +2,8 @@
 //! a task cannot do to it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+extern crate alloc;
+
 #[path = "../../examples/ram_disk/disk.rs"]
 mod disk;
 
@@ -12,5 +14,6 @@ mod echo;
 mod faults;
 mod hostile;
 mod mirror;
+mod packet_filter;
 mod property;
 mod world;
