@@ -21,6 +21,8 @@ mod memory;
 mod queue;
 mod redo;
 mod server;
+#[cfg(test)]
+mod testing;
 
 pub use self::control::{Control, Created};
 pub use self::device_file::DeviceFile;

@@ -1,7 +1,6 @@
 //! A queue that is served: chains are given back in the order in which they were taken, so that its
 //! place in the ring says which are still to do.
 
-use std::mem;
 use std::sync::Arc;
 
 use vduse_protocol::{PackedState, QueueInfo, RawState};
@@ -162,34 +161,50 @@ impl Queue {
         Ok(())
     }
 
+    /// Gives back what was served.
     fn give_back(&mut self) -> Result<(), QueueError> {
-        let mut served = mem::take(&mut self.served);
+        let next = self.note();
+        self.publish()?;
+        self.settle(next);
+        Ok(())
+    }
+
+    /// Notes what is about to be given back in a packed ring, and says where that ends.
+    fn note(&mut self) -> Place {
         let mut next = self.place;
-        let journal = self.journal.as_ref().filter(|_| self.features.packed);
-        if let Some(journal) = journal {
-            self.batch.clear();
-            for (chain, written) in &served {
-                let most = u32::try_from(chain.writable_len()).unwrap_or(u32::MAX);
-                let done = Done {
-                    id: chain.id(),
-                    descriptors: chain.descriptors(),
-                    written: (*written).min(most),
-                };
-                next = next.after(done.descriptors, self.size);
-                self.batch.push(done);
-            }
-            journal.begin(self.place, &self.batch);
+        let packed = self.features.packed;
+        let Some(journal) = self.journal.as_ref().filter(|_| packed) else {
+            return next;
+        };
+        self.batch.clear();
+        for (chain, written) in &self.served {
+            let most = u32::try_from(chain.writable_len()).unwrap_or(u32::MAX);
+            let done = Done {
+                id: chain.id(),
+                descriptors: chain.descriptors(),
+                written: (*written).min(most),
+            };
+            next = next.after(done.descriptors, self.size);
+            self.batch.push(done);
         }
-        for (chain, written) in served.drain(..) {
+        journal.begin(self.place, &self.batch);
+        next
+    }
+
+    /// Shows the driver all of it.
+    fn publish(&mut self) -> Result<(), QueueError> {
+        for (chain, written) in self.served.drain(..) {
             self.ring.complete(chain, written)?;
         }
-        self.ring.publish()?;
-        if let Some(journal) = journal {
+        Ok(self.ring.publish()?)
+    }
+
+    /// Notes that the driver has seen it.
+    fn settle(&mut self, next: Place) {
+        self.place = next;
+        if let Some(journal) = self.journal.as_ref().filter(|_| self.features.packed) {
             journal.stand(next);
-            self.place = next;
         }
-        self.served = served;
-        Ok(())
     }
 
     /// Where it stands, between turns.
@@ -279,3 +294,6 @@ fn encode(state: RingState) -> RawState {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

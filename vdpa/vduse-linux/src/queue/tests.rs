@@ -1,0 +1,210 @@
+//! Programs die between any two of their steps, and the next ones find all that is to do.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::journal::Journal;
+use crate::testing::{Driver, Echo, Kernel};
+
+/// A program, and what it stands on.
+struct World {
+    kernel: Arc<Kernel>,
+    device: Arc<DeviceFile>,
+    journal: Arc<Journal>,
+    echo: Echo,
+    driver: Driver,
+    queue: Queue,
+    _folder: tempfile::TempDir,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Send(u8),
+    Take,
+    Turn,
+    /// Dies with so many chains served.
+    DieServing,
+    /// Dies after a batch was noted, with so many of its numbers written to the ring.
+    DieGivingBack(u8),
+    /// Dies when the driver has been shown a batch; the driver may act before the next is there.
+    DieUnsettled(u8),
+}
+
+impl World {
+    fn new(packed: bool, indirect: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let kernel = Kernel::new(packed);
+        let driver = kernel.drive(indirect);
+        let journal = Arc::new(Journal::open(&folder.path().join("journal"), 1).unwrap());
+        // The kernel says when the driver has started the device.
+        kernel.lock().started = true;
+        let device = Arc::new(kernel.device().0);
+        let queue = start(&kernel, &device, &journal, Origin::Driver).unwrap();
+        Self {
+            kernel,
+            device,
+            journal,
+            echo: Echo::default(),
+            driver,
+            queue,
+            _folder: folder,
+        }
+    }
+
+    fn die(&mut self) {
+        self.queue = start(&self.kernel, &self.device, &self.journal, Origin::Ring).unwrap();
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Send(count) => (0..count).for_each(|_| self.driver.send()),
+            Step::Take => self.driver.take(),
+            Step::Turn => {
+                self.queue.turn(0, &self.device, &self.echo).unwrap();
+            }
+            Step::DieServing => {
+                self.queue.take(0, &self.echo).unwrap();
+                self.die();
+            }
+            Step::DieGivingBack(writes) => {
+                self.queue.take(0, &self.echo).unwrap();
+                self.queue.note();
+                if self.queue.features.packed {
+                    self.write_some(writes.into());
+                } else {
+                    // Used elements count with the index alone.
+                    for (chain, written) in self.queue.served.drain(..) {
+                        self.queue.ring.complete(chain, written).unwrap();
+                    }
+                }
+                self.die();
+            }
+            Step::DieUnsettled(more) => {
+                self.queue.take(0, &self.echo).unwrap();
+                self.queue.note();
+                self.queue.publish().unwrap();
+                self.driver.take();
+                (0..more).for_each(|_| self.driver.send());
+                self.die();
+            }
+        }
+    }
+
+    /// What of a batch is in a packed ring when a program dies: of each descriptor its length and id,
+    /// then its flags, and those of the first last (VIRTIO 1.2, 2.8.6).
+    fn write_some(&mut self, writes: usize) {
+        let info = self.kernel.lock().queues[0];
+        let memory = QueueMemory::new(&Space::new(Arc::clone(&self.device), 0));
+        let mut place = self.queue.place;
+        let mut left = writes;
+        for (number, done) in self.queue.batch.iter().enumerate() {
+            let at = info.descriptor + 16 * u64::from(place.index);
+            if left > 0 {
+                memory.store32(at + 8, done.written).unwrap();
+                memory.store16(at + 12, done.id).unwrap();
+            }
+            if left > 1 && number > 0 {
+                let lap = if place.wrap { 0x8080 } else { 0 };
+                memory.store16(at + 14, lap | 2).unwrap();
+            }
+            left = left.saturating_sub(2);
+            place = place.after(done.descriptors, self.queue.size);
+        }
+    }
+
+    /// Everything comes back.
+    fn finish(mut self) {
+        while self.queue.turn(0, &self.device, &self.echo).unwrap() == Turn::More {}
+        self.driver.take();
+        self.driver.check();
+    }
+}
+
+fn start(
+    kernel: &Kernel,
+    device: &Arc<DeviceFile>,
+    journal: &Arc<Journal>,
+    origin: Origin,
+) -> Result<Queue, QueueError> {
+    let (info, features) = {
+        let state = kernel.lock();
+        (state.queues[0], state.features)
+    };
+    Queue::new(Recipe {
+        info: &info,
+        features,
+        chain_max: 4,
+        space: &Space::new(Arc::clone(device), 0),
+        journal: journal.queue(0),
+        origin,
+    })
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        (1..6_u8).prop_map(Step::Send),
+        Just(Step::Take),
+        Just(Step::Turn),
+        Just(Step::DieServing),
+        (0..16_u8).prop_map(Step::DieGivingBack),
+        (0..6_u8).prop_map(Step::DieUnsettled),
+    ];
+    prop::collection::vec(step, 0..60)
+}
+
+proptest! {
+    #[test]
+    fn no_request_is_lost_or_answered_twice(
+        packed: bool,
+        indirect: bool,
+        steps in steps(),
+    ) {
+        let mut world = World::new(packed, indirect);
+        for step in steps {
+            world.step(step);
+        }
+        world.finish();
+    }
+
+    #[test]
+    fn journal_of_any_bytes_ends_in_an_error_at_worst(word: u64, entry: u64) {
+        let world = World::new(true, false);
+        let path = world._folder.path().join("journal");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[64..72].copy_from_slice(&word.to_ne_bytes());
+        bytes[72..80].copy_from_slice(&entry.to_ne_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        let _ = start(&world.kernel, &world.device, &world.journal, Origin::Ring);
+    }
+}
+
+#[test]
+fn packed_queue_without_a_note_is_refused() {
+    let world = World::new(true, false);
+    world.journal.clear();
+    let refused = start(&world.kernel, &world.device, &world.journal, Origin::Ring);
+    assert!(matches!(refused, Err(QueueError::NoJournal)));
+}
+
+#[test]
+fn journal_of_another_layout_is_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    std::fs::write(&path, vec![0xff; 4096]).unwrap();
+    let journal = Arc::new(Journal::open(&path, 2).unwrap());
+    assert!(journal.queue(0).unwrap().read().is_none());
+    assert!(journal.queue(2).is_none());
+}
+
+#[test]
+fn interrupt_that_comes_too_early_is_tried_again() {
+    let mut world = World::new(true, true);
+    world.kernel.lock().started = false;
+    world.driver.send();
+    let turn = |world: &mut World| world.queue.turn(0, &world.device, &world.echo).unwrap();
+    assert_eq!(turn(&mut world), Turn::Later);
+    world.kernel.lock().started = true;
+    assert_eq!(turn(&mut world), Turn::Idle);
+    assert_eq!(world.kernel.lock().interrupts, 1);
+    world.finish();
+}
