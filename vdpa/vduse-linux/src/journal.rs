@@ -110,8 +110,16 @@ impl QueueJournal {
         self.position().store(encode(place, 0), Ordering::Release);
     }
 
-    /// Notes the chains that are about to be given back from `place` on, at most [`BATCH`].
+    /// Notes the chains that are about to be given back from `place` on, at most [`BATCH`]. None is
+    /// noted before: with others in their place it would lead astray.
     pub(crate) fn begin(&self, place: Place, batch: &[Done]) {
+        self.fill(batch);
+        let position = encode(place, batch.len() as u64);
+        self.position().store(position, Ordering::Release);
+    }
+
+    /// Writes the chains, of which none counts yet.
+    pub(crate) fn fill(&self, batch: &[Done]) {
         for (number, done) in (1..).zip(batch) {
             let Done {
                 id,
@@ -121,8 +129,6 @@ impl QueueJournal {
             let bits = u64::from(id) | u64::from(descriptors) << 16 | u64::from(written) << 32;
             self.word(number).store(bits, Ordering::Relaxed);
         }
-        let position = encode(place, batch.len() as u64);
-        self.position().store(position, Ordering::Release);
     }
 
     /// Forgets the queue, which the driver has taken back.

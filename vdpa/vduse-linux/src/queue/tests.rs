@@ -24,6 +24,8 @@ enum Step {
     Turn,
     /// Dies with so many chains served.
     DieServing,
+    /// Dies while a batch is noted.
+    DieNoting,
     /// Dies after a batch was noted, with so many of its numbers written to the ring.
     DieGivingBack(u8),
     /// Dies when the driver has been shown a batch; the driver may act before the next is there.
@@ -66,6 +68,19 @@ impl World {
                 self.queue.take(0, &self.echo).unwrap();
                 self.die();
             }
+            Step::DieNoting => {
+                self.queue.take(0, &self.echo).unwrap();
+                let done = self.queue.served.iter().map(|(chain, written)| Done {
+                    id: chain.id(),
+                    descriptors: chain.descriptors(),
+                    written: *written,
+                });
+                let batch: Vec<Done> = done.collect();
+                if let Some(journal) = &self.queue.journal {
+                    journal.fill(&batch);
+                }
+                self.die();
+            }
             Step::DieGivingBack(writes) => {
                 self.queue.take(0, &self.echo).unwrap();
                 self.queue.note();
@@ -105,7 +120,8 @@ impl World {
             }
             if left > 1 && number > 0 {
                 let lap = if place.wrap { 0x8080 } else { 0 };
-                memory.store16(at + 14, lap | 2).unwrap();
+                let wrote = if done.written > 0 { 2 } else { 0 };
+                memory.store16(at + 14, lap | wrote).unwrap();
             }
             left = left.saturating_sub(2);
             place = place.after(done.descriptors, self.queue.size);
@@ -146,6 +162,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Just(Step::Take),
         Just(Step::Turn),
         Just(Step::DieServing),
+        Just(Step::DieNoting),
         (0..16_u8).prop_map(Step::DieGivingBack),
         (0..6_u8).prop_map(Step::DieUnsettled),
     ];
