@@ -23,19 +23,32 @@ pub enum BuildError {
     Run(#[from] io::Error),
 }
 
-/// Builds the program that bears the name of its package: the one that `cargo test` has built
+/// Builds a program that no other target bears the name of, as `qemu` does: the one that `cargo test` has built
 /// already, if it was told nothing.
 ///
 /// # Errors
 ///
 /// [`BuildError`].
 pub fn build(package: &'static str) -> Result<PathBuf, BuildError> {
+    // Of the same packages, and with a test: so no dependency is built with other features.
+    build_with(package, &["--profile", "test", "--test", TEST])
+}
+
+/// Builds it as its users do, to be measured.
+///
+/// # Errors
+///
+/// [`BuildError`].
+pub fn build_fast(program: &'static str) -> Result<PathBuf, BuildError> {
+    build_with(program, &["--release"])
+}
+
+fn build_with(package: &'static str, words: &[&str]) -> Result<PathBuf, BuildError> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .current_dir(tree::root())
-        // Of the same packages, and with a test: so no dependency is built with other features.
-        .args(["build", "--quiet", "--profile", "test"])
-        .args(["--bin", package, "--test", TEST])
+        .args(["build", "--quiet", "--bin", package])
+        .args(words)
         .args(["--message-format", "json-render-diagnostics"])
         .stdin(Stdio::null())
         .output()?;

@@ -52,8 +52,8 @@ for format in packed split; do
     load c 1048576 &
     loads="$loads $!"
     deaths=0
-    for death in 1 2 3 4 5; do
-        sleep 0.3
+    for death in 1 2 3; do
+        sleep 0.2
         die
         jobs=$(for load in $loads; do kill -0 $load 2> /dev/null && echo $load; done)
         [ -z "$jobs" ] || deaths=$((deaths + 1))
@@ -83,3 +83,30 @@ for format in packed split; do
     vduse-blk --destroy disk0 && until_true is_gone /dev/vduse/disk0 && say "$format: destroyed"
     rm /tmp/disk
 done
+
+# What a daemon asks the kernel for, in order: the numbers of ioctls, and messages that are read and answered.
+# traced NAME COMMAND...
+traced() {
+    truncate -s 64M /tmp/disk
+    name=$1
+    shift
+    strace -f -e trace=ioctl,read,write -o /tmp/trace "$@" > /tmp/daemon 2>&1 &
+    daemon=$!
+    until_true [ -e /dev/vduse/disk0 ]
+    # Until it serves what it has made.
+    until_true grep -q VDUSE_VQ_SETUP /tmp/trace
+    sleep 0.2
+    vdpa dev add name disk0 mgmtdev vduse || say "dev add failed"
+    until_true [ -b /dev/vda ]
+    dd if=/dev/vda of=/dev/null bs=4096 count=1 iflag=direct 2> /dev/null || say "$name: reading failed"
+    vdpa dev del disk0
+    until_true is_gone /dev/vda
+    killall vduse-blk qemu-storage-daemon 2> /dev/null
+    wait $daemon 2> /dev/null
+    say "$name: $(sed -n -e 's/.*ioctl([0-9]*, VDUSE_\([A-Z0-9_]*\).*/\1/p' \
+        -e 's/.*read[( ].*= 152$/read/p' -e 's/.*write[( ].*= 152$/write/p' /tmp/trace | tr '\n' ' ')"
+}
+traced ours vduse-blk --split --queues 2 disk0 /tmp/disk
+vduse-blk --destroy disk0
+traced theirs qemu-storage-daemon --blockdev file,node-name=file0,filename=/tmp/disk \
+    --export vduse-blk,id=export0,node-name=file0,name=disk0,writable=on,num-queues=2,queue-size=256
