@@ -47,6 +47,8 @@ struct Wire {
     down: Mutex<VecDeque<Vec<u8>>>,
     sent: Event,
     dropped: AtomicU64,
+    /// How many frames to a DHCP server the filter has let through.
+    asked: AtomicU64,
     /// The rules, if they are to change.
     rules: Mutex<Option<Rules>>,
 }
@@ -62,6 +64,9 @@ impl Below for WireEnd {
     }
 
     fn send(&mut self, frame: &[u8]) {
+        if is_udp(frame) && frame.get(36..38) == Some(&SERVER.to_be_bytes()) {
+            self.0.asked.fetch_add(1, Ordering::Relaxed);
+        }
         let mut down = self.0.down.lock();
         if down.len() < WAITING_MAX {
             down.push_back(frame.into());
@@ -213,10 +218,11 @@ async fn using(bench: &Bench, wire: &Wire) -> Outcome {
 async fn filtered(bench: &Bench, wire: &Wire, net: &mut NetDevice) -> Outcome {
     reaches_the_gateway(bench, net).await?;
     ensure!(dhcp_answers(bench, net).await?, "an accepted port answers");
-    let before = wire.dropped.load(Ordering::Relaxed);
+    let counts = || [&wire.dropped, &wire.asked].map(|count| count.load(Ordering::Relaxed));
+    let [dropped, asked] = counts();
     *wire.rules.lock() = Some(NO_DHCP);
     ensure!(!dhcp_answers(bench, net).await?, "a dropped port answers");
-    ensure_eq!(wire.dropped.load(Ordering::Relaxed), before + 1);
+    ensure_eq!(counts(), [dropped + 1, asked]);
     // Everything else still passes.
     reaches_the_gateway(bench, net).await?;
     *wire.rules.lock() = Some(EVERYTHING);
@@ -244,11 +250,13 @@ async fn dhcp_answers(bench: &Bench, net: &mut NetDevice) -> Result<bool, Failur
     Ok(matches!(answered, Either::First(())))
 }
 
-/// Whether a frame is IPv4 and UDP from the server's port, without IP options.
 fn is_from_server(frame: &[u8]) -> bool {
-    let is_ipv4 = frame.get(12..15) == Some(&[8, 0, 0x45]);
-    let is_udp = frame.get(23) == Some(&17);
-    is_ipv4 && is_udp && frame.get(34..36) == Some(&SERVER.to_be_bytes())
+    is_udp(frame) && frame.get(34..36) == Some(&SERVER.to_be_bytes())
+}
+
+/// Whether a frame is IPv4 without options, and UDP.
+fn is_udp(frame: &[u8]) -> bool {
+    frame.get(12..15) == Some(&[8, 0, 0x45]) && frame.get(23) == Some(&17)
 }
 
 /// A DHCPDISCOVER to everybody (RFC 2131, 2 and 4.4.1).
