@@ -1,12 +1,10 @@
 //! A device of any type, by the requests that its subject makes.
 
-use alloc::format;
 use alloc::vec::Vec;
 
 use super::bench::{Bench, Format};
-use super::rig::Answer;
 use super::traffic::{Told, Traffic};
-use super::verdict::{Stop, Verdict, checks, ensure};
+use super::verdict::{Verdict, checks};
 
 checks! {
     "split: its own requests are answered, with the lengths that they have" => split,
@@ -16,24 +14,6 @@ checks! {
 
 /// Requests one after the other, more than a ring holds.
 const ROUNDS: u8 = 40;
-
-/// Whether this is the answer to the request of this number.
-pub(super) fn check(bench: &Bench<'_>, answer: &Answer, number: u8) -> Verdict {
-    let used = bench.subject.request(number).used;
-    let written = answer.written;
-    ensure(
-        used.contains(&written),
-        format!(
-            "request {number}: {written} bytes are said to be written, not {} to {}",
-            used.start(),
-            used.end()
-        ),
-    )?;
-    let bytes = answer.bytes.get(..written);
-    let bytes = bytes.ok_or_else(|| Stop::Failed(format!("request {number} has less room")))?;
-    let judged = bench.subject.judge(number, bytes);
-    judged.map_err(|reason| Stop::Failed(format!("request {number}: {reason}")))
-}
 
 async fn split(bench: &Bench<'_>) -> Verdict {
     one_by_one(bench, Format::Split).await
@@ -66,10 +46,10 @@ async fn many(bench: &Bench<'_>) -> Verdict {
             }
             while let Some(latest) = open.last().copied() {
                 let answer = traffic.rig.lines[line].answer(bench).await?;
-                let fits = |number: &u8| check(bench, &answer, *number).is_ok();
+                let fits = |number: &u8| answer.judge(bench, *number).is_ok();
                 match open.iter().position(fits) {
                     Some(place) => _ = open.remove(place),
-                    None => check(bench, &answer, latest)?,
+                    None => answer.judge(bench, latest)?,
                 }
             }
         }

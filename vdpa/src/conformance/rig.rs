@@ -55,6 +55,26 @@ pub(super) struct Answer {
     pub(super) written: usize,
 }
 
+impl Answer {
+    /// Whether this is the answer to the subject's request of this number.
+    pub(super) fn judge(&self, bench: &Bench<'_>, number: u8) -> Verdict {
+        let used = bench.subject.request(number).used;
+        let written = self.written;
+        ensure(
+            used.contains(&written),
+            format!(
+                "request {number}: {written} bytes are said to be written, not {} to {}",
+                used.start(),
+                used.end()
+            ),
+        )?;
+        let bytes = self.bytes.get(..written);
+        let bytes = bytes.ok_or_else(|| Stop::Failed(format!("request {number} has less room")))?;
+        let judged = bench.subject.judge(number, bytes);
+        judged.map_err(|reason| Stop::Failed(format!("request {number}: {reason}")))
+    }
+}
+
 impl Rig {
     /// A device whose queues are ready, one step before `DRIVER_OK`.
     pub(super) async fn set_up(bench: &Bench<'_>, format: Format) -> Result<Self, Stop> {

@@ -9,7 +9,7 @@ use crate::ops::QueueState;
 use super::bench::{Bench, Format};
 use super::rig::{Answer, Rig};
 use super::verdict::{OrFail, Stop, Verdict, ensure, equal, skip_unless};
-use super::{Service, blk, net, requests};
+use super::{Service, blk, net};
 
 /// A running device that serves requests, and how far they have been counted.
 pub(super) struct Traffic {
@@ -100,7 +100,7 @@ impl Traffic {
                 self.rig.lines[requests].answer(bench).await?;
                 net::check_received(bench, &answer, number)
             }
-            Service::Requests => requests::check(bench, &answer, number),
+            Service::Requests => answer.judge(bench, number),
             _ => check_read(&answer),
         }
     }
