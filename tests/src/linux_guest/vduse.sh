@@ -84,6 +84,38 @@ for format in packed split; do
     rm /tmp/disk
 done
 
+# A driver in user space on the same device. Its memory is the daemon's as long as it is mapped.
+truncate -s 64K /tmp/disk
+dd if=/pattern of=/tmp/disk bs=64k count=1 2> /dev/null
+cp /tmp/disk /tmp/before
+serve
+vdpa dev add name disk0 mgmtdev vduse || say "dev add failed"
+until_true [ -e /sys/bus/vdpa/drivers/virtio_vdpa/disk0 ]
+echo disk0 > /sys/bus/vdpa/drivers/virtio_vdpa/unbind
+echo vhost_vdpa > /sys/bus/vdpa/devices/disk0/driver_override
+echo disk0 > /sys/bus/vdpa/drivers/vhost_vdpa/bind
+until_true [ -c /dev/vhost-vdpa-0 ]
+mappings() { grep -c vhost-vdpa-disk /proc/$daemon/maps; }
+mkfifo /tmp/steps
+vhost_vdpa_disk /dev/vhost-vdpa-0 16 < /tmp/steps > /tmp/read 2> /tmp/driver &
+driver=$!
+exec 3> /tmp/steps
+until_true grep -q '^mapped' /tmp/driver
+say "vhost: mappings=$(mappings)"
+echo >&3
+until_true grep -q unmapped /tmp/driver
+say "vhost: mappings=$(mappings)"
+echo >&3
+wait $driver || cat /tmp/driver
+exec 3>&-
+cmp /tmp/read /tmp/before && say "vhost: read"
+# Each byte is turned.
+cmp -l /tmp/disk /tmp/before | awk '{ n++ } END { print "guest: vhost: changed=" n }'
+echo disk0 > /sys/bus/vdpa/drivers/vhost_vdpa/unbind
+vdpa dev del disk0 || say "dev del failed"
+die
+vduse-blk --destroy disk0 && say "vhost: destroyed"
+
 # What a daemon asks the kernel for, in order: the numbers of ioctls, and messages that are read and answered.
 # traced NAME COMMAND...
 traced() {

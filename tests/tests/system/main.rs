@@ -30,7 +30,7 @@ use libtest_mimic::{Arguments, Trial};
 
 /// What begins first: what a kernel is built for, beside what works with the one that is there already, and then
 /// what takes longest.
-const FIRST: [&str; 12] = [
+const FIRST: [&str; 13] = [
     "passthrough::unikernel",
     "vfio_user::unikernel",
     "vhost_user::unikernel_passes_its_tests::split/event_idx=on/indirect_desc=on/size=128",
@@ -38,6 +38,7 @@ const FIRST: [&str; 12] = [
     "vhost_user::unikernel",
     "network::flood::after_a_flood",
     "passthrough::",
+    "vduse_linux::",
     "network::dhcp::",
     "vhost_user::linux",
     "hotplug::disk_goes_under_load",

@@ -111,8 +111,11 @@ fn files(cache: &Path, script: &str, daemon: &Path) -> Result<(PathBuf, Initramf
     let debian = Debian::with_kernel_of(SUITE, cache)?;
     let tools = Tools::ensure(SUITE, &PACKAGES, cache)?;
     let files = Initramfs::new(&debian, &MODULES, script)?;
-    let daemon = daemon.to_string_lossy();
-    let files = tools.add_to(files, &[&PROGRAMS[..], &[&daemon]].concat())?;
+    let own = [
+        &*daemon.to_string_lossy(),
+        env!("CARGO_BIN_EXE_vhost_vdpa_disk"),
+    ];
+    let files = tools.add_to(files, &[&PROGRAMS[..], &own].concat())?;
     Ok((debian.kernel()?, files))
 }
 
@@ -145,6 +148,15 @@ fn judge(console: &[String], pattern: &[u8]) -> Result<()> {
             "{format}: vduse-blk: disk0: the device is in use: `vdpa dev del` takes it off its bus"
         ))?;
         said(&format!("{format}: destroyed"))?;
+    }
+    for what in [
+        "mappings=1",
+        "mappings=0",
+        "read",
+        "changed=65536",
+        "destroyed",
+    ] {
+        said(&format!("vhost: {what}"))?;
     }
     let [ours, theirs] = ["ours", "theirs"].map(|daemon| Trace::of(console, daemon));
     ensure!(ours == theirs, "{ours:?} is not in the order of {theirs:?}");

@@ -163,7 +163,7 @@ impl Calls for Kernel {
         state.calls.push("memory");
         let answer = state.entry.encode(argument.len()).unwrap();
         argument.copy_from_slice(&answer);
-        Ok(self.memory.file.as_fd().try_clone_to_owned()?)
+        self.memory.file.as_fd().try_clone_to_owned()
     }
 }
 
