@@ -21,6 +21,7 @@ mod memory;
 mod queue;
 mod redo;
 mod server;
+mod service;
 #[cfg(test)]
 mod testing;
 
@@ -29,5 +30,6 @@ pub use self::device_file::DeviceFile;
 pub use self::error::{Error, QueueError};
 pub use self::journal::Journal;
 pub use self::memory::QueueMemory;
-pub use self::server::{QueueOptions, Server, Service};
+pub use self::server::{QueueOptions, Server};
+pub use self::service::Service;
 pub use vduse_protocol::{ApiVersion, DeviceConfig};

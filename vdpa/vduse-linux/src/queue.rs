@@ -13,7 +13,7 @@ use crate::error::QueueError;
 use crate::journal::{BATCH, Done, Place, QueueJournal};
 use crate::memory::{QueueMemory, Space};
 use crate::redo::redo;
-use crate::server::Service;
+use crate::service::Service;
 
 /// Where the index of the used ring lies (VIRTIO 1.2, 2.7.8).
 const USED_INDEX: u64 = 2;

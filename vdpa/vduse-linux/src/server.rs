@@ -1,6 +1,5 @@
 //! Serves a device: answers the kernel's messages, and has a thread for each queue.
 
-use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,31 +9,17 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, eventfd};
 use vduse_protocol::{Message, Outcome, QueueSetup, RawState, Request, Response};
 use virtio::DeviceStatus;
-use virtq::device::{Chain, DeviceQueue};
 
 use crate::control::Created;
 use crate::device_file::DeviceFile;
 use crate::error::{Error, QueueError};
 use crate::journal::{Journal, QueueJournal};
-use crate::memory::{QueueMemory, Space};
+use crate::memory::Space;
 use crate::queue::{Origin, Queue, Recipe, Turn};
+use crate::service::Service;
 
 /// How soon an interrupt is tried again that came too early.
 const SOON: Duration = Duration::from_millis(1);
-
-/// What a device does.
-pub trait Service: fmt::Debug + Send + Sync {
-    /// Whether the device can work with what the driver has chosen of its features.
-    fn accepts(&self, features: u64) -> bool;
-
-    /// Answers a request, and says how many bytes it has written to the writable part of the chain,
-    /// from its start on. It is called by the queue's thread, for one chain after the other. After
-    /// the program was killed a request may come again.
-    fn serve(&self, queue: u16, ring: &DeviceQueue<QueueMemory>, chain: &Chain) -> u32;
-
-    /// A queue is not served any more.
-    fn failed(&self, queue: u16, error: &QueueError);
-}
 
 /// What queues a device has.
 #[derive(Clone, Copy, Debug)]
