@@ -23,7 +23,7 @@ use crate::device_file::DeviceFile;
 use crate::error::QueueError;
 use crate::mapping::Mapping;
 use crate::memory::QueueMemory;
-use crate::server::Service;
+use crate::service::Service;
 
 /// Where the device finds the driver's memory.
 pub(crate) const BASE: u64 = 0x1_0000;
