@@ -1,6 +1,6 @@
 //! A driver of a disk in user space: `vhost_vdpa_disk /dev/vhost-vdpa-0 BLOCKS`. It reads the first
-//! so many blocks of 4096 bytes, writes each to standard output, and then back to the disk with all
-//! bits turned. Runs in the Linux guest.
+//! so many blocks of 4096 bytes, which must be all, writes each to standard output, and then back to
+//! the disk with all bits turned. Runs in the Linux guest.
 
 #![deny(unsafe_code)]
 
@@ -36,6 +36,8 @@ const QUEUE_SIZE: u16 = 16;
 const BLOCK: usize = 4096;
 const SECTORS: u64 = 8;
 const BLK: u32 = 2;
+const READ: u32 = 0;
+const WRITE: u32 = 1;
 
 fn main() -> ExitCode {
     match run() {
@@ -62,6 +64,17 @@ fn run() -> Outcome<()> {
             *byte = !*byte;
         }
         disk.write(block, &data)?;
+    }
+    // Behind the end, and of no kind (VIRTIO 1.2, 5.2.6).
+    for (kind, block, expected) in [
+        (READ, blocks, 1),
+        (WRITE, u64::MAX / SECTORS, 1),
+        (99, 0, 2),
+    ] {
+        let (_, status) = disk.exchange(kind, block, &[0; BLOCK], BLOCK)?;
+        if status != expected {
+            return Err(format!("request {kind} of block {block}: status {status}").into());
+        }
     }
     // Who reads the process's maps sees them go.
     eprintln!("mapped");
@@ -144,16 +157,27 @@ impl Disk {
     }
 
     fn read(&mut self, block: u64) -> Outcome<Vec<u8>> {
-        let answer = self.exchange(0, block, &[], BLOCK)?;
-        Ok(answer[..BLOCK].to_vec())
+        match self.exchange(READ, block, &[], BLOCK)? {
+            (answer, 0) => Ok(answer[..BLOCK].to_vec()),
+            (_, status) => Err(format!("reading block {block}: status {status}").into()),
+        }
     }
 
     fn write(&mut self, block: u64, data: &[u8]) -> Outcome<()> {
-        self.exchange(1, block, data, 0).map(drop)
+        match self.exchange(WRITE, block, data, 0)? {
+            (_, 0) => Ok(()),
+            (_, status) => Err(format!("writing block {block}: status {status}").into()),
+        }
     }
 
     /// A request of a kind, with data, and room for so many bytes of an answer before the status.
-    fn exchange(&mut self, kind: u32, block: u64, data: &[u8], room: usize) -> Outcome<DmaBuffer> {
+    fn exchange(
+        &mut self,
+        kind: u32,
+        block: u64,
+        data: &[u8],
+        room: usize,
+    ) -> Outcome<(DmaBuffer, u8)> {
         let mut request = DmaBuffer::new(&self.dma, 16 + data.len())?;
         request[..4].copy_from_slice(&kind.to_le_bytes());
         request[8..16].copy_from_slice(&(block * SECTORS).to_le_bytes());
@@ -175,10 +199,8 @@ impl Disk {
         loop {
             if let Some(used) = self.queue.take()? {
                 let answer = used.chain.answer.ok_or("the chain has lost its answer")?;
-                return match answer.0[room] {
-                    0 => Ok(answer.0),
-                    status => Err(format!("block {block}: status {status}").into()),
-                };
+                let status = answer.0[room];
+                return Ok((answer.0, status));
             }
             self.call.read()?;
         }

@@ -28,8 +28,12 @@ die() {
     wait $daemon 2> /dev/null
 }
 
-# Writes the pattern to a file, in pieces of $2 bytes, past the page cache if $3 says so.
-load() { dd if=/pattern of=/mnt/$1 bs=$2 conv=fsync $3 2> /dev/null || say "writing $1 failed"; }
+# Writes the pattern to a file until the deaths are over, in pieces of $2 bytes, past the page cache if $3 says so.
+load() {
+    until [ -e /tmp/over ]; do
+        dd if=/pattern of=/mnt/$1 bs=$2 conv=fsync $3 2> /dev/null || say "writing $1 failed"
+    done
+}
 
 for format in packed split; do
     options=
@@ -46,27 +50,25 @@ for format in packed split; do
     mount -t ext4 -o discard /dev/vda /mnt || say "mount failed"
 
     load a 4096 oflag=direct &
-    loads=$!
     load b 65536 oflag=direct &
-    loads="$loads $!"
     load c 1048576 &
-    loads="$loads $!"
-    deaths=0
     for death in 1 2 3; do
         sleep 0.2
         die
-        jobs=$(for load in $loads; do kill -0 $load 2> /dev/null && echo $load; done)
-        [ -z "$jobs" ] || deaths=$((deaths + 1))
         serve $options
         grep -q 'goes on' /tmp/daemon || say "the daemon says: $(cat /tmp/daemon)"
     done
-    wait $loads
-    say "$format: deaths under load=$deaths"
-    umount /mnt
+    touch /tmp/over
+    # All but the daemon.
+    for load in $(jobs -p); do
+        [ $load = $daemon ] || wait $load
+    done
+    rm /tmp/over
+    umount /mnt || say "umount failed"
     mount -t ext4 /dev/vda /mnt || say "the second mount failed"
     for file in a b c; do say "$format: $file=$(hash < /mnt/$file)"; done
     rm /mnt/a
-    umount /mnt
+    umount /mnt || say "umount failed"
     e2fsck -fn /dev/vda > /tmp/fsck 2>&1 && say "$format: file system clean" || cat /tmp/fsck
 
     die

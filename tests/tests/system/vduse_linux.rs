@@ -120,6 +120,13 @@ fn files(cache: &Path, script: &str, daemon: &Path) -> Result<(PathBuf, Initramf
 }
 
 fn judge(console: &[String], pattern: &[u8]) -> Result<()> {
+    // The script says what has gone wrong.
+    for wrong in ["failed", "not true", "the daemon says"] {
+        let said = console
+            .iter()
+            .find(|line| line.starts_with("guest: ") && line.contains(wrong));
+        ensure!(said.is_none(), "{said:?}");
+    }
     let said = |what: &str| {
         let line = format!("guest: {what}");
         ensure!(console.contains(&line), "no {line:?}");
@@ -136,12 +143,6 @@ fn judge(console: &[String], pattern: &[u8]) -> Result<()> {
         for file in ["a", "b", "c"] {
             said(&format!("{format}: {file}={hash}"))?;
         }
-        let deaths =
-            (2..=3).any(|deaths| said(&format!("{format}: deaths under load={deaths}")).is_ok());
-        ensure!(
-            deaths,
-            "{format}: the load was over before the daemon was killed twice"
-        );
         said(&format!("{format}: file system clean"))?;
         said(&format!("{format}: grown=147456"))?;
         said(&format!(

@@ -107,3 +107,6 @@ impl Control {
         self.calls.call(self.file.as_fd(), number, argument)
     }
 }
+
+#[cfg(test)]
+mod tests;

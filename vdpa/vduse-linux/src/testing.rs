@@ -4,6 +4,7 @@ use std::alloc::Layout;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -191,6 +192,12 @@ impl DriverMemory {
             next: AtomicU64::new(0),
             number,
         })
+    }
+
+    /// Writes a number where a driver would not.
+    pub(crate) fn write(&self, address: u64, number: u16) {
+        let bytes = number.to_le_bytes();
+        self.file.write_all_at(&bytes, address - BASE).unwrap();
     }
 
     /// What the system calls it, unlike any other.

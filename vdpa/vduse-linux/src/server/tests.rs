@@ -201,6 +201,30 @@ fn queue_that_cannot_be_is_refused() {
 }
 
 #[test]
+fn queue_that_the_driver_breaks_ends_and_the_device_goes_on() {
+    let mut world = World::new(false, |_| {});
+    let available = world.driver.queue.addresses().driver.0 + 2;
+    // More chains than the ring has room for.
+    world.kernel.memory.write(available, 0x7fff);
+    assert_eq!(world.start(), Outcome::Done);
+    let deadline = Instant::now() + PATIENCE;
+    while world.echo.failures.lock().unwrap().is_empty() {
+        assert!(Instant::now() < deadline);
+        thread::sleep(Duration::from_millis(1));
+    }
+    let failures = world.echo.failures.lock().unwrap().clone();
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    assert!(failures[0].contains("available index"), "{failures:?}");
+    assert_eq!(world.ask(Request::SetStatus(0)).outcome, Outcome::Done);
+    // What is right again after a reset is served.
+    world.kernel.memory.write(available, 0);
+    world.driver.send();
+    assert_eq!(world.start(), Outcome::Done);
+    world.take(1);
+    world.end();
+}
+
+#[test]
 fn withdrawn_memory_is_unmapped_before_the_answer() {
     let mut world = World::new(true, |_| {});
     world.driver.send();
