@@ -12,7 +12,7 @@ mkdir -p /run
 mount -t tmpfs tmpfs /tmp
 dd if=/dev/urandom of=/tmp/disk bs=1M count=32 2> /dev/null
 
-ours() { vduse-blk disk0 /tmp/disk 2> /dev/null & }
+ours() { vduse-blk "$@" disk0 /tmp/disk 2> /dev/null & }
 theirs() {
     qemu-storage-daemon --blockdev file,node-name=file0,filename=/tmp/disk,locking=off,aio=$1 \
         --export vduse-blk,id=export0,node-name=file0,name=disk0,writable=on,queue-size=256 &
@@ -26,7 +26,7 @@ read_blocks() {
 }
 
 for round in 1 2; do
-    for daemon in ours "theirs threads" "theirs io_uring"; do
+    for daemon in ours "ours --split" "theirs threads" "theirs io_uring"; do
         $daemon
         process=$!
         until_true [ -e /dev/vduse/disk0 ]
@@ -39,7 +39,7 @@ for round in 1 2; do
         until_true is_gone /dev/vda
         kill $process
         wait $process 2> /dev/null
-        [ "$daemon" = ours ] && vduse-blk --destroy disk0
+        case $daemon in ours*) vduse-blk --destroy disk0 ;; esac
         until_true is_gone /dev/vduse/disk0
     done
 done
