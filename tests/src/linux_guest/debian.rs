@@ -55,16 +55,7 @@ impl Debian {
     ///
     /// [`Missing`].
     pub fn ensure(cache: &Path) -> Result<Self, Missing> {
-        fs::create_dir_all(cache)?;
-        let kernel = cache.join("kernel");
-        if !kernel.is_dir() {
-            fetch(&newest_kernel()?, &kernel)?;
-        }
-        let busybox = cache.join("busybox");
-        if !busybox.is_dir() {
-            fetch(BUSYBOX, &busybox)?;
-        }
-        Ok(Self { kernel, busybox })
+        Self::with_kernel(cache, "kernel", |folder| fetch(&newest_kernel()?, folder))
     }
 
     /// The same with the newest kernel of the release `suite`, whatever release this host is.
@@ -73,10 +64,19 @@ impl Debian {
     ///
     /// [`Missing`].
     pub fn with_kernel_of(suite: &str, cache: &Path) -> Result<Self, Missing> {
+        let name = format!("kernel-{suite}");
+        Self::with_kernel(cache, &name, |folder| fetch_kernel_of(suite, folder))
+    }
+
+    fn with_kernel(
+        cache: &Path,
+        name: &str,
+        fetch_kernel: impl FnOnce(&Path) -> Result<(), Missing>,
+    ) -> Result<Self, Missing> {
         fs::create_dir_all(cache)?;
-        let kernel = cache.join(format!("kernel-{suite}"));
+        let kernel = cache.join(name);
         if !kernel.is_dir() {
-            fetch_kernel_of(suite, &kernel)?;
+            fetch_kernel(&kernel)?;
         }
         let busybox = cache.join("busybox");
         if !busybox.is_dir() {
