@@ -86,7 +86,7 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<(), BenchError> {
         Some(kernel) => kernel.clone(),
         None => {
             prepare::target::ensure()?;
-            build::kernel(PACKAGE, build::Profile::Release)?
+            build::kernel(PACKAGE, build::Profile::Release, &[])?
         }
     };
     let timed = measure(options, Purpose::Times, &kernel, interrupt)?;

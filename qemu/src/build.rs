@@ -85,17 +85,19 @@ struct Target {
     name: String,
 }
 
-/// Builds the program of `package` and says where it is. Warnings go to standard error.
+/// Builds the program of `package` with these of its features and says where it is. Warnings go to
+/// standard error.
 ///
 /// # Errors
 ///
 /// A [`BuildError`] with the compiler's messages in it.
-pub fn kernel(package: &str, profile: Profile) -> Result<PathBuf, BuildError> {
+pub fn kernel(package: &str, profile: Profile, features: &[&str]) -> Result<PathBuf, BuildError> {
     let progress = Progress::spinner(format!("building {package} ({})", profile.name()));
     let mut cargo = Command::new(cargo())
         .current_dir(tree::root())
         .args(["build", "--quiet", "--target", TARGET, "--package", package])
         .args(profile.options())
+        .args(["--features", &features.join(",")])
         // What a user wants for the programs of this host does not fit the bare-metal target.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, Subcommand};
+use nbd_client::{Uri, UriError};
 use qemu::accel::AccelChoice;
 use qemu::bench;
 use qemu::build::Profile;
@@ -45,10 +47,11 @@ pub struct Cli {
     #[arg(long, value_name = "DIR", conflicts_with = "disk")]
     pub serve: Option<PathBuf>,
 
-    /// Disk image (raw or qcow2, told by its content) or block device to attach instead of a copy
-    /// of a directory
-    #[arg(long, value_name = "IMAGE")]
-    pub disk: Option<PathBuf>,
+    /// Disk image (raw or qcow2, told by its content), block device, or export of an NBD server,
+    /// nbd://ADDRESS[:PORT]/EXPORT as the guest reaches it, to use instead of a copy of a directory
+    #[arg(long, value_name = "IMAGE",
+        value_parser = OsStringValueParser::new().try_map(DiskChoice::new))]
+    pub disk: Option<DiskChoice>,
 
     /// The guest may not write to its disk
     #[arg(long)]
@@ -158,13 +161,46 @@ pub enum Source {
     Directory(PathBuf),
     /// An image that is there.
     Image(PathBuf),
+    /// An export of a server, which the guest connects to by itself.
+    Remote(Uri),
+}
+
+/// The disk that `--disk` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiskChoice {
+    /// An image or a block device of this host.
+    Image(PathBuf),
+    /// An export of a server.
+    Remote(Uri),
+}
+
+impl DiskChoice {
+    fn new(text: OsString) -> Result<Self, UriError> {
+        match text.to_str().unwrap_or_default().parse() {
+            Ok(uri) => Ok(Self::Remote(uri)),
+            // The name of a file, in any bytes.
+            Err(UriError::Scheme) => Ok(Self::Image(text.into())),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 impl Cli {
     /// Refuses what clap cannot know to be wrong.
     pub fn check(&self) -> Result<()> {
-        if let Some(image) = &self.disk {
-            self.image(image)?;
+        match &self.disk {
+            Some(DiskChoice::Image(image)) => {
+                self.image(image)?;
+            }
+            Some(DiskChoice::Remote(_)) if self.read_only => {
+                bail!("--read-only: a server says itself whether its disk may be written")
+            }
+            Some(DiskChoice::Remote(_))
+                if self.net.network == Network::None && self.passthrough.is_empty() =>
+            {
+                bail!("--disk nbd://... needs a network")
+            }
+            _ => {}
         }
         if let Some(directory) = &self.serve {
             let metadata = directory.metadata();
@@ -233,11 +269,20 @@ impl Cli {
         }
     }
 
+    /// The features that the kernel is built with besides.
+    pub fn features(&self) -> &'static [&'static str] {
+        match self.disk {
+            Some(DiskChoice::Remote(_)) => &["nbd"],
+            _ => &[],
+        }
+    }
+
     /// Where the disk comes from; `None` when a disk of the host is among the functions that are
     /// `given`, and no other has been asked for.
     pub fn source(&self, given: &[Kind]) -> Option<Source> {
         match (&self.disk, &self.serve) {
-            (Some(image), _) => Some(Source::Image(image.clone())),
+            (Some(DiskChoice::Image(image)), _) => Some(Source::Image(image.clone())),
+            (Some(DiskChoice::Remote(uri)), _) => Some(Source::Remote(uri.clone())),
             (None, Some(directory)) => Some(Source::Directory(directory.clone())),
             (None, None) if given.contains(&Kind::Blk) => None,
             (None, None) => Some(Source::Directory(tree::sample_site())),
@@ -315,6 +360,10 @@ impl Cli {
             .split_whitespace()
             .any(|word| word.starts_with("ip="));
         let has_card = given.contains(&Kind::Net) || self.network(given) != &Network::None;
+        let remote = match &self.disk {
+            Some(DiskChoice::Remote(uri)) => format!("nbd={uri}"),
+            _ => String::new(),
+        };
         [
             ("ip=dhcp", has_card && !has_address),
             ("net=vhost", self.net.path == DataPath::Vhost),
@@ -322,6 +371,7 @@ impl Cli {
             ("vhost.noiommu=unsafe", self.has_vhost()),
             ("ifcvf=qemu", self.ifcvf),
             ("admin=http", self.admin),
+            (&remote, !remote.is_empty()),
             (&self.append, !self.append.is_empty()),
         ]
         .iter()

@@ -103,7 +103,7 @@ fn plan(cli: &Cli, survey: &Survey) -> Result<()> {
             let copy = env::temp_dir().join("ringway.img");
             Some(Image::raw(copy, cli.access()))
         }
-        None => None,
+        Some(Source::Remote(_)) | None => None,
     };
     let guest = cli.guest(kernel, image, cli.host_port(given)?, given);
     println!("{}", guest.command_line());
@@ -122,7 +122,7 @@ fn boot(cli: &Cli, survey: &Survey, interrupt: &Interrupt) -> Result<u8> {
         Some(kernel) => kernel.clone(),
         None => {
             prepare::target::ensure()?;
-            build::kernel(DEFAULT_PACKAGE, cli.profile())?
+            build::kernel(DEFAULT_PACKAGE, cli.profile(), cli.features())?
         }
     };
     // The copy of a directory lives as long as the guest.
@@ -132,7 +132,7 @@ fn boot(cli: &Cli, survey: &Survey, interrupt: &Interrupt) -> Result<u8> {
             let copy = DiskImage::from_directory(&directory, interrupt)?;
             (Some(Image::raw(copy.path(), cli.access())), Some(copy))
         }
-        None => (None, None),
+        Some(Source::Remote(_)) | None => (None, None),
     };
     if let Some(image) = image
         .as_ref()
@@ -165,6 +165,7 @@ fn announce(cli: &Cli, guest: &Guest, port: Option<u16>, given: &[Kind]) {
         }
         let what = match cli.source(given) {
             Some(Source::Image(path) | Source::Directory(path)) => path.display().to_string(),
+            Some(Source::Remote(uri)) => uri.to_string(),
             None => "the disk that is passed through".into(),
         };
         eprintln!("serving {what} at http://localhost:{port} (Ctrl-C ends)");

@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 /// The sources whose public items are looked at.
-const LIBRARIES: [&str; 18] = [
+const LIBRARIES: [&str; 19] = [
     "boot/src",
     "vdpa/virtq/src",
     "vdpa/src",
@@ -32,6 +32,7 @@ const LIBRARIES: [&str; 18] = [
     "drivers/virtio-pci/src",
     "drivers/net/src",
     "drivers/blk/src",
+    "drivers/nbd/src",
     "kernel/src",
     "kernel/site/web/src",
     "qemu/src",

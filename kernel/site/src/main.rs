@@ -3,8 +3,9 @@
 //! `/` is the page with the devices, `/api/status` the same as JSON, `/files/` the disk,
 //! `/api/vdpa` management of the vDPA devices, which is on the console too. The options on the
 //! command line are the kernel's own, `net.port=` for the port, `disk=` for the disk or the
-//! partition whose files are served (`blk1`, `blk0p2`), and `admin=http`, which lets everybody who
-//! reaches the server change devices.
+//! partition whose files are served (`blk1`, `blk0p2`), `nbd=` for a disk over the network, if the
+//! program is built with it, and `admin=http`, which lets everybody who reaches the server change
+//! devices.
 
 #![no_std]
 #![no_main]
@@ -19,6 +20,8 @@ mod download;
 mod files;
 mod inventory;
 mod management;
+#[cfg(feature = "nbd")]
+mod remote;
 mod routes;
 mod sending;
 mod site;
@@ -40,7 +43,10 @@ kernel::entry!(main);
 const DEFAULT_PORT: u16 = 80;
 
 /// The keys of the command line that mean something, the kernel's among them.
+#[cfg(not(feature = "nbd"))]
 const KEYS: [&str; 3] = ["admin", "disk", "net.port"];
+#[cfg(feature = "nbd")]
+const KEYS: [&str; 4] = ["admin", "disk", "nbd", "net.port"];
 
 /// Why nothing can be served.
 #[derive(Debug, Error)]
@@ -70,9 +76,27 @@ async fn main(system: System) -> Result<(), SiteError> {
     for number in 0..site.shares.connections {
         system.spawn(&format!("http{number}"), connection::serve(site, port));
     }
+    #[cfg(feature = "nbd")]
+    let remote = start_remote(site);
     stack.wait_config_up().await;
+    #[cfg(feature = "nbd")]
+    remote.tried.wait().await;
     announce(site, port).await;
     core::future::pending().await
+}
+
+/// Lets the disk come over the network, if the command line names one.
+#[cfg(feature = "nbd")]
+fn start_remote(site: &'static Site) -> &'static remote::Remote {
+    let remote: &'static remote::Remote = Box::leak(Box::new(remote::Remote::new()));
+    site.system
+        .spawn("nbd", remote.serve(&site.system, site.stack));
+    site.system.spawn("nbd files", async {
+        remote.late.wait().await;
+        // What was asked for its disk before has found none.
+        let _ = site.files().await;
+    });
+    remote
 }
 
 fn port(system: &System) -> Result<u16, SiteError> {

@@ -64,6 +64,10 @@ fn every_option_reaches_the_machine() {
         (&["--net", "tap=tap0,vhost"], "ifname=tap0,"),
         (&["--blk", "virtio", "--net", "virtio"], "-append 'ip=dhcp'"),
         (&["--admin"], "-append 'ip=dhcp admin=http'"),
+        (
+            &["--disk", "nbd://10.0.2.2/my%20disk"],
+            "-append 'ip=dhcp nbd=nbd://10.0.2.2:10809/my%20disk'",
+        ),
         (&["--ifcvf"], "-append 'ip=dhcp ifcvf=qemu'"),
         (
             &["--ifcvf"],
@@ -210,6 +214,9 @@ fn wrong_values_are_refused_with_the_option_named() {
         (&["--blk", "vdpa"], "--blk"),
         (&["--blk", "vdpa"], "virtio, vhost"),
         (&["--serve", "a", "--disk", "b"], "cannot be used with"),
+        (&["--disk", "nbd://server/x"], "IP address is needed"),
+        (&["--disk", "nbds://10.0.2.2/x"], "without TLS"),
+        (&["--disk", "nbd://10.0.2.2:0/x"], "from 1 to 65535"),
         (&["--debug", "--release"], "cannot be used with"),
         (&["--kernel", "k", "--debug"], "cannot be used with"),
         (
@@ -274,4 +281,22 @@ fn port_without_the_user_network_is_refused() {
         .check()
         .unwrap_err();
     assert!(message.to_string().contains("--port needs --net user"));
+}
+
+#[test]
+fn a_remote_disk_needs_a_network_and_its_own_permission() {
+    let remote = ["--disk", "nbd://10.0.2.2/x"];
+    for (more, part) in [
+        (&["--net", "none"][..], "needs a network"),
+        (&["--read-only"], "a server says itself"),
+    ] {
+        let cli = parse(&[&remote, more].concat()).unwrap();
+        let message = cli.check().unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+    }
+    let cli = parse(&remote).unwrap();
+    cli.check().unwrap();
+    assert_eq!(cli.features(), ["nbd"]);
+    assert!(matches!(cli.source(&[]), Some(Source::Remote(_))));
+    assert!(parse(&[]).unwrap().features().is_empty());
 }

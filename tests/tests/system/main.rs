@@ -18,6 +18,7 @@ mod link;
 mod machines;
 mod network;
 mod passthrough;
+mod remote_disk;
 mod shutdown;
 mod vduse_linux;
 mod vfio_user;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
     let trials = [
         registry::trials(),
         passthrough::trials(),
+        remote_disk::trials(),
         vduse_linux::trials(),
         vfio_user::trials(),
         vhost_user::trials(),

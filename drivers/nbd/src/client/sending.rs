@@ -258,10 +258,10 @@ impl Sending {
     }
 }
 
-/// Whether the server may lose a change after it has acknowledged it.
+/// Whether a change is kept until the next flush. What is durable is kept, too: an older change that
+/// is done again would undo it.
 pub(super) fn is_kept(command: Command, export: &Export) -> bool {
-    let durable = export.has_fua() && command.durability() == Some(Durability::Durable);
-    command.durability().is_some() && export.has_flush() && !durable
+    command.durability().is_some() && export.has_flush()
 }
 
 /// The most bytes of one part.
