@@ -4,6 +4,7 @@
 //! the exact command is printed.
 
 pub mod emulator;
+pub mod package;
 pub mod target;
 
 use std::fmt;

@@ -12,6 +12,7 @@ use libtest_mimic::{Completion, Failed, Trial};
 use qemu::build::Profile;
 use qemu::image::DiskImage;
 use qemu::interrupt::Interrupt;
+use qemu::prepare::package::{self, Names};
 use sha2::{Digest, Sha256};
 use tests::web::Site;
 use tests::{kernels, noise, requirement};
@@ -101,24 +102,8 @@ impl Drop for Server {
     }
 }
 
-/// Installs what is missing, where that takes no question.
-fn is_there(kind: Kind) -> bool {
-    let found = || which::which(kind.program).is_ok();
-    if !found() {
-        let install = ["install", "-y", "--no-install-recommends", kind.package];
-        let mut apt_get = Command::new("apt-get");
-        apt_get
-            .args(install)
-            .env("DEBIAN_FRONTEND", "noninteractive");
-        // What is missing afterwards is judged by the caller.
-        let _ = apt_get.stdin(Stdio::null()).output();
-    }
-    found()
-}
-
 fn download_outlives_its_server(kind: Kind) -> Result<Completion> {
-    if !is_there(kind) {
-        let missing = format!("needs {}, of Debian's {}", kind.program, kind.package);
+    if let Err(missing) = package::ensure(kind.program, &Names::debian(kind.package)) {
         return Ok(Completion::ignored_with(requirement::skip(missing)?));
     }
     let files = tempfile::tempdir()?;
