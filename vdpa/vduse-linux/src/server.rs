@@ -13,7 +13,7 @@ use virtio::DeviceStatus;
 use crate::control::Created;
 use crate::device_file::DeviceFile;
 use crate::error::{Error, QueueError};
-use crate::journal::{Journal, QueueJournal};
+use crate::journal::Journal;
 use crate::memory::Space;
 use crate::queue::{Origin, Queue, Recipe, Turn};
 use crate::service::Service;
@@ -252,9 +252,17 @@ impl Server {
         let info = self.device.queue_info(slot.index)?;
         let journal = self.journal.as_ref();
         let journal = journal.and_then(|journal| journal.queue(slot.index));
-        // What the program before has not started, the driver is about to.
-        let begun = |journal: &QueueJournal| origin == Origin::Driver || journal.read().is_some();
-        if !info.ready || !journal.as_ref().is_none_or(begun) {
+        if !info.ready {
+            // A note would be of an earlier driver.
+            if let Some(journal) = &journal {
+                journal.forget();
+            }
+            return Ok(false);
+        }
+        // What the program before has not started, the driver is about to: until it has, the kernel
+        // interrupts nobody. A note may have been lost.
+        let noted = journal.as_ref().is_some_and(|it| it.read().is_some());
+        if origin == Origin::Ring && !noted && !self.device.interrupt(slot.index)? {
             return Ok(false);
         }
         let queue = Queue::new(Recipe {

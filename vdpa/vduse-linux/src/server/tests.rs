@@ -263,3 +263,73 @@ fn second_address_space_has_the_second_call() {
     assert_eq!(world.ask(move_to(0, 0)).outcome, Outcome::Failed);
     world.end();
 }
+
+/// A program that takes over what another has served.
+fn resume(kernel: &Arc<Kernel>, journal: Option<Journal>) -> Result<(Server, OwnedFd), Error> {
+    let (device, messages) = kernel.device();
+    let options = QueueOptions {
+        count: 1,
+        size_max: 64,
+        chain_max: 4,
+    };
+    let echo = Arc::new(Echo::default());
+    let server = Server::new(device, Created::Existing, options, journal, echo)?;
+    Ok((server, messages))
+}
+
+fn journal(folder: &tempfile::TempDir) -> Journal {
+    Journal::open(&folder.path().join("journal"), 1).unwrap()
+}
+
+#[test]
+fn started_queue_whose_note_is_lost_is_found_by_its_ring_or_refused() {
+    for packed in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let kernel = Kernel::new(packed);
+        let mut driver = kernel.drive(false);
+        driver.send();
+        kernel.lock().started = true;
+        match resume(&kernel, Some(journal(&folder))) {
+            Ok((_server, _messages)) => {
+                assert!(!packed);
+                let deadline = Instant::now() + PATIENCE;
+                while driver.answered.is_empty() {
+                    assert!(Instant::now() < deadline, "nobody serves the queue");
+                    thread::sleep(Duration::from_millis(1));
+                    driver.take();
+                }
+            }
+            Err(Error::Queue(0, error)) => {
+                assert!(packed && matches!(*error, QueueError::NoJournal), "{error}");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn queue_that_the_driver_has_not_started_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let kernel = Kernel::new(true);
+    let _driver = kernel.drive(false);
+    let (server, _messages) = resume(&kernel, Some(journal(&folder))).unwrap();
+    assert!(!server.started);
+}
+
+#[test]
+fn note_of_a_queue_that_is_not_in_use_is_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let kernel = Kernel::new(true);
+    let _driver = kernel.drive(false);
+    kernel.lock().queues[0].ready = false;
+    let stale = Arc::new(journal(&folder));
+    let place = crate::journal::Place {
+        index: 3,
+        wrap: false,
+    };
+    stale.queue(0).unwrap().stand(place);
+    drop(stale);
+    let (server, _messages) = resume(&kernel, Some(journal(&folder))).unwrap();
+    let note = server.journal.as_ref().unwrap().queue(0).unwrap().read();
+    assert_eq!(note, None);
+}
