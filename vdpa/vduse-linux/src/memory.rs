@@ -17,8 +17,9 @@ use virtq::device::{Access, Fault, Memory, Piece};
 use crate::device_file::DeviceFile;
 use crate::mapping::Mapping;
 
-/// How many mappings are kept, and looked through for each address.
-const MAPPINGS_MAX: usize = 512;
+/// How many mappings are kept, and looked through for each address: all that `vhost_vdpa` lets a
+/// driver have (its parameter `max_iotlb_entries`).
+const MAPPINGS_MAX: usize = 2048;
 
 /// An address space of a device.
 #[derive(Debug)]
@@ -232,5 +233,25 @@ impl fmt::Debug for QueueMemory {
         f.debug_struct("QueueMemory")
             .field("space", &self.space.number)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Kernel;
+
+    #[test]
+    fn driver_may_have_all_mappings_that_linux_lets_it_have() {
+        let kernel = Kernel::new(false);
+        let device = Arc::new(kernel.device().0);
+        let memory = QueueMemory::new(&Space::new(device, 0));
+        for start in (0..2048).map(|number| number * 4096) {
+            let mut state = kernel.lock();
+            (state.entry.start, state.entry.last) = (start, start + 4095);
+            drop(state);
+            let piece = memory.translate(DmaAddr(start), 1, Access::Read);
+            assert!(piece.is_ok(), "{start:#x}");
+        }
     }
 }
