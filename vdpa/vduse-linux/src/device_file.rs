@@ -137,6 +137,22 @@ impl DeviceFile {
         Ok(QueueInfo::decode(&argument)?)
     }
 
+    /// How many queues the device has.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn queue_count(&self) -> Result<u16, Error> {
+        for index in 0..u16::MAX {
+            match self.queue_info(index) {
+                Err(Error::Call { error, .. }) if error.kind() == io::ErrorKind::InvalidInput => {
+                    return Ok(index);
+                }
+                other => drop(other?),
+            }
+        }
+        Ok(u16::MAX)
+    }
+
     /// Lets the driver's kicks of a queue add to an event counter.
     ///
     /// # Errors

@@ -7,7 +7,8 @@
 //! The file is memory that is shared with nobody: what was stored is there after the program was
 //! killed, though not after the machine was.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +36,8 @@ const VALID: u64 = 1 << 16;
 #[derive(Debug)]
 pub struct Journal {
     mapping: Mapping,
+    /// Locked as long as it is open.
+    _file: File,
     queues: u16,
 }
 
@@ -64,18 +67,30 @@ impl Journal {
     /// Opens the file for so many queues, and makes it if it is not there.
     ///
     /// # Errors
-    /// What the system says.
+    /// Another program or device has it; what the system says otherwise.
     pub fn open(path: &Path, queues: u16) -> Result<Self, Error> {
         let length = HEADER + SLOT * u64::from(queues);
         let open = || {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false);
             let file = options.open(path)?;
-            file.set_len(length)?;
-            Mapping::new(&file, 0, length, ProtFlags::READ | ProtFlags::WRITE)
+            file.try_lock().map_err(|error| match error {
+                TryLockError::WouldBlock => io::Error::other("another program or device has it"),
+                TryLockError::Error(error) => error,
+            })?;
+            // What is behind is of queues that this program does not know of.
+            if file.metadata()?.len() < length {
+                file.set_len(length)?;
+            }
+            let access = ProtFlags::READ | ProtFlags::WRITE;
+            Ok((Mapping::new(&file, 0, length, access)?, file))
         };
-        let mapping = open().map_err(Error::of("the journal"))?;
-        let journal = Self { mapping, queues };
+        let (mapping, file) = open().map_err(Error::of("the journal"))?;
+        let journal = Self {
+            mapping,
+            _file: file,
+            queues,
+        };
         if journal.word(0).swap(MAGIC, Ordering::AcqRel) != MAGIC {
             journal.clear();
         }

@@ -225,3 +225,28 @@ fn interrupt_that_comes_too_early_is_tried_again() {
     assert_eq!(world.kernel.lock().interrupts, 1);
     world.finish();
 }
+
+#[test]
+fn journal_keeps_queues_that_a_program_does_not_know_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let open = |queues| Arc::new(Journal::open(&path, queues).unwrap());
+    let place = Place {
+        index: 5,
+        wrap: true,
+    };
+    open(2).queue(1).unwrap().stand(place);
+    drop(open(1));
+    assert_eq!(open(2).queue(1).unwrap().read(), Some((place, Vec::new())));
+}
+
+#[test]
+fn journal_has_one_program_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let first = Journal::open(&path, 1).unwrap();
+    let second = Journal::open(&path, 1).unwrap_err().to_string();
+    assert!(second.contains("another program"), "{second}");
+    drop(first);
+    assert!(Journal::open(&path, 1).is_ok());
+}

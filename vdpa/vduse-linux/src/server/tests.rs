@@ -333,3 +333,10 @@ fn note_of_a_queue_that_is_not_in_use_is_forgotten() {
     let note = server.journal.as_ref().unwrap().queue(0).unwrap().read();
     assert_eq!(note, None);
 }
+
+#[test]
+fn kernel_says_how_many_queues_a_device_has() {
+    let kernel = Kernel::new(true);
+    let _drivers = [kernel.drive(false), kernel.drive(false)];
+    assert_eq!(kernel.device().0.queue_count().unwrap(), 2);
+}

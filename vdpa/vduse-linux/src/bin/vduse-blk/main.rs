@@ -131,6 +131,11 @@ fn run(wish: &Wish, name: &str, disk: Disk, journal: &Path) -> Result<(), Error>
     })?;
     let device = DeviceFile::open(name)?;
     drop(control);
+    // A device that is there keeps the queues that it was made with.
+    let queues = match created {
+        Created::New => wish.queues,
+        Created::Existing => device.queue_count()?,
+    };
     if created == Created::Existing {
         // The image may have grown.
         device.set_config(&ConfigUpdate {
@@ -139,12 +144,12 @@ fn run(wish: &Wish, name: &str, disk: Disk, journal: &Path) -> Result<(), Error>
         })?;
     }
     let options = QueueOptions {
-        count: wish.queues,
+        count: queues,
         size_max: wish.size,
         // The data, and a header and a status.
         chain_max: SEGMENTS + 2,
     };
-    let journal = Journal::open(journal, wish.queues)?;
+    let journal = Journal::open(journal, queues)?;
     let server = Server::new(device, created, options, Some(journal), Arc::new(disk))?;
     eprintln!(
         "vduse-blk: {name}: {}",
