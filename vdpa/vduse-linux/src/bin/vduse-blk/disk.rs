@@ -5,11 +5,12 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{FallocateFlags, fallocate};
 use vduse_linux::{QueueError, QueueMemory, Service};
 use virtio::F;
 use virtio::blk::{F as BlkF, S, T};
 use virtq::device::{Chain, DeviceQueue};
+
+use crate::clear::{DISCARD_SECTORS, RANGE, Range, ZERO_SECTORS};
 
 /// The most segments of the data of a request.
 pub(crate) const SEGMENTS: u16 = 254;
@@ -18,10 +19,7 @@ pub(crate) const SEGMENTS: u16 = 254;
 const SECTOR: u64 = 512;
 /// Bytes before the data: type, reserved, sector.
 const HEADER: u64 = 16;
-/// Bytes of a range to discard or to fill with zeroes.
-const RANGE: u64 = 16;
-/// The most sectors, and the most ranges, of such a request.
-const CLEAR_SECTORS: u32 = 1 << 21;
+/// The most ranges of a request.
 const CLEAR_RANGES: u32 = 16;
 /// Bytes that are copied at once.
 const PIECE: usize = 128 << 10;
@@ -85,10 +83,10 @@ impl Disk {
         put(34, &queues.to_le_bytes());
         for (at, value) in [
             // Discard, its alignment, and zeroes, which may be discarded, too.
-            (36, CLEAR_SECTORS),
+            (36, DISCARD_SECTORS),
             (40, CLEAR_RANGES),
             (44, 8),
-            (48, CLEAR_SECTORS),
+            (48, ZERO_SECTORS),
             (52, CLEAR_RANGES),
             (56, 1),
         ] {
@@ -115,7 +113,7 @@ impl Disk {
                 push(ring, chain, 0, &self.id[..length])?;
                 Ok(length as u64)
             }
-            Ok(T::Discard | T::WriteZeroes) => self.clear(ring, chain),
+            Ok(kind @ (T::Discard | T::WriteZeroes)) => self.clear(ring, chain, kind),
             _ => Err(S::Unsupp),
         }
     }
@@ -142,24 +140,22 @@ impl Disk {
         Ok(0)
     }
 
-    /// Makes ranges read as zeroes, without room in the image where that is possible.
-    fn clear(&self, ring: &Ring, chain: &Chain) -> Answer {
+    /// Discards ranges, or makes them read as zeroes.
+    fn clear(&self, ring: &Ring, chain: &Chain, kind: T) -> Answer {
         let length = chain.readable_len() - HEADER;
-        if !length.is_multiple_of(RANGE) || length / RANGE > CLEAR_RANGES.into() {
+        let size = RANGE as u64;
+        if !length.is_multiple_of(size) || length / size > CLEAR_RANGES.into() {
             return Err(S::Unsupp);
         }
-        for number_of_range in 0..length / RANGE {
-            let mut range = [0; RANGE as usize];
-            pull(ring, chain, HEADER + RANGE * number_of_range, &mut range)?;
-            let sectors = number(&range[8..]) as u32;
-            if sectors > CLEAR_SECTORS {
-                return Err(S::Unsupp);
-            }
-            let length = SECTOR * u64::from(sectors);
-            let start = self.place(number(&range), length)?;
-            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        for offset in (0..length).step_by(RANGE) {
+            let mut bytes = [0; RANGE];
+            pull(ring, chain, HEADER + offset, &mut bytes)?;
+            let range = Range::decode(kind, &bytes)?;
+            let length = SECTOR * u64::from(range.sectors);
+            let start = self.place(range.sector, length)?;
             if length > 0 {
-                fallocate(&self.image, flags, start, length).map_err(|_| S::Ioerr)?;
+                let cleared = range.clear.apply(&self.image, start, length);
+                cleared.map_err(|_| S::Ioerr)?;
             }
         }
         Ok(0)
@@ -200,7 +196,7 @@ impl Service for Disk {
 }
 
 /// A number in the first eight bytes.
-fn number(bytes: &[u8]) -> u64 {
+pub(crate) fn number(bytes: &[u8]) -> u64 {
     let mut number = [0; 8];
     number.copy_from_slice(&bytes[..8]);
     u64::from_le_bytes(number)

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod clear;
 mod disk;
 
 use std::env;
