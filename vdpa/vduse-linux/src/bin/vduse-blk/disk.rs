@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, FileTypeExt};
 
 use vduse_linux::{QueueError, QueueMemory, Service};
 use virtio::F;
@@ -48,6 +48,11 @@ type Ring = DeviceQueue<QueueMemory>;
 impl Disk {
     /// A disk that holds `image`, all of whose whole sectors it has.
     pub(crate) fn new(image: File, read_only: bool, name: &str) -> io::Result<Self> {
+        // Others have an end, too, that says nothing.
+        let kind = image.metadata()?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(io::Error::other("neither a file nor a disk"));
+        }
         let capacity = io::Seek::seek(&mut &image, io::SeekFrom::End(0))?;
         let mut id = [0; ID_BYTES];
         for (to, from) in id.iter_mut().zip(name.bytes()) {
@@ -191,7 +196,8 @@ impl Service for Disk {
     }
 
     fn failed(&self, queue: u16, error: &QueueError) {
-        eprintln!("vduse-blk: queue {queue}: {error}");
+        // A queue's thread goes on, whether anybody reads it or not.
+        let _ = writeln!(io::stderr(), "vduse-blk: queue {queue}: {error}");
     }
 }
 

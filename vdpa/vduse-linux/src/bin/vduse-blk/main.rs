@@ -9,6 +9,7 @@ mod clear;
 mod disk;
 
 use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,32 +41,46 @@ struct Wish {
     read_only: bool,
     journal: Option<PathBuf>,
     destroy: bool,
-    operands: Vec<String>,
+    help: bool,
+    operands: Vec<OsString>,
 }
 
 fn main() -> ExitCode {
-    let Some(wish) = parse(env::args().skip(1)) else {
-        eprintln!("{USAGE}");
-        return ExitCode::from(2);
-    };
-    let ended = match (wish.destroy, &wish.operands[..]) {
-        (true, [name]) => destroy(name).map_err(|error| format!("{name}: {error}")),
-        (false, [name, image]) => serve(&wish, name, image),
-        _ => {
-            eprintln!("{USAGE}");
-            return ExitCode::from(2);
+    let wish = parse(env::args_os().skip(1));
+    let ended = match wish.as_ref().map(|wish| (wish, &wish.operands[..])) {
+        Some((wish, _)) if wish.help => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
         }
+        Some((wish, [name])) if wish.destroy => {
+            name_of(name).map(|name| destroy(name).map_err(|error| format!("{name}: {error}")))
+        }
+        Some((wish, [name, image])) if !wish.destroy => {
+            name_of(name).map(|name| serve(wish, name, image.as_ref()))
+        }
+        _ => None,
     };
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
+        Some(Ok(())) => ExitCode::SUCCESS,
+        Some(Err(message)) => {
             eprintln!("vduse-blk: {message}");
             ExitCode::FAILURE
+        }
+        None => {
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
         }
     }
 }
 
-fn parse(mut words: impl Iterator<Item = String>) -> Option<Wish> {
+/// The name of a device, which is a file in the folder of all of them.
+fn name_of(word: &OsStr) -> Option<&str> {
+    let name = word.to_str()?;
+    let is_file = !["", ".", ".."].contains(&name) && !name.contains('/');
+    is_file.then_some(name)
+}
+
+fn parse(mut words: impl Iterator<Item = OsString>) -> Option<Wish> {
     let mut wish = Wish {
         queues: 1,
         size: 256,
@@ -73,17 +88,20 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Wish> {
         read_only: false,
         journal: None,
         destroy: false,
+        help: false,
         operands: Vec::new(),
     };
+    let number = |word: Option<OsString>| word?.to_str()?.parse().ok();
     while let Some(word) = words.next() {
-        match word.as_str() {
-            "--queues" => wish.queues = words.next()?.parse().ok().filter(|&n| n > 0)?,
-            "--size" => wish.size = words.next()?.parse().ok()?,
-            "--split" => wish.split = true,
-            "--read-only" => wish.read_only = true,
-            "--journal" => wish.journal = Some(words.next()?.into()),
-            "--destroy" => wish.destroy = true,
-            option if option.starts_with('-') => return None,
+        match word.to_str() {
+            Some("--queues") => wish.queues = number(words.next()).filter(|&n| n > 0)?,
+            Some("--size") => wish.size = number(words.next())?,
+            Some("--split") => wish.split = true,
+            Some("--read-only") => wish.read_only = true,
+            Some("--journal") => wish.journal = Some(words.next()?.into()),
+            Some("--destroy") => wish.destroy = true,
+            Some("-h" | "--help") => wish.help = true,
+            Some(option) if option.starts_with('-') => return None,
             _ => wish.operands.push(word),
         }
     }
@@ -94,13 +112,13 @@ fn destroy(name: &str) -> Result<(), Error> {
     Control::open()?.destroy(name)
 }
 
-fn serve(wish: &Wish, name: &str, image: &str) -> Result<(), String> {
+fn serve(wish: &Wish, name: &str, image: &Path) -> Result<(), String> {
     let opened = OpenOptions::new()
         .read(true)
         .write(!wish.read_only)
         .open(image);
     let disk = opened.and_then(|file| Disk::new(file, wish.read_only, name));
-    let disk = disk.map_err(|error: io::Error| format!("{image}: {error}"))?;
+    let disk = disk.map_err(|error: io::Error| format!("{}: {error}", image.display()))?;
     let journal = wish.journal.clone().unwrap_or_else(|| {
         // Gone with the machine, as is what it speaks of.
         PathBuf::from(format!("/run/vduse-{name}.journal"))
