@@ -153,6 +153,19 @@ fn iotlb_rows() -> impl Iterator<Item = Row> {
         .flat_map(|operation| ENTRIES.map(|entries| Row::Iotlb { operation, entries }))
 }
 
+impl Path {
+    /// Whose device it is, and through which bus driver.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::SimVirtio => ("sim", "virtio"),
+            Self::SimVhost => ("sim", "vhost"),
+            Self::VduseVirtio => ("vduse", "virtio"),
+            Self::VduseVhost => ("vduse", "vhost"),
+            Self::Pci => ("pci", "virtio"),
+        }
+    }
+}
+
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -165,21 +178,13 @@ impl fmt::Display for Row {
                     Access::Read => "read",
                     Access::Write => "write",
                 };
-                match path {
-                    Path::SimVirtio => write!(f, "sim-blk/virtio/{access}/{depth}"),
-                    Path::SimVhost => write!(f, "sim-blk/vhost/{access}/{depth}"),
-                    Path::VduseVirtio => write!(f, "vduse-blk/virtio/{access}/{depth}"),
-                    Path::VduseVhost => write!(f, "vduse-blk/vhost/{access}/{depth}"),
-                    Path::Pci => write!(f, "pci-blk/virtio/{access}/{depth}"),
-                }
+                let (device, way) = path.words();
+                write!(f, "{device}-blk/{way}/{access}/{depth}")
             }
-            Self::Net { path, len, depth } => match path {
-                Path::SimVirtio => write!(f, "sim-net/virtio/{len}B/{depth}"),
-                Path::SimVhost => write!(f, "sim-net/vhost/{len}B/{depth}"),
-                Path::VduseVirtio => write!(f, "vduse-net/virtio/{len}B/{depth}"),
-                Path::VduseVhost => write!(f, "vduse-net/vhost/{len}B/{depth}"),
-                Path::Pci => write!(f, "pci-net/virtio/{len}B/{depth}"),
-            },
+            Self::Net { path, len, depth } => {
+                let (device, way) = path.words();
+                write!(f, "{device}-net/{way}/{len}B/{depth}")
+            }
             Self::Iotlb { operation, entries } => {
                 let operation = match operation {
                     IotlbOperation::Map => "map",
