@@ -43,10 +43,13 @@ kernel::entry!(main);
 const DEFAULT_PORT: u16 = 80;
 
 /// The keys of the command line that mean something, the kernel's among them.
-#[cfg(not(feature = "nbd"))]
-const KEYS: [&str; 3] = ["admin", "disk", "net.port"];
-#[cfg(feature = "nbd")]
-const KEYS: [&str; 4] = ["admin", "disk", "nbd", "net.port"];
+const KEYS: &[&str] = &[
+    "admin",
+    "disk",
+    #[cfg(feature = "nbd")]
+    "nbd",
+    "net.port",
+];
 
 /// Why nothing can be served.
 #[derive(Debug, Error)]
@@ -59,7 +62,7 @@ enum SiteError {
 
 async fn main(system: System) -> Result<(), SiteError> {
     let line = system.command_line();
-    let mut unknown = line.unknown(&KEYS);
+    let mut unknown = line.unknown(KEYS);
     if let Some(first) = unknown.next() {
         let words = 1 + unknown.count();
         warn!("site: words of the command line without a meaning: {words}, first {first:.40}");

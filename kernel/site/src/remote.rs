@@ -131,7 +131,7 @@ fn offer(
     let control = system.vduse();
     // A server answers in any order, so that the requests cannot be put back into the queue.
     let options = Options {
-        features: ProtocolFeatures(ProtocolFeatures::QUEUE_READY.0),
+        features: ProtocolFeatures::QUEUE_READY,
         ..Options::default()
     };
     control.create(&config(NAME, device.export()), options)?;
