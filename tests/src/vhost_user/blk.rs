@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use vdpa::config::blk;
 use virtio::blk::{S, T};
 use virtq::device::{Chain, DeviceQueue, Memory};
 
@@ -126,13 +127,10 @@ impl Disk {
     /// Its configuration space with `queues` queues (VIRTIO 1.2, 5.2.4).
     pub(super) fn config(&self, queues: u16) -> [u8; 64] {
         let mut config = [0; 64];
-        let mut put = |offset: usize, bytes: &[u8]| {
-            config[offset..][..bytes.len()].copy_from_slice(bytes);
-        };
-        put(0, &(self.capacity / SECTOR).to_le_bytes());
-        put(12, &u32::from(SEGMENTS).to_le_bytes());
-        put(20, &512_u32.to_le_bytes());
-        put(34, &queues.to_le_bytes());
+        blk::CAPACITY.put(&mut config, self.capacity / SECTOR);
+        blk::SEG_MAX.put(&mut config, SEGMENTS.into());
+        blk::BLK_SIZE.put(&mut config, 512);
+        blk::NUM_QUEUES.put(&mut config, queues);
         config
     }
 

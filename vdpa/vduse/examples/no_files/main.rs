@@ -3,16 +3,17 @@
 //!
 //! Run it on the host: `cargo run -p vdpa-vduse --example no_files`.
 
-use std::error::Error;
-use std::sync::Arc;
+#[path = "../common/machine.rs"]
+mod machine;
 
-use vdpa::conformance::{Request, Service, Subject, run};
-use vdpa::ops::{Abilities, OpError};
-use vdpa::platform::BoxFuture;
-use vdpa::testing::FakePlatform;
-use vdpa::{Features, Platform, VdpaOps};
+use std::error::Error;
+
+use vdpa::Features;
+use vdpa::conformance::{Request, Service};
 use vdpa_vduse::protocol::{DeviceConfig, QueueSetup};
-use vdpa_vduse::{Control, Options, Task, TaskDevice, TaskError, Turn, serve};
+use vdpa_vduse::{Options, Task, TaskDevice, TaskError, Turn};
+
+use machine::{Checked, Machine, Requests};
 
 const NAME: &str = "no-files";
 /// The first request queue; queue 0 is for urgent ones.
@@ -76,65 +77,36 @@ fn config() -> DeviceConfig {
     }
 }
 
-/// A machine with the device.
-struct Machine {
-    platform: Arc<FakePlatform>,
-    control: Arc<Control>,
+/// A question that is answered with a header and numbers, but with a header alone by this device.
+fn request(number: u8) -> Request {
+    let mut bytes = vec![0; IN_HEADER];
+    bytes[..4].copy_from_slice(&(IN_HEADER as u32).to_le_bytes());
+    bytes[4..8].copy_from_slice(&FUSE_STATFS.to_le_bytes());
+    bytes[UNIQUE] = number;
+    Request {
+        queue: REQUESTS,
+        bytes,
+        room: 96,
+        used: OUT_HEADER..=OUT_HEADER,
+    }
 }
 
-impl Subject for Machine {
-    fn name(&self) -> &str {
-        "a file system without files"
-    }
-
-    fn device_type(&self) -> u32 {
-        config().device_id
-    }
-
-    fn abilities(&self) -> Abilities {
-        Abilities::all() - Abilities::DIRTY_LOG
-    }
-
-    fn platform(&self) -> Arc<dyn Platform> {
-        Arc::clone(&self.platform) as Arc<dyn Platform>
-    }
-
-    fn make(&self) -> BoxFuture<'_, Result<Box<dyn VdpaOps>, OpError>> {
-        let attached = self.control.attach(NAME).map_err(|_| OpError::Invalid);
-        Box::pin(std::future::ready(attached))
-    }
-
-    fn service(&self) -> Service {
-        Service::Requests
-    }
-
-    /// A question that is answered with a header and numbers, but with a header alone by this device.
-    fn request(&self, number: u8) -> Request {
-        let mut bytes = vec![0; IN_HEADER];
-        bytes[..4].copy_from_slice(&(IN_HEADER as u32).to_le_bytes());
-        bytes[4..8].copy_from_slice(&FUSE_STATFS.to_le_bytes());
-        bytes[UNIQUE] = number;
-        Request {
-            queue: REQUESTS,
-            bytes,
-            room: 96,
-            used: OUT_HEADER..=OUT_HEADER,
-        }
-    }
-
-    fn judge(&self, number: u8, answer: &[u8]) -> Result<(), String> {
-        if answer == refusal(&u64::from(number).to_le_bytes()) {
-            Ok(())
-        } else {
-            Err(format!("{answer:x?} is no refusal"))
-        }
+fn judge(number: u8, answer: &[u8]) -> Result<(), String> {
+    if answer == refusal(&u64::from(number).to_le_bytes()) {
+        Ok(())
+    } else {
+        Err(format!("{answer:x?} is no refusal"))
     }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let platform = FakePlatform::new();
-    let kernel: Arc<dyn Platform> = platform.clone();
-    let control = Control::new(&kernel);
+    let machine = Machine::new(Checked {
+        name: NAME,
+        device_type: virtio::Id::Fs,
+        service: Service::Requests,
+        requests: Some(Requests { request, judge }),
+    });
+    let control = &machine.control;
     control.create(&config(), Options::default())?;
     let task = control.open(NAME)?;
     for index in 0..QUEUES.into() {
@@ -144,21 +116,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             group: 0,
         })?;
     }
-    let running = async move {
-        let end = serve(&task, &mut NoFiles).await;
-        eprintln!("the task ends: {end}");
-    };
-    platform.spawn("no files", Box::pin(running));
-
-    let machine = Machine {
-        platform: Arc::clone(&platform),
-        control,
-    };
-    let report = platform.block_on(run(&machine));
-    println!("{report}");
-    if report.is_passed() {
-        Ok(())
-    } else {
-        Err("the device does not conform".into())
-    }
+    machine.spawn(task, NoFiles);
+    machine.check()
 }

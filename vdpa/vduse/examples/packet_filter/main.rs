@@ -6,20 +6,18 @@
 extern crate alloc;
 
 mod filter;
+#[path = "../common/machine.rs"]
+mod machine;
 mod rules;
 
 use std::collections::VecDeque;
 use std::error::Error;
-use std::sync::Arc;
 
-use vdpa::conformance::{Service, Subject, run};
-use vdpa::ops::{Abilities, OpError};
-use vdpa::platform::BoxFuture;
-use vdpa::testing::FakePlatform;
-use vdpa::{Platform, VdpaOps};
-use vdpa_vduse::{Control, Options, serve};
+use vdpa::conformance::Service;
+use vdpa_vduse::Options;
 
 use filter::{Below, FRAME_MAX, PacketFilter};
+use machine::{Checked, Machine};
 use rules::{Rule, Rules, Verdict};
 
 const NAME: &str = "filter";
@@ -50,63 +48,18 @@ impl Below for Loop {
     }
 }
 
-/// A machine with the filter.
-struct Machine {
-    platform: Arc<FakePlatform>,
-    control: Arc<Control>,
-}
-
-impl Subject for Machine {
-    fn name(&self) -> &str {
-        "a packet filter"
-    }
-
-    fn device_type(&self) -> u32 {
-        1
-    }
-
-    fn abilities(&self) -> Abilities {
-        Abilities::all() - Abilities::DIRTY_LOG
-    }
-
-    fn platform(&self) -> Arc<dyn Platform> {
-        Arc::clone(&self.platform) as Arc<dyn Platform>
-    }
-
-    fn make(&self) -> BoxFuture<'_, Result<Box<dyn VdpaOps>, OpError>> {
-        let attached = self.control.attach(NAME).map_err(|_| OpError::Invalid);
-        Box::pin(std::future::ready(attached))
-    }
-
-    fn service(&self) -> Service {
-        Service::NetLoopback
-    }
-}
-
 fn main() -> Result<(), Box<dyn Error>> {
-    let platform = FakePlatform::new();
-    let kernel: Arc<dyn Platform> = platform.clone();
-    let control = Control::new(&kernel);
+    let machine = Machine::new(Checked {
+        name: NAME,
+        device_type: virtio::Id::Net,
+        service: Service::NetLoopback,
+        requests: None,
+    });
+    let control = &machine.control;
     let config = filter::config(NAME, [2, 0, 0, 0, 0, 1]);
     control.create(&config, Options::default())?;
     let task = control.open(NAME)?;
     filter::set_up(&task)?;
-    let running = async move {
-        let mut filter = PacketFilter::new(RULES, Loop::default());
-        let end = serve(&task, &mut filter).await;
-        eprintln!("the task ends: {end}");
-    };
-    platform.spawn("packet filter", Box::pin(running));
-
-    let machine = Machine {
-        platform: Arc::clone(&platform),
-        control,
-    };
-    let report = platform.block_on(run(&machine));
-    println!("{report}");
-    if report.is_passed() {
-        Ok(())
-    } else {
-        Err("the device does not conform".into())
-    }
+    machine.spawn(task, PacketFilter::new(RULES, Loop::default()));
+    machine.check()
 }

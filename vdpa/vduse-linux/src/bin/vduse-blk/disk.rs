@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 
+use vdpa::config::blk;
 use vduse_linux::{QueueError, QueueMemory, Service};
 use virtio::F;
 use virtio::blk::{F as BlkF, S, T};
@@ -77,26 +78,18 @@ impl Disk {
     }
 
     /// Its configuration space (VIRTIO 1.2, 5.2.4).
-    pub(crate) fn config(&self, queues: u16) -> [u8; 60] {
-        let mut config = [0; 60];
-        let mut put = |offset: usize, bytes: &[u8]| {
-            config[offset..][..bytes.len()].copy_from_slice(bytes);
-        };
-        put(0, &(self.capacity / SECTOR).to_le_bytes());
-        put(12, &u32::from(SEGMENTS).to_le_bytes());
-        put(20, &512_u32.to_le_bytes());
-        put(34, &queues.to_le_bytes());
-        for (at, value) in [
-            // Discard, its alignment, and zeroes, which may be discarded, too.
-            (36, DISCARD_SECTORS),
-            (40, CLEAR_RANGES),
-            (44, 8),
-            (48, ZERO_SECTORS),
-            (52, CLEAR_RANGES),
-            (56, 1),
-        ] {
-            put(at, &value.to_le_bytes());
-        }
+    pub(crate) fn config(&self, queues: u16) -> [u8; blk::SIZE] {
+        let mut config = [0; blk::SIZE];
+        blk::CAPACITY.put(&mut config, self.capacity / SECTOR);
+        blk::SEG_MAX.put(&mut config, SEGMENTS.into());
+        blk::BLK_SIZE.put(&mut config, 512);
+        blk::NUM_QUEUES.put(&mut config, queues);
+        blk::MAX_DISCARD_SECTORS.put(&mut config, DISCARD_SECTORS);
+        blk::MAX_DISCARD_SEG.put(&mut config, CLEAR_RANGES);
+        blk::DISCARD_SECTOR_ALIGNMENT.put(&mut config, 8);
+        blk::MAX_WRITE_ZEROES_SECTORS.put(&mut config, ZERO_SECTORS);
+        blk::MAX_WRITE_ZEROES_SEG.put(&mut config, CLEAR_RANGES);
+        blk::WRITE_ZEROES_MAY_UNMAP.put(&mut config, 1);
         config
     }
 

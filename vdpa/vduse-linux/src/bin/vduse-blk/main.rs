@@ -27,9 +27,6 @@ use self::disk::{Disk, SEGMENTS};
 const USAGE: &str = "usage: vduse-blk [--queues N] [--size N] [--split] [--read-only] \
                      [--journal FILE] NAME IMAGE\n       vduse-blk --destroy NAME";
 
-/// The virtio device type of a disk (VIRTIO 1.2, 5.2).
-const BLK: u32 = 2;
-
 /// Rings begin at multiples of a page.
 const PAGE: u32 = 4096;
 
@@ -140,7 +137,7 @@ fn run(wish: &Wish, name: &str, disk: Disk, journal: &Path) -> Result<(), Error>
     let created = control.create(&DeviceConfig {
         name: name.to_owned(),
         vendor_id: 0,
-        device_id: BLK,
+        device_id: u8::from(virtio::Id::Block).into(),
         features,
         queues: wish.queues.into(),
         queue_align: PAGE,
