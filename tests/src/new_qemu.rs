@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::linux_guest::Missing;
 use crate::linux_guest::apt::Release;
-use crate::linux_guest::debian::{complaint, run, timed};
+use crate::linux_guest::debian::{extract, settle};
 
 /// The variable of the environment that names the program to use.
 pub const VARIABLE: &str = "RINGWAY_QEMU";
@@ -95,11 +95,7 @@ fn fetch(place: &Path) -> Result<(), Missing> {
     let archives = download(work.path())?;
     let tree = work.path().join("tree");
     for archive in archives {
-        let mut unpack = timed("dpkg-deb");
-        let output = run("dpkg-deb", unpack.arg("-x").arg(archive).arg(&tree))?;
-        if !output.status.success() {
-            return Err(Missing::Package(PACKAGE.into(), complaint(&output)));
-        }
+        extract(&archive, &tree, PACKAGE)?;
     }
     for needless in ["etc", "var", "usr/share/doc", "usr/share/locale"] {
         // They take room, and nothing else.
@@ -108,11 +104,7 @@ fn fetch(place: &Path) -> Result<(), Missing> {
     let program = tree.join(QEMU);
     fs::write(&program, script(place))?;
     fs::set_permissions(&program, Permissions::from_mode(0o755))?;
-    match fs::rename(&tree, place) {
-        // Somebody else was quicker.
-        Err(_) if place.is_dir() => Ok(()),
-        result => Ok(result?),
-    }
+    settle(&tree, place)
 }
 
 /// Downloads the package and all that it needs.

@@ -227,12 +227,24 @@ fn unpack(name: &str, work: &Path, fetched: &Output, place: &Path) -> Result<(),
     let archive = find(work, &|file| file.ends_with(".deb"));
     let archive = archive.ok_or_else(|| Missing::Package(name.into(), complaint(fetched)))?;
     let tree = work.join("tree");
+    extract(&archive, &tree, name)?;
+    settle(&tree, place)
+}
+
+/// Unpacks an archive of the package `name` into the directory `tree`.
+pub(crate) fn extract(archive: &Path, tree: &Path, name: &str) -> Result<(), Missing> {
     let mut unpack = timed("dpkg-deb");
-    let output = run("dpkg-deb", unpack.arg("-x").arg(archive).arg(&tree))?;
-    if !output.status.success() {
-        return Err(Missing::Package(name.into(), complaint(&output)));
+    let output = run("dpkg-deb", unpack.arg("-x").arg(archive).arg(tree))?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(Missing::Package(name.into(), complaint(&output)))
     }
-    match fs::rename(&tree, place) {
+}
+
+/// Moves a directory that is complete to its place.
+pub(crate) fn settle(tree: &Path, place: &Path) -> Result<(), Missing> {
+    match fs::rename(tree, place) {
         // Somebody else was quicker.
         Err(_) if place.is_dir() => Ok(()),
         result => Ok(result?),

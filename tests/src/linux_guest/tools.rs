@@ -8,7 +8,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::apt::Release;
-use super::debian::{Missing, complaint, run, timed};
+use super::debian::{Missing, complaint, extract, run, settle};
 use super::initramfs::Initramfs;
 
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
@@ -101,21 +101,13 @@ fn fetch(suite: &str, packages: &[&str], place: &Path) -> Result<(), Missing> {
     release.apt("apt-get", &[&install, packages].concat(), &all)?;
     let tree = work.path().join("tree");
     for package in release.packages()? {
-        let mut unpack = timed("dpkg-deb");
-        let output = run("dpkg-deb", unpack.arg("-x").arg(package).arg(&tree))?;
-        if !output.status.success() {
-            return Err(Missing::Package(all, complaint(&output)));
-        }
+        extract(&package, &tree, &all)?;
     }
     for needless in ["etc", "var", "usr/share"] {
         // They take room, and nothing else.
         let _ = fs::remove_dir_all(tree.join(needless));
     }
-    match fs::rename(&tree, place) {
-        // Somebody else was quicker.
-        Err(_) if place.is_dir() => Ok(()),
-        result => Ok(result?),
-    }
+    settle(&tree, place)
 }
 
 #[cfg(test)]
