@@ -1,10 +1,10 @@
 //! Requests that a task has.
 
 use vdpa::ops::OpError;
-use vdpa_vduse::TaskError;
+use vdpa_vduse::{Task, TaskError};
 
 use super::{is_broken, play, running};
-use crate::driver::{ANSWER, REQUEST, UNTOUCHED};
+use crate::driver::{ANSWER, Driver, REQUEST, UNTOUCHED};
 
 #[test]
 fn the_driver_is_told_of_the_bytes_that_were_written() {
@@ -79,15 +79,20 @@ fn requests_that_a_suspended_task_keeps_come_again_afterwards() {
     });
 }
 
+/// Of two requests the task keeps the first and answers the second.
+fn answer_late_one(driver: &mut Driver, task: &Task) {
+    driver.offer(1);
+    driver.offer(2);
+    let _early = task.take(0).unwrap().unwrap();
+    let late = task.take(0).unwrap().unwrap();
+    task.complete(late).unwrap();
+}
+
 #[test]
 fn a_task_that_keeps_an_early_request_and_answers_a_later_one_cannot_be_suspended() {
     play(async |world| {
         let (mut driver, task, _puppet) = running(world).await;
-        driver.offer(1);
-        driver.offer(2);
-        let _early = task.take(0).unwrap().unwrap();
-        let late = task.take(0).unwrap().unwrap();
-        task.complete(late).unwrap();
+        answer_late_one(&mut driver, &task);
         assert_eq!(driver.claim.suspend().await, Err(OpError::Broken));
         is_broken(&driver, &task).await;
         driver.leave(world).await;
@@ -98,11 +103,7 @@ fn a_task_that_keeps_an_early_request_and_answers_a_later_one_cannot_be_suspende
 fn a_queue_whose_requests_the_task_keeps_is_not_stopped() {
     play(async |world| {
         let (mut driver, task, _puppet) = running(world).await;
-        driver.offer(1);
-        driver.offer(2);
-        let _early = task.take(0).unwrap().unwrap();
-        let late = task.take(0).unwrap().unwrap();
-        task.complete(late).unwrap();
+        answer_late_one(&mut driver, &task);
         assert_eq!(driver.claim.stop_queue(0).await, Err(OpError::Broken));
         is_broken(&driver, &task).await;
         driver.leave(world).await;
