@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use vdpa::device::{Removal, VdpaId};
-use vhost_vdpa::{OpenOptions, VhostHandle, VhostRegistry, VhostVdpa};
-use virtio::DeviceStatus;
+use vhost_vdpa::{VhostHandle, VhostRegistry, VhostVdpa};
 use virtq::{DmaAllocator, Doorbell, Event, SharedMemory};
 
+use super::client::{OPTIONS, contents, start};
 use super::input::Input;
 use super::requests;
 use super::rings::{
@@ -21,14 +21,6 @@ const QUEUES: u16 = 3;
 const SPACES: u16 = 2;
 /// The most messages that one step of the client takes, and a few to spare.
 const MESSAGES: u32 = 16;
-
-/// A few pages more than the client has, and few mappings: both run out.
-const OPTIONS: OpenOptions = OpenOptions {
-    version: vhost_vdpa::VERSION,
-    quota: LEN + LEN / 4,
-    mappings: 6,
-    trust: vdpa::dma::Trust::Isolated,
-};
 
 /// Runs one program.
 ///
@@ -139,41 +131,16 @@ impl Trial<'_> {
         let mut honest = Input::new(&[]);
         let closed = self.task.serve(closing, MESSAGES, &mut honest, &mut ());
         closed.expect("a device of a task resets");
-        let before = self.contents();
+        let before = contents(&self.memory);
         let acts: Vec<u8> = (0..=255).collect();
         let mut acts = Input::new(&acts);
         while !acts.is_empty() {
             self.task.act(&mut acts, &mut ());
         }
         self.task.die(&mut ());
-        assert!(before == self.contents(), "memory is written after the end");
+        assert!(
+            before == contents(&self.memory),
+            "memory is written after the end"
+        );
     }
-
-    fn contents(&self) -> Vec<u8> {
-        let mut bytes = vec![0; LEN as usize];
-        self.memory
-            .read(0, &mut bytes)
-            .expect("as long as the memory");
-        bytes
-    }
-}
-
-async fn start(
-    handle: &VhostHandle,
-    features: vdpa::Features,
-    event: &Arc<Event>,
-) -> Result<(), vhost_vdpa::VhostError> {
-    handle.set_status(DeviceStatus::empty()).await?;
-    let mut status = DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER;
-    handle.set_status(status).await?;
-    handle.set_features(features)?;
-    status |= DeviceStatus::FEATURES_OK;
-    handle.set_status(status).await?;
-    for queue in 0..handle.queue_count() {
-        handle.set_vring_num(queue, 16)?;
-        handle.set_vring_addr(queue, requests::place(queue))?;
-        handle.set_vring_call(queue, Some(Arc::clone(event)))?;
-        handle.enable_vring(queue).await?;
-    }
-    handle.set_status(status | DeviceStatus::DRIVER_OK).await
 }

@@ -6,6 +6,8 @@
 //! `vdpa-vduse` replay the inputs in `corpus/` with the same code.
 
 mod books;
+#[path = "../../../vhost/fuzz/src/client.rs"]
+mod client;
 mod driver;
 mod hostile_pair;
 mod hostile_task;

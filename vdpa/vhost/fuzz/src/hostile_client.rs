@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use vdpa::device::{Removal, VdpaDevice};
 use vdpa_sim::Flavour;
-use vhost_vdpa::{BackendFeatures, OpenOptions, Request, VhostError, VhostHandle};
-use virtio::DeviceStatus;
+use vhost_vdpa::{BackendFeatures, Request, VhostError, VhostHandle};
 use virtq::{Doorbell, Event, SharedMemory};
 
+use super::client::{OPTIONS, contents, start};
 use super::input::Input;
 use super::neighbour::Neighbour;
 use super::requests;
@@ -17,14 +17,6 @@ use super::rings::{
     LEN, write_available, write_bytes, write_chain, write_descriptor, write_request,
 };
 use super::world::{Kind, World};
-
-/// A few pages more than it has, and few mappings: both run out.
-const OPTIONS: OpenOptions = OpenOptions {
-    version: vhost_vdpa::VERSION,
-    quota: LEN + LEN / 4,
-    mappings: 6,
-    trust: vdpa::dma::Trust::Isolated,
-};
 
 /// Runs one program.
 ///
@@ -129,6 +121,11 @@ impl<'a> Trial<'a> {
         if let Some(handle) = &self.handle {
             let _ = handle.set_owner();
             let _ = handle.message(requests::whole(&self.memory));
+            let _ = handle.set_backend_features(
+                BackendFeatures::IOTLB_BATCH
+                    | BackendFeatures::IOTLB_ASID
+                    | BackendFeatures::IOTLB_PERSIST,
+            );
             let started = start(handle, features, &event);
             let _ = self.world.platform.block_on(started);
             self.doorbells.truncate(8);
@@ -200,21 +197,16 @@ impl<'a> Trial<'a> {
 
     /// Nobody touches the client's memory any more, whatever it rings.
     fn expect_peace(&self) {
-        let before = self.contents();
+        let before = contents(&self.memory);
         for doorbell in &self.doorbells {
             doorbell.ring(0);
         }
         self.event.raise();
         self.world.settle();
-        assert!(before == self.contents(), "memory is written after the end");
-    }
-
-    fn contents(&self) -> Vec<u8> {
-        let mut bytes = vec![0; LEN as usize];
-        self.memory
-            .read(0, &mut bytes)
-            .expect("as long as the memory");
-        bytes
+        assert!(
+            before == contents(&self.memory),
+            "memory is written after the end"
+        );
     }
 
     /// Takes the device away. The client has closed it.
@@ -223,27 +215,4 @@ impl<'a> Trial<'a> {
         self.world.remove(&self.device, Removal::Orderly);
         assert_eq!(Arc::strong_count(&self.event), 1, "an event is kept");
     }
-}
-
-async fn start(
-    handle: &VhostHandle,
-    features: vdpa::Features,
-    event: &Arc<Event>,
-) -> Result<(), VhostError> {
-    let _ = handle.set_backend_features(
-        BackendFeatures::IOTLB_BATCH | BackendFeatures::IOTLB_ASID | BackendFeatures::IOTLB_PERSIST,
-    );
-    handle.set_status(DeviceStatus::empty()).await?;
-    let mut status = DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER;
-    handle.set_status(status).await?;
-    handle.set_features(features)?;
-    status |= DeviceStatus::FEATURES_OK;
-    handle.set_status(status).await?;
-    for queue in 0..handle.queue_count() {
-        handle.set_vring_num(queue, 16)?;
-        handle.set_vring_addr(queue, requests::place(queue))?;
-        handle.set_vring_call(queue, Some(Arc::clone(event)))?;
-        handle.enable_vring(queue).await?;
-    }
-    handle.set_status(status | DeviceStatus::DRIVER_OK).await
 }

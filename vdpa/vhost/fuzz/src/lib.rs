@@ -4,6 +4,7 @@
 //! where the side under test breaks a promise. Nothing here depends on a fuzzer: the tests of
 //! `vdpa` replay the inputs in `corpus/` with the same code.
 
+mod client;
 mod hostile_client;
 #[path = "../../../virtq/fuzz/src/input.rs"]
 mod input;
