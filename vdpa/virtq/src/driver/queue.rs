@@ -215,17 +215,9 @@ impl<T: Chain> Queue<T> {
             && self.broken.is_none()
         {
             let id = ring.add_single(segment, flags);
-            if let Order::Same(line) = &mut self.order {
-                let last = line.ids.len() - 1;
-                line.ids[self.added as usize & last] = id;
-            }
             let is_writable = flags & F_WRITE != 0;
-            let slot = &mut self.slots[usize::from(id)];
-            slot.chain = Some(chain);
-            (slot.position, slot.descriptors) = (self.added, 1);
-            slot.writable = if is_writable { segment.len } else { 0 };
-            self.added += 1;
-            self.free -= 1;
+            let writable = if is_writable { segment.len } else { 0 };
+            self.enter(id, chain, 1, writable);
             return Ok(Token(id));
         }
         self.add_any(chain).map(|(token, _)| token)
@@ -248,17 +240,24 @@ impl<T: Chain> Queue<T> {
             Ring::Split(ring) => ring.add(&chain, &plan, None),
             Ring::Packed(ring) => ring.add(&chain, &plan, None),
         };
-        self.free -= plan.descriptors;
+        let before = self.enter(id, chain, plan.descriptors, plan.writable);
+        Ok((Token(id), before))
+    }
+
+    /// Keeps a chain that is in the ring now, and returns the one that its id has named before.
+    #[inline(always)]
+    fn enter(&mut self, id: u16, chain: T, descriptors: u16, writable: u32) -> Option<T> {
         if let Order::Same(line) = &mut self.order {
-            line.push(self.added, id);
+            let last = line.ids.len() - 1;
+            line.ids[self.added as usize & last] = id;
         }
         let slot = &mut self.slots[usize::from(id)];
         let before = slot.chain.replace(chain);
-        slot.position = self.added;
-        slot.descriptors = plan.descriptors;
-        slot.writable = plan.writable;
+        (slot.position, slot.descriptors) = (self.added, descriptors);
+        slot.writable = writable;
         self.added += 1;
-        Ok((Token(id), before))
+        self.free -= descriptors;
+        before
     }
 
     /// Looks at a chain as a whole, and decides how it lies in the ring.

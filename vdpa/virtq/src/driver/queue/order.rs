@@ -31,13 +31,6 @@ impl InOrderRing {
         }
     }
 
-    /// The chain at `position` is `id`.
-    #[inline]
-    pub(super) fn push(&mut self, position: u64, id: u16) {
-        let place = self.place(position);
-        self.ids[place] = id;
-    }
-
     #[inline]
     pub(super) fn id(&self, position: u64) -> u16 {
         self.ids[self.place(position)]
