@@ -17,6 +17,7 @@ use embassy_futures::select::{Either, select};
 use smoltcp::phy::{Device, RxToken, TxToken};
 use smoltcp::time::Instant;
 use spin::Mutex;
+use vdpa::checksum::Sum;
 use vdpa_vduse::{Options, Task, TaskDevice, TaskError, Turn, serve};
 use virtio_net::NetDevice;
 use virtq::Event;
@@ -272,11 +273,7 @@ fn discover(mac: [u8; 6]) -> Vec<u8> {
     let mut ip = vec![0x45, 0];
     ip.extend(((20 + udp_len) as u16).to_be_bytes());
     ip.extend([0, 0, 0, 0, 64, 17, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255]);
-    let sum: u32 = ip
-        .chunks_exact(2)
-        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
-        .sum();
-    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    let sum = !Sum::default().add_bytes(&ip).fold();
     ip[10..12].copy_from_slice(&sum.to_be_bytes());
     let mut frame = vec![0xff; 6];
     frame.extend(mac);
