@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
+use vdpa::Features;
+use vdpa::features::ring_features;
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
     VhostUserLog, VhostUserMemoryRegion, VhostUserShMemConfig, VhostUserSharedMsg,
@@ -114,16 +116,9 @@ impl VhostUserBackendReqHandlerMut for Backend {
         if features & !self.offered() != 0 {
             return Err(Error::InvalidParam);
         }
-        let has = |feature: virtio::F| {
-            let bits = low_bits(feature.bits().to_ne());
-            features & bits == bits
-        };
         self.stop().map_err(failed)?;
         self.features = features;
-        self.shared.features = RingFeatures::NONE
-            .with_packed(has(virtio::F::RING_PACKED))
-            .with_event_idx(has(virtio::F::EVENT_IDX))
-            .with_indirect(has(virtio::F::INDIRECT_DESC));
+        self.shared.features = ring_features(Features::from_bits(features.into()));
         self.vrings
             .iter_mut()
             .try_for_each(|vring| vring.start(&self.shared))

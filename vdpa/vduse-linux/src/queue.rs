@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+use vdpa::Features;
+use vdpa::features::ring_features;
 use vduse_protocol::{PackedState, QueueInfo, RawState};
-use virtio::F;
 use virtq::device::{Access, Chain, DeviceConfig, DeviceQueue, Fault, Memory, PopError};
 use virtq::{DmaAddr, Pending, RingAddresses, RingFeatures, RingState};
 
@@ -75,7 +76,9 @@ impl Queue {
             origin,
             ..
         } = recipe;
-        let features = ring_features(recipe.features);
+        // Each chain is given back by itself, as the journal has it.
+        let features = Features::from_bits(recipe.features.into());
+        let features = ring_features(features).with_in_order(false);
         let size = u16::try_from(info.size).map_err(|_| QueueError::Size(info.size))?;
         let memory = QueueMemory::new(space);
         // What cannot be reached is told at once.
@@ -223,14 +226,6 @@ impl Queue {
             journal.forget();
         }
     }
-}
-
-fn ring_features(features: u64) -> RingFeatures {
-    let has = |feature: F| u128::from(features) & feature.bits().to_ne() != 0;
-    RingFeatures::NONE
-        .with_packed(has(F::RING_PACKED))
-        .with_event_idx(has(F::EVENT_IDX))
-        .with_indirect(has(F::INDIRECT_DESC))
 }
 
 /// Where the driver says that a queue starts.
