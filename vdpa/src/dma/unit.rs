@@ -1,6 +1,7 @@
 //! What an IOMMU can tell apart, and whose it is.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use spin::Mutex;
@@ -16,7 +17,10 @@ use super::{DmaFault, DmaFaults, Owner};
 #[derive(Debug)]
 pub struct IsolationUnit {
     node: Arc<Node>,
-    requester_id: Option<u32>,
+    /// Those of the functions that cannot be told apart, and of bridges that send in their name.
+    requester_ids: Vec<u32>,
+    /// Those above, from the root on.
+    bridges: Vec<u32>,
     pasid: Option<u32>,
     tenants: Mutex<Option<Tenants>>,
     foreign_maps: AtomicU64,
@@ -36,9 +40,26 @@ impl IsolationUnit {
     /// All devices that share both must share the unit.
     #[must_use]
     pub fn new(node: &Arc<Node>, requester_id: Option<u32>, pasid: Option<u32>) -> Arc<Self> {
+        Self::with_parts(node, requester_id.into_iter().collect(), Vec::new(), pasid)
+    }
+
+    /// The unit of the requests that carry one of these requester ids, and have passed these
+    /// bridges, which are named by their requester ids from the root on.
+    #[must_use]
+    pub fn of_requesters(node: &Arc<Node>, ids: Vec<u32>, bridges: Vec<u32>) -> Arc<Self> {
+        Self::with_parts(node, ids, bridges, None)
+    }
+
+    fn with_parts(
+        node: &Arc<Node>,
+        requester_ids: Vec<u32>,
+        bridges: Vec<u32>,
+        pasid: Option<u32>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             node: Arc::clone(node),
-            requester_id,
+            requester_ids,
+            bridges,
             pasid,
             tenants: Mutex::new(None),
             foreign_maps: AtomicU64::new(0),
@@ -52,10 +73,22 @@ impl IsolationUnit {
         &self.node
     }
 
-    /// The PCI segment (upper half) and requester id (lower half).
+    /// The PCI segment (upper half) and requester id (lower half) of its first function.
     #[must_use]
     pub fn requester_id(&self) -> Option<u32> {
-        self.requester_id
+        self.requester_ids.first().copied()
+    }
+
+    /// All ids that its requests may carry.
+    #[must_use]
+    pub fn requester_ids(&self) -> &[u32] {
+        &self.requester_ids
+    }
+
+    /// The requester ids of the bridges that its requests pass, from the root on.
+    #[must_use]
+    pub fn bridges(&self) -> &[u32] {
+        &self.bridges
     }
 
     /// The process address space id.
