@@ -13,6 +13,10 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+#[expect(dead_code, reason = "what the drivers of hardware stand on")]
+mod hardware_table;
+#[expect(dead_code, reason = "what the drivers of hardware stand on")]
+mod page_table;
 mod set;
 
 use alloc::boxed::Box;
