@@ -18,6 +18,7 @@ mod hardware_table;
 #[expect(dead_code, reason = "what the drivers of hardware stand on")]
 mod page_table;
 mod set;
+pub mod tables;
 
 use alloc::boxed::Box;
 use alloc::string::String;
