@@ -12,6 +12,7 @@ mod address_space;
 mod fault;
 mod iova;
 mod iova_space;
+mod shared_domain;
 mod space;
 mod unit;
 mod vouched;

@@ -105,11 +105,17 @@ pub struct PhysAddr(pub u64);
 /// # Safety
 /// Memory, registers and vectors are what the methods say, and those of nobody else.
 pub unsafe trait Platform: Debug + Send + Sync {
-    /// Memory that devices behind this platform can reach.
+    /// Memory that devices behind this platform can reach, or can be made to reach: where there is
+    /// an IOMMU, each block is whole pages of it.
     fn dma(&self) -> Arc<dyn DmaAllocator>;
 
-    /// An empty address space of its own for an isolation unit, if an IOMMU stands before it.
-    /// Asking changes nothing: the unit is in the domain from [`IommuDomain::enter`] until the
+    /// Whether an IOMMU stands before an isolation unit.
+    fn isolates(&self, _unit: &IsolationUnit) -> bool {
+        false
+    }
+
+    /// An empty address space of its own for an isolation unit, if an IOMMU stands before it and
+    /// has room. Asking changes nothing: the unit is in the domain from [`IommuDomain::enter`] until the
     /// domain is dropped.
     ///
     /// What the IOMMU refuses the unit afterwards is [reported to it](IsolationUnit::report_fault).
@@ -127,11 +133,17 @@ pub unsafe trait Platform: Debug + Send + Sync {
     /// The range is one of device registers that the caller owns.
     unsafe fn map_mmio(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Mmio>, MapError>;
 
-    /// Takes a free interrupt vector and calls `handler` whenever its message arrives.
+    /// Takes a free interrupt vector and calls `handler` whenever its message arrives. `source` is
+    /// who sends it; an IOMMU takes it from no other. Without one, the message is sent by what no
+    /// IOMMU stands before.
     ///
     /// # Errors
     /// [`NoVector`], if none is free.
-    fn allocate_vector(&self, handler: Callback) -> Result<Box<dyn InterruptVector>, NoVector>;
+    fn allocate_vector(
+        &self,
+        source: Option<&IsolationUnit>,
+        handler: Callback,
+    ) -> Result<Box<dyn InterruptVector>, NoVector>;
 
     /// How many bytes simulated devices may still take: the budget that all of them draw on. The
     /// rest of what is free is for those who cannot do without.
@@ -163,10 +175,11 @@ pub unsafe trait Platform: Debug + Send + Sync {
 }
 
 /// An address space of an isolation unit, kept by an IOMMU. Once entered it is the only memory that
-/// the unit reaches; afterwards the unit is as it was before.
+/// the unit reaches. When it has been dropped the unit reaches nothing, as before.
 ///
 /// # Safety
-/// An entered unit reaches what is mapped, where it is mapped, and nothing else.
+/// An entered unit reaches what is mapped, where it is mapped, and nothing else. It uses nothing that
+/// has been unmapped.
 pub unsafe trait IommuDomain: Send + Sync {
     /// The addresses that the IOMMU translates.
     fn iova_ranges(&self) -> Vec<IovaRange>;

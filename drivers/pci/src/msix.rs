@@ -167,7 +167,7 @@ impl Msix {
             .iter()
             .position(|used| !used)
             .ok_or(MsixError::NoEntry)?;
-        let interrupt = self.0.platform.allocate_vector(handler)?;
+        let interrupt = self.0.platform.allocate_vector(None, handler)?;
         self.0.set_control(Control::FUNCTION_MASK, Control::empty());
         let written = self.0.write_entry(index, interrupt.message());
         self.0.set_control(Control::empty(), Control::FUNCTION_MASK);

@@ -46,7 +46,11 @@ unsafe impl Platform for KernelPlatform {
         Ok(Arc::new(Registers::map(base, len)?))
     }
 
-    fn allocate_vector(&self, handler: Callback) -> Result<Box<dyn InterruptVector>, NoVector> {
+    fn allocate_vector(
+        &self,
+        source: Option<&IsolationUnit>,
+        handler: Callback,
+    ) -> Result<Box<dyn InterruptVector>, NoVector> {
         Ok(Box::new(DeviceVector::for_message(handler)?))
     }
 

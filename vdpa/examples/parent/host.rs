@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use embassy_futures::block_on;
 use vdpa::Platform;
+use vdpa::dma::IsolationUnit;
 use vdpa::platform::{BoxFuture, Callback, InterruptVector, MapError, Mmio, NoVector, PhysAddr};
 use virtq::{DmaAddr, DmaAllocator, DmaBlock, DmaError, Event};
 
@@ -35,7 +36,11 @@ unsafe impl Platform for Host {
         Err(MapError)
     }
 
-    fn allocate_vector(&self, _handler: Callback) -> Result<Box<dyn InterruptVector>, NoVector> {
+    fn allocate_vector(
+        &self,
+        _source: Option<&IsolationUnit>,
+        _handler: Callback,
+    ) -> Result<Box<dyn InterruptVector>, NoVector> {
         Err(NoVector)
     }
 

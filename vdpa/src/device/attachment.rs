@@ -76,11 +76,21 @@ impl VdpaDevice {
     pub fn isolation(&self) -> Isolation {
         match self.ops.dma_model() {
             DmaModel::Incremental(_) | DmaModel::Whole(_) => Isolation::OnChip,
-            DmaModel::Platform => match self.config.platform.isolate(&self.config.dma) {
-                Some(_) => Isolation::Iommu,
-                None => Isolation::None,
-            },
+            DmaModel::Platform if self.bypasses_iommu() => Isolation::None,
+            DmaModel::Platform if self.config.platform.isolates(&self.config.dma) => {
+                Isolation::Iommu
+            }
+            DmaModel::Platform => Isolation::None,
         }
+    }
+
+    /// Whether the device does not promise that its requests pass the platform's IOMMU: what it
+    /// means if it does not offer `ACCESS_PLATFORM` (VIRTIO 1.2, 6.1).
+    fn bypasses_iommu(&self) -> bool {
+        !self
+            .ops
+            .device_features()
+            .contains(virtio::F::ACCESS_PLATFORM)
     }
 
     /// Whose the device's address spaces are.

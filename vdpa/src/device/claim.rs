@@ -27,6 +27,7 @@ use virtio::DeviceStatus;
 
 use crate::Features;
 use crate::bus::Claim;
+use crate::dma::{Isolation, Owner};
 use crate::ops::OpError;
 use crate::platform::BoxFuture;
 
@@ -62,6 +63,9 @@ impl Claim<VdpaDevice> {
             let before = {
                 let mut session = self.session.lock();
                 session.check_status(status)?;
+                if status.contains(DeviceStatus::FEATURES_OK) {
+                    self.check_translation(session.features())?;
+                }
                 session.ask_status(status);
                 session.status()
             };
@@ -71,6 +75,17 @@ impl Claim<VdpaDevice> {
             self.session.lock().set_status(outcome);
             result
         })
+    }
+
+    /// A device behind an IOMMU may use the platform's addresses if its driver does not accept
+    /// `ACCESS_PLATFORM` (VIRTIO 1.2, 6.1), and a client is to have no others than its own.
+    fn check_translation(&self, accepted: Features) -> Result<(), OpError> {
+        let is_confined =
+            self.owner() == Some(Owner::Client) && self.isolation() == Isolation::Iommu;
+        if is_confined && !accepted.contains(virtio::F::ACCESS_PLATFORM) {
+            return Err(OpError::FeaturesRefused);
+        }
+        Ok(())
     }
 
     async fn write_status(&self, before: DeviceStatus, to: DeviceStatus) -> Result<(), OpError> {

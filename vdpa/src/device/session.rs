@@ -125,6 +125,10 @@ impl Session {
         self.asked = status;
     }
 
+    pub(super) fn features(&self) -> Features {
+        self.features
+    }
+
     pub(super) fn set_features(&mut self, features: Features) {
         self.features = features;
     }

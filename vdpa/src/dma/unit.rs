@@ -2,18 +2,24 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use spin::Mutex;
 
 use crate::Node;
 
+use crate::ops::OpError;
+use crate::platform::IommuDomain;
+
+use super::shared_domain::SharedDomain;
 use super::{DmaFault, DmaFaults, Owner};
 
 /// The devices whose DMA requests look alike: those of one requester id and PASID.
 ///
 /// It belongs to the kernel, to one client or to nobody. Devices that translate themselves do not
-/// need it to tell them apart; all others of one unit have the same owner.
+/// need it to tell them apart; all others of one unit have the same owner, and the same domain of
+/// the IOMMU that stands before them.
 #[derive(Debug)]
 pub struct IsolationUnit {
     node: Arc<Node>,
@@ -27,10 +33,11 @@ pub struct IsolationUnit {
     faults: Mutex<DmaFaults>,
 }
 
-#[derive(Clone, Copy, Debug)]
 struct Tenants {
     owner: Owner,
     count: usize,
+    /// Left with the last of them.
+    domain: Option<Arc<dyn IommuDomain>>,
 }
 
 impl IsolationUnit {
@@ -100,7 +107,7 @@ impl IsolationUnit {
     /// Whose the unit is, as far as the platform translates for it.
     #[must_use]
     pub fn owner(&self) -> Option<Owner> {
-        self.tenants.lock().map(|tenants| tenants.owner)
+        self.tenants.lock().as_ref().map(|tenants| tenants.owner)
     }
 
     /// How often somebody wanted to map memory who did not own the device any more.
@@ -139,18 +146,20 @@ impl IsolationUnit {
     /// dropped.
     pub(crate) fn claim(self: &Arc<Self>, owner: Owner) -> Result<Claim, Owner> {
         let mut tenants = self.tenants.lock();
-        let count = match *tenants {
-            None => 0,
-            Some(Tenants {
-                owner: Owner::Kernel,
-                count,
-            }) if owner == Owner::Kernel => count,
+        match &mut *tenants {
+            None => {
+                *tenants = Some(Tenants {
+                    owner,
+                    count: 1,
+                    domain: None,
+                });
+            }
+            Some(tenants) if (tenants.owner, owner) == (Owner::Kernel, Owner::Kernel) => {
+                tenants.count += 1;
+            }
             Some(other) => return Err(other.owner),
-        };
-        *tenants = Some(Tenants {
-            owner,
-            count: count + 1,
-        });
+        }
+        drop(tenants);
         Ok(Claim(Arc::clone(self)))
     }
 }
@@ -159,13 +168,53 @@ impl IsolationUnit {
 #[derive(Debug)]
 pub(crate) struct Claim(Arc<IsolationUnit>);
 
+impl Claim {
+    /// The domain that the unit is in for its owner: the one that it has, or else the one that
+    /// `make` finds, which it enters.
+    ///
+    /// # Errors
+    /// The IOMMU has no room: the unit is in no domain.
+    pub(crate) fn domain(
+        &self,
+        make: impl FnOnce() -> Option<Arc<dyn IommuDomain>>,
+    ) -> Result<Option<Arc<dyn IommuDomain>>, OpError> {
+        let mut tenants = self.0.tenants.lock();
+        let Some(tenants) = &mut *tenants else {
+            return Ok(None);
+        };
+        if tenants.domain.is_none()
+            && let Some(domain) = make()
+        {
+            domain.enter()?;
+            tenants.domain = Some(match tenants.owner {
+                Owner::Kernel => Arc::new(SharedDomain::new(domain)),
+                Owner::Client => domain,
+            });
+        }
+        Ok(tenants.domain.clone())
+    }
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
         let mut tenants = self.0.tenants.lock();
-        *tenants = tenants.and_then(|tenants| {
-            let count = tenants.count - 1;
-            (count > 0).then_some(Tenants { count, ..tenants })
-        });
+        if let Some(left) = &mut *tenants {
+            left.count -= 1;
+            if left.count == 0 {
+                // With the lock held: the unit has left the domain before it enters another.
+                *tenants = None;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Tenants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tenants")
+            .field("owner", &self.owner)
+            .field("count", &self.count)
+            .field("in_domain", &self.domain.is_some())
+            .finish()
     }
 }
 

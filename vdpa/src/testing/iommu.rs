@@ -12,10 +12,10 @@ use crate::dma::{DmaFault, DmaFaultKind, IovaSpace, IsolationUnit};
 use crate::iotlb::{Capacity, Fault, Iotlb, IovaRange, Permission, Target};
 use crate::platform::{DomainChange, DomainError, IommuDomain};
 
-const PAGE: u64 = 0x1000;
+pub(super) const PAGE: usize = 0x1000;
 
 /// The addresses that it translates: 48 bits, without the first page.
-const RANGE: (u64, u64) = (PAGE, (1 << 48) - 1);
+const RANGE: (u64, u64) = (PAGE as u64, (1 << 48) - 1);
 
 /// Stands before every unit that has a requester id.
 pub struct FakeIommu {
@@ -222,7 +222,7 @@ impl Domain {
                 permission,
                 addr,
             } => {
-                if !is_whole_pages(range) || !addr.0.is_multiple_of(PAGE) {
+                if !is_whole_pages(range) || !addr.0.is_multiple_of(PAGE as u64) {
                     return Err(DomainError::Misaligned);
                 }
                 let space = IovaSpace::new(&self.iommu.ranges, &self.iommu.reserved);
@@ -246,7 +246,8 @@ impl Domain {
 }
 
 fn is_whole_pages(range: IovaRange) -> bool {
-    range.first().is_multiple_of(PAGE) && range.last() % PAGE == PAGE - 1
+    range.first().is_multiple_of(PAGE as u64)
+        && (range.last().wrapping_add(1)).is_multiple_of(PAGE as u64)
 }
 
 impl Drop for Domain {

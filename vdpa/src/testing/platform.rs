@@ -7,6 +7,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::task::Wake;
 use alloc::vec::Vec;
+use core::alloc::Layout;
 use core::fmt;
 use core::future::poll_fn;
 use core::pin::pin;
@@ -15,8 +16,8 @@ use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 
 use spin::Mutex;
-use virtq::DmaAllocator;
 use virtq::testing::HeapDma;
+use virtq::{DmaAllocator, DmaBlock, DmaError};
 
 use crate::Platform;
 use crate::dma::IsolationUnit;
@@ -25,7 +26,7 @@ use crate::platform::{
     IommuDomain, MapError, Mmio, NoLine, NoVector, PhysAddr,
 };
 
-use super::iommu::FakeIommu;
+use super::iommu::{FakeIommu, PAGE};
 use super::mmio::Window;
 
 /// A [`Platform`] for tests.
@@ -226,10 +227,34 @@ impl FakePlatform {
     }
 }
 
+/// Memory that shares no page of the IOMMU.
+struct WholePages(Arc<HeapDma>);
+
+// SAFETY: blocks are those of the heap, for a layout that is at least what was asked for.
+unsafe impl DmaAllocator for WholePages {
+    fn allocate(&self, layout: Layout) -> Result<DmaBlock, DmaError> {
+        let layout = layout.align_to(PAGE).map_err(|_| DmaError::BadSize)?;
+        self.0.allocate(layout.pad_to_align())
+    }
+
+    unsafe fn deallocate(&self, block: DmaBlock) {
+        // SAFETY: the caller vouches for it.
+        unsafe { self.0.deallocate(block) };
+    }
+}
+
 // SAFETY: everything it gives is a fake of its own.
 unsafe impl Platform for FakePlatform {
     fn dma(&self) -> Arc<dyn DmaAllocator> {
-        Arc::clone(&self.heap) as Arc<dyn DmaAllocator>
+        let heap = Arc::clone(&self.heap);
+        match self.iommu {
+            None => heap,
+            Some(_) => Arc::new(WholePages(heap)),
+        }
+    }
+
+    fn isolates(&self, unit: &IsolationUnit) -> bool {
+        self.iommu.is_some() && unit.requester_id().is_some()
     }
 
     fn isolate(&self, unit: &Arc<IsolationUnit>) -> Option<Arc<dyn IommuDomain>> {
@@ -246,7 +271,11 @@ unsafe impl Platform for FakePlatform {
             .ok_or(MapError)
     }
 
-    fn allocate_vector(&self, handler: Callback) -> Result<Box<dyn InterruptVector>, NoVector> {
+    fn allocate_vector(
+        &self,
+        _source: Option<&IsolationUnit>,
+        handler: Callback,
+    ) -> Result<Box<dyn InterruptVector>, NoVector> {
         let mut taken = self.vectors.taken.lock();
         if taken.len() >= *self.vectors.limit.lock() {
             return Err(NoVector);

@@ -47,8 +47,9 @@ impl Card {
             translation,
             ..Traits::default()
         };
-        let none = Features::EMPTY;
-        let parent = FakeParent::with_traits(&self.platform, 1, none, &[64, 64], &[0; 12], traits);
+        let features = Features::from(virtio::F::ACCESS_PLATFORM);
+        let parent =
+            FakeParent::with_traits(&self.platform, 1, features, &[64, 64], &[0; 12], traits);
         let config = VdpaDeviceConfig {
             parent: Arc::clone(&self.function),
             dma: IsolationUnit::new(&self.function, Some(FUNCTION), pasid),

@@ -48,9 +48,10 @@ impl Logging {
 
     fn agree(&self, features: impl Into<vdpa::Features>) {
         let device = &self.world.device;
+        let features = features.into() | virtio::F::ACCESS_PLATFORM.into();
         self.world.platform.block_on(async {
             device.set_status(driver()).await.unwrap();
-            device.set_driver_features(features.into()).unwrap();
+            device.set_driver_features(features).unwrap();
             device.set_status(agreed()).await.unwrap();
         });
     }

@@ -7,6 +7,7 @@ mod address_space;
 mod adi;
 mod batches;
 mod changes;
+mod confined;
 mod dirty_log;
 mod dirty_pages;
 mod dma_space;

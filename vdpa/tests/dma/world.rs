@@ -82,6 +82,16 @@ impl World {
         Self::with_parts(Model::Iommu, iommu, |_| ())
     }
 
+    /// A device behind an IOMMU that does not say that it heeds it.
+    pub fn without_access_platform() -> Self {
+        let mut world = Self::new(Model::Iommu);
+        let (platform, bus, unit) = (&world.platform, &world.bus, &world.unit);
+        let none = Features::EMPTY;
+        (world.parent, world.device) =
+            add_device_with(platform, bus, unit, world.model, none, |_| ());
+        world
+    }
+
     pub fn with_traits(model: Model, choose: impl FnOnce(&mut Traits)) -> Self {
         Self::with_parts(model, FakeIommu::new(), choose)
     }
@@ -209,13 +219,25 @@ fn add_device(
     model: Model,
     choose: impl FnOnce(&mut Traits),
 ) -> (Arc<FakeParent>, VdpaClaim) {
+    let ring = virtio::F::RING_PACKED | virtio::F::ACCESS_PLATFORM;
+    let features = Features::from(virtio::net::F::MAC) | ring.into();
+    add_device_with(platform, bus, unit, model, features, choose)
+}
+
+fn add_device_with(
+    platform: &Arc<FakePlatform>,
+    bus: &Arc<VdpaBus>,
+    unit: &Arc<IsolationUnit>,
+    model: Model,
+    features: Features,
+    choose: impl FnOnce(&mut Traits),
+) -> (Arc<FakeParent>, VdpaClaim) {
     let mut traits = Traits {
         translation: model.translation(),
         ..Traits::default()
     };
     traits.abilities |= Abilities::PERSISTENT_MAPS;
     choose(&mut traits);
-    let features = Features::from(virtio::net::F::MAC) | virtio::F::RING_PACKED.into();
     let parent = FakeParent::with_traits(platform, 1, features, &[64, 64], &[0; 12], traits);
     let config = VdpaDeviceConfig {
         parent: Arc::clone(unit.node()),

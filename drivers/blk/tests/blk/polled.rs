@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use vdpa::Platform;
 use vdpa::device::{Removal, Removed};
+use vdpa::dma::IsolationUnit;
 use vdpa::platform::{BoxFuture, Callback, InterruptVector, MapError, Mmio, NoVector, PhysAddr};
 use vdpa::testing::FakePlatform;
 use virtio_blk::BlkDriver;
@@ -55,8 +56,12 @@ unsafe impl Platform for TakingTurns {
         unsafe { self.platform.map_mmio(base, len) }
     }
 
-    fn allocate_vector(&self, handler: Callback) -> Result<Box<dyn InterruptVector>, NoVector> {
-        self.platform.allocate_vector(handler)
+    fn allocate_vector(
+        &self,
+        source: Option<&IsolationUnit>,
+        handler: Callback,
+    ) -> Result<Box<dyn InterruptVector>, NoVector> {
+        self.platform.allocate_vector(source, handler)
     }
 
     fn now(&self) -> Duration {

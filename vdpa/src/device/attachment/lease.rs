@@ -34,7 +34,7 @@ pub(super) struct Lease {
     holding: Mutex<Option<Holding>>,
 }
 
-/// What ends with a lease. The device is out of a domain before its memory is free.
+/// What ends with a lease. An IOMMU has let go of memory before it is free.
 pub(super) struct Holding {
     route: Route,
     pub(super) spaces: Vec<Space>,
@@ -53,7 +53,9 @@ impl Lease {
         let (route, claim) = if let DmaModel::Platform = device.ops.dma_model() {
             let unit = &device.config.dma;
             let claim = unit.claim(owner).map_err(AttachError::Taken)?;
-            let route = Route::through_platform(&*device.config.platform, unit, owner, trust)?;
+            let platform = &*device.config.platform;
+            let bypasses = device.bypasses_iommu();
+            let route = Route::through_platform(platform, unit, &claim, owner, trust, bypasses)?;
             (route, Some(claim))
         } else {
             (Route::Device, None)
@@ -192,6 +194,17 @@ impl Holding {
     /// The log that the device keeps.
     pub(super) fn log(&self) -> Result<&Log, LogError> {
         self.log.as_ref().ok_or(LogError::NotRunning)
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        for space in self.spaces.drain(..) {
+            if let Err(error) = self.route.leave(space.told()) {
+                log::error!("the memory of a device is kept from others for ever: {error}");
+                mem::forget(space);
+            }
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Who translates a device's addresses, and how it learns what is mapped.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
-use crate::dma::{Addressing, IovaSpace, IsolationUnit, Owner, Trust};
+use crate::dma::{Addressing, Claim, IovaSpace, IsolationUnit, Owner, Trust};
 use crate::iotlb::{Iotlb, IovaRange, Permission};
 use crate::ops::{Backing, DmaModel, OpError};
 use crate::platform::{DomainChange, IommuDomain};
@@ -22,6 +23,8 @@ pub(super) enum Route {
         domain: Arc<dyn IommuDomain>,
         /// The addresses that can be mapped there.
         space: IovaSpace,
+        /// Whether memory lies at other addresses there.
+        addressing: Addressing,
     },
     /// Nobody: the device uses the platform's addresses.
     Identity,
@@ -48,31 +51,43 @@ pub(super) enum Change<'a> {
 }
 
 impl Route {
-    /// The way of a device that does not translate.
+    /// The way of a device that does not translate. `bypasses`: it may use the platform's addresses
+    /// whatever an IOMMU says.
+    ///
+    /// The kernel finds its memory at the platform's addresses. So can a device that bypasses, and
+    /// one whose memory came from elsewhere.
     pub(super) fn through_platform(
         platform: &dyn Platform,
         unit: &Arc<IsolationUnit>,
+        claim: &Claim,
         owner: Owner,
         trust: Trust,
+        bypasses: bool,
     ) -> Result<Self, AttachError> {
-        if owner == Owner::Kernel {
+        let isolated = platform.isolates(unit);
+        let addressing = match (owner, trust) {
+            (Owner::Client, _) if isolated && !bypasses => Addressing::Translated,
+            (Owner::Client, Trust::Isolated) => return Err(AttachError::NoIsolation),
+            (Owner::Client, Trust::NoIommu(_)) | (Owner::Kernel, _) => Addressing::Platform,
+        };
+        if !isolated {
             return Ok(Self::Identity);
         }
-        match (platform.isolate(unit), trust) {
-            (Some(domain), _) => {
-                let space = IovaSpace::new(&domain.iova_ranges(), &domain.reserved())
-                    .ok_or(AttachError::Device(OpError::OutOfResources))?;
-                domain.enter().map_err(OpError::from)?;
-                Ok(Self::Domain { domain, space })
-            }
-            (None, Trust::NoIommu(_)) => Ok(Self::Identity),
-            (None, Trust::Isolated) => Err(AttachError::NoIsolation),
-        }
+        let domain = claim.domain(|| platform.isolate(unit))?;
+        let no_room = AttachError::Device(OpError::OutOfResources);
+        let domain = domain.ok_or(no_room)?;
+        let space = IovaSpace::new(&domain.iova_ranges(), &domain.reserved()).ok_or(no_room)?;
+        Ok(Self::Domain {
+            domain,
+            space,
+            addressing,
+        })
     }
 
     pub(super) fn addressing(&self) -> Addressing {
         match self {
-            Self::Device | Self::Domain { .. } => Addressing::Translated,
+            Self::Device => Addressing::Translated,
+            Self::Domain { addressing, .. } => *addressing,
             Self::Identity => Addressing::Platform,
         }
     }
@@ -100,10 +115,11 @@ impl Route {
         if end > u128::from(backing.memory.len()) {
             return Err(OpError::OutOfRange);
         }
-        match self {
-            Self::Identity if platform_addr(backing)?.0 != range.first() => Err(OpError::Invalid),
-            Self::Domain { .. } => platform_addr(backing).map(drop),
-            Self::Device | Self::Identity => Ok(()),
+        match (self, self.addressing()) {
+            (Self::Device, _) => Ok(()),
+            (_, Addressing::Translated) => platform_addr(backing).map(drop),
+            (_, Addressing::Platform) if platform_addr(backing)?.0 == range.first() => Ok(()),
+            (_, Addressing::Platform) => Err(OpError::Invalid),
         }
     }
 
@@ -148,15 +164,35 @@ impl Route {
         }
     }
 
-    /// Takes everything away.
-    pub(super) fn reset(&self, notifier: &MapNotifier<'_>) -> Result<(), OpError> {
+    /// Takes everything away that a table holds, as far as it has been told.
+    pub(super) fn reset(
+        &self,
+        notifier: &MapNotifier<'_>,
+        told: &Iotlb<Backing>,
+    ) -> Result<(), OpError> {
         match self {
             Self::Device => notifier.reset(),
-            Self::Domain { domain, space } => {
-                Ok(domain.change(&[DomainChange::Unmap(space.hull())])?)
-            }
+            Self::Domain { .. } => self.leave(told),
             Self::Identity => Ok(()),
         }
+    }
+
+    /// Takes everything away that an IOMMU was told.
+    ///
+    /// # Errors
+    /// The IOMMU does not confirm it: the device may use the memory for ever.
+    pub(super) fn leave(&self, told: &Iotlb<Backing>) -> Result<(), OpError> {
+        let Self::Domain { domain, .. } = self else {
+            return Ok(());
+        };
+        let changes: Vec<_> = told
+            .iter()
+            .map(|mapping| DomainChange::Unmap(mapping.range))
+            .collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        Ok(domain.change(&changes)?)
     }
 }
 

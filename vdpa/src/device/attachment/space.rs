@@ -159,9 +159,17 @@ impl Space {
         notifier: &MapNotifier<'_>,
         forgotten: &mut Option<Self>,
     ) -> Result<(), OpError> {
-        route.reset(notifier)?;
+        route.reset(notifier, self.told())?;
         *forgotten = Some(mem::replace(self, Self::new()));
         Ok(())
+    }
+
+    /// What whoever translates has been told of.
+    pub(super) fn told(&self) -> &Iotlb<Backing> {
+        match &self.batch {
+            Some(Batch::Withheld { before, .. }) => before,
+            Some(Batch::Told) | None => &self.table,
+        }
     }
 
     fn tell(
