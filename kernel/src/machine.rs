@@ -8,6 +8,8 @@ pub(crate) mod devices;
 pub(crate) mod drivers;
 pub(crate) mod exit;
 pub(crate) mod interrupts;
+#[cfg(feature = "iommu")]
+pub(crate) mod iommus;
 pub(crate) mod logger;
 pub(crate) mod memory;
 #[cfg(feature = "mgmt")]

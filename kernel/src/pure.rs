@@ -10,6 +10,8 @@ pub(crate) mod data_paths;
 pub(crate) mod dhcp;
 pub(crate) mod ethernet;
 pub(crate) mod exit_code;
+#[cfg(any(feature = "iommu", test))]
+pub(crate) mod iommu_policy;
 pub(crate) mod ip6_config;
 pub(crate) mod ip_config;
 pub(crate) mod line_editor;

@@ -5,6 +5,7 @@
 //! Output is synchronous and complete when the call returns, so that nothing is lost however the
 //! kernel ends. A line that is being typed steps aside for it.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use core::fmt::{self, Write};
 use core::hint::spin_loop;
@@ -13,15 +14,13 @@ use embassy_futures::yield_now;
 use uart_16550::backend::PioBackend;
 use uart_16550::spec::registers::{IER, LSR};
 use uart_16550::{Config, Uart16550};
-use vdpa::platform::{Callback, InterruptVector, NoVector};
+use vdpa::Platform;
+use vdpa::platform::{Callback, ConnectedLine, InterruptLine, Signal};
 use virtq::Event;
 use x86_64::instructions::port::Port as IoPort;
 
 use crate::machine::cpu;
-use crate::machine::interrupts::io_apic::{self, RouteError};
-use crate::machine::interrupts::vectors::DeviceVector;
 use crate::machine::sync::IrqMutex;
-use crate::pure::acpi::InterruptLine;
 use crate::pure::line_editor::LineEditor;
 
 /// The usual I/O port of the first serial port of a PC.
@@ -90,38 +89,27 @@ pub(crate) fn write(arguments: fmt::Arguments<'_>) {
     });
 }
 
-/// Why nothing can be typed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum NoInput {
-    #[error(transparent)]
-    Vector(#[from] NoVector),
-    #[error(transparent)]
-    Route(#[from] RouteError),
-}
+/// The interrupt of the first serial port of a PC.
+const SERIAL_LINE: InterruptLine = InterruptLine {
+    number: 4,
+    signal: Signal::Unstated,
+};
 
 /// What reads lines from the console.
 #[derive(Debug)]
 pub(crate) struct Lines {
-    _vector: DeviceVector,
+    _line: Box<dyn ConnectedLine>,
 }
 
 impl Lines {
-    /// Listens to the serial port, whose interrupt arrives at `line`. There must be no other
-    /// listener. `None`, if that cannot be had; the reason is in the log.
-    pub(crate) fn listen(line: Option<InterruptLine>) -> Option<Self> {
-        let Some(line) = line else {
-            log::debug!("console: no input, the firmware does not say where the port interrupts");
-            return None;
-        };
-        Self::connect(line)
-            .inspect_err(|error| log::warn!("console: no input, {error}"))
+    /// Listens to the serial port. There must be no other listener. `None`, if that cannot be had;
+    /// the reason is in the log.
+    pub(crate) fn listen(platform: &dyn Platform) -> Option<Self> {
+        platform
+            .connect_line(SERIAL_LINE, Callback::new(received))
+            .map(|line| Self { _line: line })
+            .inspect_err(|error| log::debug!("console: no input, {error}"))
             .ok()
-    }
-
-    fn connect(line: InterruptLine) -> Result<Self, NoInput> {
-        let vector = DeviceVector::for_line(Callback::new(received))?;
-        io_apic::route(line, vector.message())?;
-        Ok(Self { _vector: vector })
     }
 
     /// The next line that is not blank.

@@ -17,15 +17,14 @@ use crate::machine::time::calibrate::{self, Frequencies};
 use crate::machine::time::{clock, timer};
 use crate::machine::{console, cpu, exit, interrupts, logger, task};
 use crate::pure::acpi::Acpi;
+#[cfg(feature = "iommu")]
+use crate::pure::acpi::IommuTables;
 use crate::pure::command_line::CommandLine;
 use crate::pure::data_paths::DataPaths;
 use crate::pure::exit_code::{ExitCode, Termination};
 use crate::pure::memory::regions;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// The interrupt of the first serial port of a PC.
-const SERIAL_LINE: u32 = 4;
 
 /// An application, running.
 pub type MainFuture = Pin<Box<dyn Future<Output = ExitCode>>>;
@@ -57,7 +56,14 @@ fn __ringway_kernel(info: BootInfo, boot_memory: &BootMemory) -> ! {
         .map(|rsdp| Acpi::read(boot_memory, rsdp))
         .unwrap_or_default();
     phases.end("ACPI");
-    init_memory(&info);
+    #[cfg(feature = "iommu")]
+    let mut iommus = IommuTables::default();
+    init_memory(&info, || {
+        #[cfg(feature = "iommu")]
+        if let Some(rsdp) = info.rsdp {
+            iommus = IommuTables::copy(boot_memory, rsdp);
+        }
+    });
     phases.end("memory");
     let frequencies = init_time(phases.start, &acpi);
     phases.end("clock");
@@ -72,24 +78,48 @@ fn __ringway_kernel(info: BootInfo, boot_memory: &BootMemory) -> ! {
     if let Some(power_off) = acpi.power_off {
         exit::set_power_off(power_off);
     }
-    task::run(|spawner| main(spawner, line, info, acpi))
+    let firmware = Firmware {
+        acpi,
+        #[cfg(feature = "iommu")]
+        iommus,
+    };
+    task::run(|spawner| main(spawner, line, info, firmware))
+}
+
+/// What firmware says of the machine.
+struct Firmware {
+    acpi: Acpi,
+    #[cfg(feature = "iommu")]
+    iommus: IommuTables,
 }
 
 /// The first task: finds the devices, runs the application, brings the devices to rest.
-async fn main(spawner: Spawner, line: CommandLine, info: BootInfo, acpi: Acpi) {
+async fn main(spawner: Spawner, line: CommandLine, info: BootInfo, firmware: Firmware) {
+    let acpi = firmware.acpi;
     let platform = Arc::new(KernelPlatform::new(acpi.lines.clone()));
+    #[cfg(feature = "iommu")]
+    if let Err(error) = platform.start_iommus(&line, &firmware.iommus) {
+        log::error!("{error}");
+        exit::exit(ExitCode::FAILURE);
+    }
+    #[cfg(not(feature = "iommu"))]
+    if line.get("iommu") == Some("required") {
+        log::error!("iommu=required: this kernel was built without drivers for IOMMUs");
+        exit::exit(ExitCode::FAILURE);
+    }
     let devices = Arc::new(Devices::new(platform, DataPaths::new(&line)).await);
     let memory: Vec<_> = info.memory.iter().map(range).collect();
     devices.find(&acpi, &line, &memory).await;
-    let serial = acpi.lines.usual(SERIAL_LINE);
-    let system = System::new(spawner, Arc::new(line), Arc::clone(&devices), serial);
+    let system = System::new(spawner, Arc::new(line), Arc::clone(&devices));
     let code = __ringway_main(system).await;
     devices.shutdown().await;
     exit::exit(code)
 }
 
 /// Sets up the heap and the kernel's page tables.
-fn init_memory(info: &BootInfo) {
+///
+/// `with_boot_tables` is called when there is a heap, and what firmware left can still be read.
+fn init_memory(info: &BootInfo, with_boot_tables: impl FnOnce()) {
     assert!(
         cpu::has_no_execute(),
         "the processor cannot forbid execution"
@@ -115,6 +145,7 @@ fn init_memory(info: &BootInfo) {
         // next ones.
         unsafe { heap::add(region.clone()) };
     }
+    with_boot_tables();
     memory::init(lower.iter().chain(&upper).cloned())
         .expect("the memory map holds enough memory for its page tables");
     for region in upper {

@@ -25,7 +25,6 @@ use crate::machine::devices::Devices;
 use crate::machine::memory::heap::{self, MemoryFigures};
 use crate::machine::shell::{self, ConsoleCommand};
 use crate::machine::task;
-use crate::pure::acpi::InterruptLine;
 use crate::pure::command_line::CommandLine;
 
 /// The application's view of the kernel: a handle that can be cloned, and stays on its processor.
@@ -34,7 +33,6 @@ pub struct System {
     spawner: Spawner,
     command_line: Arc<CommandLine>,
     devices: Arc<Devices>,
-    serial: Option<InterruptLine>,
 }
 
 impl System {
@@ -42,13 +40,11 @@ impl System {
         spawner: Spawner,
         command_line: Arc<CommandLine>,
         devices: Arc<Devices>,
-        serial: Option<InterruptLine>,
     ) -> Self {
         Self {
             spawner,
             command_line,
             devices,
-            serial,
         }
     }
 
@@ -159,7 +155,7 @@ impl System {
     /// Offers commands on the console, and `help`, which lists them. Called once. A machine
     /// without a serial port, or whose firmware does not say where it interrupts, has no input.
     pub fn offer_commands(&self, commands: Vec<ConsoleCommand>) {
-        if let Some(lines) = Lines::listen(self.serial) {
+        if let Some(lines) = Lines::listen(&*self.devices.platform) {
             self.spawn("console", shell::serve(lines, commands));
         }
     }

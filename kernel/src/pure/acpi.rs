@@ -14,6 +14,9 @@ mod tables;
 #[cfg(test)]
 mod testing;
 
+#[cfg(feature = "iommu")]
+use alloc::boxed::Box;
+
 use boot::PhysicalMemory;
 use heapless::Vec;
 
@@ -92,6 +95,32 @@ impl Acpi {
             power_off: fadt
                 .zip(dsdt)
                 .and_then(|(fadt, dsdt)| sleep::power_off(fadt, dsdt)),
+        }
+    }
+}
+
+/// The tables that describe IOMMUs, as they are. Who reads them believes nothing.
+#[cfg(feature = "iommu")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct IommuTables {
+    /// Intel's.
+    pub(crate) dmar: Option<Box<[u8]>>,
+    /// AMD's.
+    pub(crate) ivrs: Option<Box<[u8]>>,
+    /// Of virtio devices.
+    pub(crate) viot: Option<Box<[u8]>>,
+}
+
+#[cfg(feature = "iommu")]
+impl IommuTables {
+    /// Copies the tables from `memory`, beginning with the root at `rsdp`.
+    pub(crate) fn copy(memory: &impl PhysicalMemory, rsdp: u64) -> Self {
+        let root = tables::root(memory, rsdp);
+        let copy = |signature| tables::find(memory, root?, signature).map(Box::from);
+        Self {
+            dmar: copy(b"DMAR"),
+            ivrs: copy(b"IVRS"),
+            viot: copy(b"VIOT"),
         }
     }
 }

@@ -151,11 +151,15 @@ pub(super) fn init() -> Result<(), ApicError> {
 
 /// What a device must write to raise `vector` on this processor: fixed delivery, edge (10.11.2).
 pub(super) fn message(vector: u8) -> InterruptMessage {
-    let id = APIC.get().map_or(0, |apic| apic.id);
     InterruptMessage {
-        address: MESSAGE_ADDRESS | u64::from(id) << 12,
+        address: MESSAGE_ADDRESS | u64::from(id()) << 12,
         data: u32::from(vector),
     }
+}
+
+/// The id of this processor's local APIC.
+pub(super) fn id() -> u8 {
+    APIC.get().map_or(0, |apic| apic.id)
 }
 
 /// Says that the interrupt under way has been taken.

@@ -41,8 +41,16 @@ pub(crate) enum RouteError {
     InUse,
 }
 
-/// Lets the line send `message`.
-pub(crate) fn route(line: InterruptLine, message: InterruptMessage) -> Result<(), RouteError> {
+/// What the two registers of an input hold for a message, besides mask, trigger mode and polarity.
+pub(crate) fn redirection(message: InterruptMessage) -> u64 {
+    // Both hold the id of the processor's local APIC: the message in bits 19:12, the registers in
+    // 63:56.
+    let destination = message.address >> 12 & 0xff;
+    destination << 56 | u64::from(message.data & 0xff)
+}
+
+/// Lets the line send what `redirection` says.
+pub(crate) fn route(line: InterruptLine, redirection: u64) -> Result<(), RouteError> {
     let registers = Registers::map(PhysAddr(line.io_apic), REGISTERS_SIZE)?;
     let version = read(&registers, VERSION);
     let input = u32::from(line.input);
@@ -53,16 +61,12 @@ pub(crate) fn route(line: InterruptLine, message: InterruptMessage) -> Result<()
     let mut flags = Redirection::empty();
     flags.set(Redirection::ACTIVE_LOW, line.polarity == Polarity::Low);
     flags.set(Redirection::LEVEL, line.trigger == Trigger::Level);
-    let vector = message.data & 0xff;
-    // Both hold the id of the processor's local APIC: the message in bits 19:12, the register in
-    // 31:24.
-    let destination = (message.address >> 12 & 0xff) as u32;
     let lower = REDIRECTION + 2 * input;
     if read(&registers, lower) & Redirection::MASKED.bits() == 0 {
         return Err(RouteError::InUse);
     }
-    write(&registers, lower + 1, destination << 24);
-    write(&registers, lower, flags.bits() | vector);
+    write(&registers, lower + 1, (redirection >> 32) as u32);
+    write(&registers, lower, flags.bits() | redirection as u32);
     Ok(())
 }
 

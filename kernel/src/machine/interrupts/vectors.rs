@@ -48,6 +48,18 @@ impl DeviceVector {
     }
 }
 
+#[cfg(feature = "iommu")]
+impl DeviceVector {
+    /// What an IOMMU lets a source raise.
+    pub(crate) fn interrupt(&self, level: bool) -> iommu::Interrupt {
+        iommu::Interrupt {
+            vector: self.0,
+            destination: apic::id().into(),
+            level,
+        }
+    }
+}
+
 // SAFETY: the message is a store to the local APIC, with a vector that only devices have.
 unsafe impl InterruptVector for DeviceVector {
     fn message(&self) -> InterruptMessage {

@@ -9,6 +9,8 @@ use super::tables::{HEADER, u16_at, u32_at};
 pub(crate) struct InterruptLine {
     /// Where the registers of the I/O APIC are.
     pub(crate) io_apic: u64,
+    /// The number by which other tables know it.
+    pub(crate) io_apic_id: u8,
     /// Which of its inputs it is.
     pub(crate) input: u8,
     /// The voltage.
@@ -41,12 +43,21 @@ const MAX_APICS: usize = 8;
 /// There are no more ISA interrupts.
 const ISA_LINES: usize = 16;
 
+/// Where lines arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct IoApic {
+    /// The number by which other tables know it.
+    id: u8,
+    /// Where its registers are.
+    registers: u64,
+    /// The number of its first input among all of the machine.
+    first: u32,
+}
+
 /// Where every interrupt line of the machine arrives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InterruptLines {
-    /// Where the registers of an I/O APIC are, and the number of its first input among all of the
-    /// machine.
-    apics: Vec<(u64, u32), MAX_APICS>,
+    apics: Vec<IoApic, MAX_APICS>,
     /// What the table says of an ISA interrupt: its number among all of the machine, and flags.
     isa: [Option<(u32, u16)>; ISA_LINES],
 }
@@ -68,7 +79,11 @@ impl InterruptLines {
     /// A PC whose firmware says nothing: its I/O APIC is where all have it (Intel 82093AA, 3.0).
     pub(super) fn of_a_pc() -> Self {
         let mut lines = Self::default();
-        lines.apics.extend([(0xfec0_0000, 0)]);
+        lines.apics.extend([IoApic {
+            id: 0,
+            registers: 0xfec0_0000,
+            first: 0,
+        }]);
         lines
     }
 
@@ -98,11 +113,12 @@ impl InterruptLines {
         trigger: Trigger,
         polarity: Polarity,
     ) -> Option<InterruptLine> {
-        let apics = self.apics.iter().filter(|(_, first)| *first <= global);
-        let (io_apic, first) = apics.max_by_key(|(_, first)| *first)?;
+        let apics = self.apics.iter().filter(|apic| apic.first <= global);
+        let apic = apics.max_by_key(|apic| apic.first)?;
         Some(InterruptLine {
-            io_apic: *io_apic,
-            input: u8::try_from(global - first).ok()?,
+            io_apic: apic.registers,
+            io_apic_id: apic.id,
+            input: u8::try_from(global - apic.first).ok()?,
             polarity,
             trigger,
         })
@@ -120,13 +136,16 @@ fn structures(madt: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The address of the registers, and the number of the first input among all of the machine
-/// (5.2.12.3).
-fn io_apic(structure: &[u8]) -> Option<(u64, u32)> {
+/// An I/O APIC (5.2.12.3).
+fn io_apic(structure: &[u8]) -> Option<IoApic> {
     if structure.first() != Some(&IO_APIC) {
         return None;
     }
-    Some((u32_at(structure, 4)?.into(), u32_at(structure, 8)?))
+    Some(IoApic {
+        id: *structure.get(2)?,
+        registers: u32_at(structure, 4)?.into(),
+        first: u32_at(structure, 8)?,
+    })
 }
 
 /// The number of the input, and its flags, if the structure is about this interrupt of ISA
@@ -155,7 +174,7 @@ mod tests {
     }
 
     fn io_apic(address: u32, first: u32) -> Vec<u8> {
-        let head = [IO_APIC, 12, 0, 0];
+        let head = [IO_APIC, 12, u8::try_from(first).unwrap(), 0];
         [&head[..], &address.to_le_bytes(), &first.to_le_bytes()].concat()
     }
 
@@ -206,6 +225,7 @@ mod tests {
         let table = madt(&[LOCAL_APIC, &io_apic(0xfec0_0000, 0), &moved(9, 9, 0b1101)]);
         let line = InterruptLine {
             io_apic: 0xfec0_0000,
+            io_apic_id: 0,
             input: 4,
             polarity: Polarity::High,
             trigger: Trigger::Edge,
@@ -222,6 +242,7 @@ mod tests {
         ]);
         let line = InterruptLine {
             io_apic: 0xfec1_0000,
+            io_apic_id: 24,
             input: 6,
             polarity: Polarity::Low,
             trigger: Trigger::Level,

@@ -110,7 +110,8 @@ fn add_device(
     traits: Traits,
 ) -> (Arc<FakeParent>, Arc<VdpaDevice>) {
     let features = Features::from(virtio::net::F::MAC | virtio::net::F::RSS_CONTEXT)
-        | (virtio::F::NOTIFICATION_DATA | virtio::F::RING_PACKED).into();
+        | (virtio::F::NOTIFICATION_DATA | virtio::F::RING_PACKED | virtio::F::ACCESS_PLATFORM)
+            .into();
     let parent = FakeParent::with_traits(platform, NET, features, &[64, 64, 32], &[7; 12], traits);
     let config = VdpaDeviceConfig {
         parent: Arc::clone(unit.node()),
@@ -163,7 +164,7 @@ pub fn invalidate(iova: u64, size: u64) -> IotlbMessage {
 pub async fn agree(handle: &VhostHandle, features: impl Into<Features>) -> Result<(), VhostError> {
     let driver = DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER;
     handle.set_status(driver).await?;
-    handle.set_features(features.into() | virtio::F::VERSION_1.into())?;
+    handle.set_features(features.into() | always())?;
     handle.set_status(agreed()).await
 }
 
@@ -179,6 +180,11 @@ pub async fn start(handle: &VhostHandle) -> Result<(), VhostError> {
     agree(handle, Features::EMPTY).await?;
     set_up(handle, 0).await?;
     handle.set_status(running()).await
+}
+
+/// What every driver accepts.
+pub fn always() -> Features {
+    (virtio::F::VERSION_1 | virtio::F::ACCESS_PLATFORM).into()
 }
 
 pub fn agreed() -> DeviceStatus {
