@@ -1,6 +1,5 @@
 //! The domain of an isolation unit that several drivers of the kernel share.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -13,15 +12,22 @@ use crate::platform::{DomainChange, DomainError, IommuDomain};
 /// unit to another. Everything is mapped where the platform has it, in whole blocks.
 pub(super) struct SharedDomain {
     domain: Arc<dyn IommuDomain>,
-    /// How many users the mapping has that starts at an address.
-    users: Mutex<BTreeMap<u64, (IovaRange, usize)>>,
+    /// In the order of their addresses.
+    blocks: Mutex<Vec<Block>>,
+}
+
+/// What is mapped.
+#[derive(Clone, Copy)]
+struct Block {
+    range: IovaRange,
+    users: u32,
 }
 
 impl SharedDomain {
     pub(super) fn new(domain: Arc<dyn IommuDomain>) -> Self {
         Self {
             domain,
-            users: Mutex::default(),
+            blocks: Mutex::default(),
         }
     }
 }
@@ -41,76 +47,48 @@ unsafe impl IommuDomain for SharedDomain {
     }
 
     fn change(&self, changes: &[DomainChange]) -> Result<(), DomainError> {
-        let mut users = self.users.lock();
-        let (mut done, mut told) = (Vec::new(), Vec::new());
-        let mut result = Ok(());
+        let mut blocks = self.blocks.lock();
+        let mut new = blocks.clone();
+        let mut told = Vec::new();
         for change in changes {
-            match count(&mut users, change) {
-                Ok(Some(change)) => told.push(change),
-                Ok(None) => {}
-                Err(error) => {
-                    result = Err(error);
-                    break;
-                }
-            }
-            done.push(*change);
-        }
-        if result.is_ok() && !told.is_empty() {
-            result = self.domain.change(&told);
-        }
-        if result.is_err() {
-            for change in done.iter().rev() {
-                uncount(&mut users, change);
+            if count(&mut new, change)? {
+                told.push(*change);
             }
         }
-        result
+        if !told.is_empty() {
+            self.domain.change(&told)?;
+        }
+        *blocks = new;
+        Ok(())
     }
 }
 
-/// Counts a change, and returns it if the domain must make it.
-fn count(
-    users: &mut BTreeMap<u64, (IovaRange, usize)>,
-    change: &DomainChange,
-) -> Result<Option<DomainChange>, DomainError> {
-    let range = range_of(change);
-    let entry = users.get_mut(&range.first());
-    match (change, entry) {
-        (_, Some((block, _))) if *block != range => Err(DomainError::Misaligned),
-        (DomainChange::Map { .. }, Some((_, users))) => {
-            *users += 1;
-            Ok(None)
+/// Counts a change, and returns whether the domain must make it.
+fn count(blocks: &mut Vec<Block>, change: &DomainChange) -> Result<bool, DomainError> {
+    let (DomainChange::Map { range, .. } | DomainChange::Unmap(range)) = change;
+    let place = blocks.partition_point(|block| block.range.first() < range.first());
+    let block = blocks
+        .get_mut(place)
+        .filter(|block| block.range.first() == range.first());
+    match (change, block) {
+        (_, Some(block)) if block.range != *range => Err(DomainError::Misaligned),
+        (DomainChange::Map { .. }, Some(block)) => {
+            block.users += 1;
+            Ok(false)
         }
         (DomainChange::Map { .. }, None) => {
-            users.insert(range.first(), (range, 1));
-            Ok(Some(*change))
+            let (range, users) = (*range, 1);
+            blocks.insert(place, Block { range, users });
+            Ok(true)
         }
-        (DomainChange::Unmap(_), Some((_, 1))) => {
-            users.remove(&range.first());
-            Ok(Some(*change))
-        }
-        (DomainChange::Unmap(_), Some((_, users))) => {
-            *users -= 1;
-            Ok(None)
+        (DomainChange::Unmap(_), Some(block)) => {
+            block.users -= 1;
+            let was_last = block.users == 0;
+            if was_last {
+                blocks.remove(place);
+            }
+            Ok(was_last)
         }
         (DomainChange::Unmap(_), None) => Err(DomainError::Misaligned),
-    }
-}
-
-/// Undoes a `count`.
-fn uncount(users: &mut BTreeMap<u64, (IovaRange, usize)>, change: &DomainChange) {
-    let range = range_of(change);
-    let entry = users.entry(range.first()).or_insert((range, 0));
-    match change {
-        DomainChange::Map { .. } => entry.1 -= 1,
-        DomainChange::Unmap(_) => entry.1 += 1,
-    }
-    if entry.1 == 0 {
-        users.remove(&range.first());
-    }
-}
-
-fn range_of(change: &DomainChange) -> IovaRange {
-    match change {
-        DomainChange::Map { range, .. } | DomainChange::Unmap(range) => *range,
     }
 }
