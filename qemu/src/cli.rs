@@ -13,6 +13,7 @@ use qemu::build::Profile;
 use qemu::device::{Disk, Net, NetBackend, VirtioOptions};
 use qemu::format::{Access, FormatError, Image};
 use qemu::guest::{Debugger, Guest};
+use qemu::iommu::{Behind, Iommu};
 use qemu::machine::{Machine, Memory};
 use qemu::network::{NetChoice, Network};
 use qemu::passthrough::address::Address;
@@ -68,6 +69,11 @@ pub struct Cli {
     /// Board to emulate
     #[arg(long, value_enum, default_value_t)]
     pub machine: Machine,
+
+    /// IOMMU before the devices: each reaches what the guest lends to it and nothing else, those of
+    /// clients included
+    #[arg(long, value_enum)]
+    pub iommu: Option<Iommu>,
 
     /// Accelerator; auto takes KVM only where the hardware for it is really there
     #[arg(long, value_enum, default_value_t)]
@@ -215,6 +221,14 @@ impl Cli {
             kernel_file::check(kernel)
                 .map_err(|error| anyhow!("--kernel {}: {error}", kernel.display()))?;
         }
+        if let Some(iommu) = self.iommu {
+            let behind = if self.passthrough.is_empty() {
+                Behind::Emulated
+            } else {
+                Behind::Functions
+            };
+            iommu.check(self.machine, behind).context("--iommu")?;
+        }
         if self.port.is_some() && self.net.network != Network::User {
             bail!("--port needs --net user: only that network forwards a port of this host");
         }
@@ -270,11 +284,12 @@ impl Cli {
     }
 
     /// The features that the kernel is built with besides.
-    pub fn features(&self) -> &'static [&'static str] {
-        match self.disk {
-            Some(DiskChoice::Remote(_)) => &["nbd"],
-            _ => &[],
-        }
+    pub fn features(&self) -> Vec<&'static str> {
+        let is_remote = matches!(self.disk, Some(DiskChoice::Remote(_)));
+        [("nbd", is_remote), ("iommu", self.iommu.is_some())]
+            .into_iter()
+            .filter_map(|(feature, wanted)| wanted.then_some(feature))
+            .collect()
     }
 
     /// Where the disk comes from; `None` when a disk of the host is among the functions that are
@@ -330,6 +345,7 @@ impl Cli {
         Guest {
             append: self.kernel_command_line(given),
             machine: self.machine,
+            iommu: self.iommu,
             memory: self.memory,
             accel: self.accel.resolve(),
             cpu: self.cpu.clone(),
@@ -346,10 +362,11 @@ impl Cli {
         }
     }
 
-    /// Whether a client task drives a device. The machine has no IOMMU, so that nothing limits what
-    /// the device can reach for it.
-    pub fn has_vhost(&self) -> bool {
-        self.blk == DataPath::Vhost || self.net.path == DataPath::Vhost
+    /// Whether a client task drives a device and the machine has no IOMMU, so that nothing limits
+    /// what the device can reach for it.
+    pub fn has_unconfined_vhost(&self) -> bool {
+        let has_vhost = self.blk == DataPath::Vhost || self.net.path == DataPath::Vhost;
+        has_vhost && self.iommu.is_none()
     }
 
     /// What the options mean to the kernel, and then what the user appends: of a key that is there
@@ -368,7 +385,7 @@ impl Cli {
             ("ip=dhcp", has_card && !has_address),
             ("net=vhost", self.net.path == DataPath::Vhost),
             ("blk=vhost", self.blk == DataPath::Vhost),
-            ("vhost.noiommu=unsafe", self.has_vhost()),
+            ("vhost.noiommu=unsafe", self.has_unconfined_vhost()),
             ("ifcvf=qemu", self.ifcvf),
             ("admin=http", self.admin),
             (&remote, !remote.is_empty()),
@@ -401,8 +418,8 @@ impl Cli {
     }
 
     fn virtio(&self) -> VirtioOptions {
-        if self.ifcvf {
-            VirtioOptions::for_ifcvf()
+        if self.ifcvf || self.iommu.is_some() {
+            VirtioOptions::on_platform()
         } else {
             VirtioOptions::default()
         }

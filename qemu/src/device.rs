@@ -71,9 +71,9 @@ pub struct VirtioOptions {
 }
 
 impl VirtioOptions {
-    /// What the guest's `ifcvf` wants of a device of QEMU's: a modern device alone, whose addresses
-    /// are the platform's.
-    pub fn for_ifcvf() -> Self {
+    /// A modern device alone, whose addresses are the platform's: what the guest's `ifcvf` wants of
+    /// a device of QEMU's, and what does not bypass an IOMMU.
+    pub fn on_platform() -> Self {
         Self {
             disable_legacy: Some(Switch::On),
             iommu_platform: Some(Switch::On),
@@ -343,7 +343,7 @@ mod tests {
         let virtio = VirtioOptions {
             packed: Some(Switch::On),
             vectors: Some(2),
-            ..VirtioOptions::for_ifcvf()
+            ..VirtioOptions::on_platform()
         };
         let disk = Disk {
             virtio,

@@ -7,6 +7,7 @@ use std::process::Command;
 use crate::accel::Accel;
 use crate::device::{Disk, Net};
 use crate::exit::DEBUG_EXIT_PORT;
+use crate::iommu::{Behind, Iommu};
 use crate::machine::{Machine, Memory};
 use crate::passthrough::address::Address;
 
@@ -35,6 +36,8 @@ pub struct Guest {
     pub append: String,
     /// The board.
     pub machine: Machine,
+    /// What stands between the devices and the memory.
+    pub iommu: Option<Iommu>,
     /// Its memory.
     pub memory: Memory,
     /// What runs its instructions.
@@ -62,6 +65,7 @@ impl Guest {
             kernel: kernel.into(),
             append: String::new(),
             machine: Machine::default(),
+            iommu: None,
             memory: Memory::default(),
             accel: Accel::default(),
             cpu: None,
@@ -76,6 +80,9 @@ impl Guest {
 
     /// The arguments for QEMU. The console is QEMU's standard input and output.
     pub fn arguments(&self) -> Vec<OsString> {
+        let iommu_options = self
+            .iommu
+            .map_or("", |iommu| iommu.machine_options(self.accel));
         let mut arguments: Vec<OsString> = [
             "-no-user-config",
             "-nodefaults",
@@ -85,7 +92,7 @@ impl Guest {
             "none",
             "-no-reboot",
             "-machine",
-            self.machine.argument(),
+            &format!("{}{iommu_options}", self.machine.argument()),
             "-accel",
             &self.accel.to_string(),
             "-cpu",
@@ -107,6 +114,14 @@ impl Guest {
         ]
         .map(OsString::from)
         .into();
+        if let Some(iommu) = self.iommu {
+            let behind = if self.functions.is_empty() {
+                Behind::Emulated
+            } else {
+                Behind::Functions
+            };
+            arguments.extend(["-device", iommu.device(behind)].map(OsString::from));
+        }
         let transport = self.machine.transport();
         arguments.extend(transport.arguments().iter().map(OsString::from));
         for (index, net) in self.nets.iter().enumerate() {
@@ -232,6 +247,47 @@ mod tests {
         let words = words(&guest);
         assert!(words.contains(&"virtio-blk-pci,drive=disk0,num-queues=1,event_idx=off".into()));
         assert!(words.contains(&"virtio-blk-pci,drive=disk1,num-queues=1".into()));
+    }
+
+    #[test]
+    fn an_iommu_comes_before_the_devices() {
+        for (iommu, accel, functions, machine, device) in [
+            (
+                Iommu::Intel,
+                Accel::Tcg,
+                vec![],
+                "q35",
+                "intel-iommu,intremap=on,aw-bits=48",
+            ),
+            (
+                Iommu::Intel,
+                Accel::Kvm,
+                vec!["3b:00.2".parse().unwrap()],
+                "q35,kernel-irqchip=split",
+                "intel-iommu,intremap=on,aw-bits=48,caching-mode=on",
+            ),
+            (
+                Iommu::Amd,
+                Accel::Tcg,
+                vec![],
+                "q35",
+                "amd-iommu,intremap=on",
+            ),
+            (Iommu::Virtio, Accel::Kvm, vec![], "q35", "virtio-iommu-pci"),
+        ] {
+            let guest = Guest {
+                iommu: Some(iommu),
+                accel,
+                functions,
+                nets: vec![Net::new(NetBackend::User { forwards: vec![] })],
+                ..Guest::new("k")
+            };
+            let words = words(&guest);
+            let place = |word: &str| words.iter().position(|other| other.starts_with(word));
+            assert!(words.contains(&machine.into()), "{words:?}");
+            assert!(words.contains(&device.into()), "{words:?}");
+            assert!(place(device) < place("virtio-net-pci"));
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod host_check;
 pub mod image;
 pub mod interactive;
 pub mod interrupt;
+pub mod iommu;
 pub mod kernel_file;
 pub mod machine;
 pub mod network;

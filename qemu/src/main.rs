@@ -122,7 +122,7 @@ fn boot(cli: &Cli, survey: &Survey, interrupt: &Interrupt) -> Result<u8> {
         Some(kernel) => kernel.clone(),
         None => {
             prepare::target::ensure()?;
-            build::kernel(DEFAULT_PACKAGE, cli.profile(), cli.features())?
+            build::kernel(DEFAULT_PACKAGE, cli.profile(), &cli.features())?
         }
     };
     // The copy of a directory lives as long as the guest.
@@ -170,7 +170,7 @@ fn announce(cli: &Cli, guest: &Guest, port: Option<u16>, given: &[Kind]) {
         };
         eprintln!("serving {what} at http://localhost:{port} (Ctrl-C ends)");
     }
-    if cli.has_vhost() {
+    if cli.has_unconfined_vhost() {
         eprintln!(
             "vhost without an IOMMU: nothing keeps the device from the kernel's memory (vhost.noiommu=unsafe)"
         );

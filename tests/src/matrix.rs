@@ -83,7 +83,7 @@ impl Configuration {
     pub fn virtio(&self) -> VirtioOptions {
         let wanted = match self.parent {
             Parent::VpVdpa => VirtioOptions::default(),
-            Parent::Ifcvf => VirtioOptions::for_ifcvf(),
+            Parent::Ifcvf => VirtioOptions::on_platform(),
         };
         VirtioOptions {
             packed: Some(self.packed),

@@ -63,6 +63,15 @@ fn every_option_reaches_the_machine() {
         ),
         (&["--net", "tap=tap0,vhost"], "ifname=tap0,"),
         (&["--blk", "virtio", "--net", "virtio"], "-append 'ip=dhcp'"),
+        (
+            &["--iommu", "intel", "--blk", "vhost", "--net", "vhost"],
+            "-append 'ip=dhcp net=vhost blk=vhost'",
+        ),
+        (
+            &["--iommu", "virtio"],
+            "virtio-blk-pci,drive=disk0,num-queues=1,disable-legacy=on,iommu_platform=on",
+        ),
+        (&["--iommu", "amd"], "-device 'amd-iommu,intremap=on'"),
         (&["--admin"], "-append 'ip=dhcp admin=http'"),
         (
             &["--disk", "nbd://10.0.2.2/my%20disk"],
@@ -184,18 +193,34 @@ fn same_function_twice_is_refused() {
 }
 
 #[test]
-fn vhost_is_known_to_lack_an_iommu() {
+fn vhost_without_an_iommu_is_known() {
     for (arguments, expected) in [
         (&["--blk", "vhost"][..], true),
         (&["--net", "vhost"], true),
         (&["--net", "user,virtio", "--blk", "virtio"], false),
+        (&["--net", "vhost", "--iommu", "amd"], false),
         (&[], false),
     ] {
         assert_eq!(
-            parse(arguments).unwrap().has_vhost(),
+            parse(arguments).unwrap().has_unconfined_vhost(),
             expected,
             "{arguments:?}"
         );
+    }
+}
+
+#[test]
+fn an_iommu_is_refused_where_qemu_has_none() {
+    for (arguments, part) in [
+        (&["--iommu", "intel", "--machine", "pc"][..], "q35"),
+        (
+            &["--iommu", "amd", "--passthrough", "3b:00.2"],
+            "--iommu intel",
+        ),
+    ] {
+        let error = parse(arguments).unwrap().check().unwrap_err();
+        let message = format!("{error:#}");
+        assert!(message.starts_with("--iommu: ") && message.contains(part));
     }
 }
 
@@ -241,6 +266,7 @@ fn wrong_values_are_refused_with_the_option_named() {
             "not the name of a network interface",
         ),
         (&["--accel", "hvf"], "--accel"),
+        (&["--iommu", "arm"], "intel, amd, virtio"),
         (
             &["--memory", "1G", "--memory", "2G"],
             "cannot be used multiple times",
@@ -299,4 +325,6 @@ fn a_remote_disk_needs_a_network_and_its_own_permission() {
     assert_eq!(cli.features(), ["nbd"]);
     assert!(matches!(cli.source(&[]), Some(Source::Remote(_))));
     assert!(parse(&[]).unwrap().features().is_empty());
+    let cli = parse(&["--iommu", "virtio"]).unwrap();
+    assert_eq!(cli.features(), ["iommu"]);
 }

@@ -60,8 +60,8 @@ fn ifcvf_serves_the_same_files_from_qemus_card_and_disk() {
         let (site, _image) = files.serve_on(|mut guest| {
             guest.machine = machine;
             guest.append = format!("ip=dhcp ifcvf=qemu {paths}");
-            guest.nets[0].virtio = VirtioOptions::for_ifcvf();
-            guest.disks[0].virtio = VirtioOptions::for_ifcvf();
+            guest.nets[0].virtio = VirtioOptions::on_platform();
+            guest.disks[0].virtio = VirtioOptions::on_platform();
             guest
         });
         let (status, body) = site.client().body("/files/file.bin", &[]).unwrap();
@@ -86,10 +86,10 @@ fn ifcvf_serves_the_same_files_from_qemus_card_and_disk() {
 fn card_without_the_platforms_addresses_is_left_to_vp_vdpa() {
     let (site, _image) = Files::new().with("file.txt", b"x").serve_on(|mut guest| {
         guest.append = "ip=dhcp ifcvf=qemu".into();
-        guest.disks[0].virtio = VirtioOptions::for_ifcvf();
+        guest.disks[0].virtio = VirtioOptions::on_platform();
         guest.nets[0].virtio = VirtioOptions {
             iommu_platform: None,
-            ..VirtioOptions::for_ifcvf()
+            ..VirtioOptions::on_platform()
         };
         guest
     });
