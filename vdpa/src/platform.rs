@@ -217,12 +217,15 @@ pub enum DomainError {
     /// The IOMMU does not answer.
     #[error("the IOMMU did not answer in time")]
     Timeout,
+    /// The IOMMU answers that it does not do this.
+    #[error("the IOMMU refuses")]
+    Refused,
 }
 
 impl From<DomainError> for OpError {
     fn from(error: DomainError) -> Self {
         match error {
-            DomainError::Misaligned => Self::Invalid,
+            DomainError::Misaligned | DomainError::Refused => Self::Invalid,
             DomainError::OutOfResources => Self::OutOfResources,
             DomainError::Timeout => Self::Timeout,
         }

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
+use core::{fmt, ptr};
 
 use spin::Mutex;
 use vdpa::dma::IsolationUnit;
@@ -27,6 +27,18 @@ impl Iommus {
     /// Adds one.
     pub fn add(&self, iommu: Arc<dyn Iommu>) {
         self.list.lock().push(iommu);
+    }
+
+    /// Takes one away that does not work any more.
+    pub fn remove(&self, iommu: &Arc<dyn Iommu>) {
+        let is_it = |other: &Arc<dyn Iommu>| ptr::addr_eq(Arc::as_ptr(other), Arc::as_ptr(iommu));
+        let removed: Vec<_> = self
+            .list
+            .lock()
+            .extract_if(.., |other| is_it(other))
+            .collect();
+        // Not while others wait for the list.
+        drop(removed);
     }
 
     /// All of them, in the order in which they came.

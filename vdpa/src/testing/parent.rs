@@ -58,6 +58,7 @@ struct State {
     accepted: Features,
     status: DeviceStatus,
     refuses_features: bool,
+    keeps_config: bool,
     vanished: bool,
     config: Vec<u8>,
     generation: u32,
@@ -313,6 +314,11 @@ impl FakeParent {
     /// From now on the device does not keep `FEATURES_OK`.
     pub fn refuse_features(&self) {
         self.state.lock().refuses_features = true;
+    }
+
+    /// From now on what a driver writes to the configuration space changes nothing.
+    pub fn keep_config(&self) {
+        self.state.lock().keeps_config = true;
     }
 
     /// From now on nobody answers who asks for the status, and no interrupt tells.

@@ -394,7 +394,9 @@ unsafe impl VdpaOps for Ops {
             .step(format!("write_config({offset}, {})", bytes.len()))?;
         let mut state = self.0.state.lock();
         let start = offset as usize;
-        state.config[start..start + bytes.len()].copy_from_slice(bytes);
+        if !state.keeps_config {
+            state.config[start..start + bytes.len()].copy_from_slice(bytes);
+        }
         Ok(())
     }
 
