@@ -44,7 +44,8 @@ pub trait Store<J> {
     /// Copies data of a write, from `offset` on: as many as `bytes` takes.
     ///
     /// # Errors
-    /// [`TakenBack`]: the connection is ended, as what was sent of the write must not be completed.
+    /// [`TakenBack`]: the request fails, and the connection is ended, as what was sent of the write
+    /// must not be completed.
     fn fetch(&mut self, request: J, offset: u64, bytes: &mut [u8]) -> Result<(), TakenBack>;
 
     /// Copies data that was read to `offset` of a request. Positions grow from the first byte on
@@ -73,6 +74,10 @@ pub trait Store<J> {
 ///
 /// If the server refuses such a change, something acknowledged is lost: then every request fails.
 ///
+/// A server that cannot be reached is waited for. One that refuses the export, has another one in its
+/// place, or speaks something else, eight times in a row, is no server of this disk any more: the
+/// requests under way fail, and so do later ones with each more of its refusals.
+///
 /// A server that is only slow may still carry out what was sent over a connection that was given
 /// up. NBD has nothing against that; the time limits here are long.
 pub struct Client<J> {
@@ -92,6 +97,8 @@ pub struct Client<J> {
     /// The number of the change that is done again next; `None`, if all have been.
     replay: Option<u64>,
     replay_attempts: u8,
+    /// How many servers in a row have refused the export, or were none.
+    refusals: u8,
     /// Whether a change that was acknowledged is lost.
     is_lost: bool,
     is_leaving: bool,
@@ -156,6 +163,7 @@ impl<J: Copy> Client<J> {
             journal: Journal::default(),
             replay: None,
             replay_attempts: 0,
+            refusals: 0,
             is_lost: false,
             is_leaving: false,
             serial: 0,
@@ -283,9 +291,10 @@ impl<J: Copy> Client<J> {
         }
     }
 
-    /// The server is told that nothing more comes, once what is being sent has been.
+    /// The server is told that nothing more comes, once what is being sent has been. Without a
+    /// connection nobody is.
     pub fn leave(&mut self) {
-        self.is_leaving = true;
+        self.is_leaving = !matches!(self.phase, Phase::Closed);
     }
 
     /// When the server will have taken too long; `None`, if nothing is awaited.
@@ -298,8 +307,8 @@ impl<J: Copy> Client<J> {
             Phase::Open { .. } => {
                 let parts = self.parts.iter().flatten();
                 let sent = parts.filter_map(|part| match part.progress {
-                    Progress::Sent(at) => Some(at),
-                    Progress::Sending => Some(self.progress),
+                    // A server that does not take it is no better than one that does not answer.
+                    Progress::Sent(at) | Progress::Sending(at) => Some(at),
                     Progress::Waiting => None,
                 });
                 let oldest = sent.min()?.saturating_add(PATIENCE);

@@ -9,6 +9,8 @@ const SEND_FLUSH: u16 = 1 << 2;
 const SEND_FUA: u16 = 1 << 3;
 const SEND_TRIM: u16 = 1 << 5;
 const SEND_WRITE_ZEROES: u16 = 1 << 6;
+/// Those that matter here. A newer server may have more of the others than the one before it.
+const KNOWN: u16 = READ_ONLY | SEND_FLUSH | SEND_FUA | SEND_TRIM | SEND_WRITE_ZEROES;
 
 /// The most data of a request to a server that does not say.
 const DEFAULT_MAX: u32 = 32 << 20;
@@ -68,7 +70,11 @@ impl Export {
             return Err(Error::Sizes);
         }
         // Without this flag the others mean nothing.
-        let flags = if flags & HAS_FLAGS == 0 { 0 } else { flags };
+        let flags = if flags & HAS_FLAGS == 0 {
+            0
+        } else {
+            flags & KNOWN
+        };
         Ok(Self {
             size,
             flags,
@@ -154,5 +160,12 @@ mod tests {
         let export = Export::new(512, 0x7f, None).unwrap();
         assert!(export.is_read_only() && export.has_flush() && export.has_fua());
         assert!(export.has_trim() && export.has_write_zeroes());
+    }
+
+    #[test]
+    fn flags_that_do_not_matter_make_no_other_export() {
+        let [export, newer] = [0x65, 0xd65].map(|flags| Export::new(512, flags, None));
+        assert_eq!(export, newer);
+        assert_ne!(export, Export::new(512, 0x45, None));
     }
 }

@@ -21,8 +21,8 @@ pub(crate) enum Owner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     Waiting,
-    /// Some of its bytes are sent.
-    Sending,
+    /// Some of its bytes are sent, since this time.
+    Sending(Duration),
     /// It has been sent at this time and can be answered.
     Sent(Duration),
 }

@@ -72,6 +72,7 @@ impl<J: Copy> Client<J> {
             return Err(Error::Changed);
         }
         self.phase = Phase::Open { structured };
+        self.refusals = 0;
         let first = self.journal.first();
         self.replay = (first < self.journal.end()).then_some(first);
         self.cut();

@@ -11,18 +11,22 @@ use crate::part::{Owner, Part};
 
 /// How many connections may end over the same part by an error of the server.
 const ATTEMPTS: u8 = 4;
+/// How many servers in a row may refuse the export before requests fail.
+const REFUSALS: u8 = 8;
 
 impl<J: Copy> Client<J> {
     /// The connection has ended: by itself, or because of an error. What was not answered will be
     /// sent again over the next one, unless it has met with errors of the server too often.
     pub fn disconnected(&mut self, error: Option<Error>, store: &mut dyn Store<J>) {
         let was_open = self.is_open();
+        let was_negotiating = matches!(self.phase, Phase::Negotiating(_));
         self.phase = Phase::Closed;
         self.reading = Reading::new();
         self.sending = None;
         self.is_leaving = false;
         // Of these nobody knows when they will be good.
         let is_fault = !matches!(error, None | Some(Error::Leaving | Error::TakenBack));
+        let is_refused = is_fault && was_negotiating && error != Some(Error::Silent);
         let is_fault = is_fault && was_open;
         let mut given_up = Vec::new();
         for (slot, place) in self.parts.iter_mut().enumerate() {
@@ -57,6 +61,10 @@ impl<J: Copy> Client<J> {
         }
         if self.replay_attempts >= ATTEMPTS {
             self.lose(store);
+        }
+        self.refusals = self.refusals.saturating_add(is_refused.into());
+        if is_refused && self.refusals >= REFUSALS {
+            self.fail_all(store);
         }
         self.unsent.clear();
         let parts = self.parts.iter().enumerate();
@@ -117,6 +125,8 @@ impl<J: Copy> Client<J> {
             // What was taken back is not acknowledged to anybody.
             if data.is_empty() || store.fetch(name, part.at, &mut data).is_ok() {
                 self.journal.push(part.command, data);
+            } else {
+                request.failed.get_or_insert(RequestError::Io);
             }
         }
         if request.open > 0 || request.stage != Stage::Waiting {
@@ -144,12 +154,29 @@ impl<J: Copy> Client<J> {
         self.replay = None;
         self.replay_attempts = 0;
         self.journal.flushed(u64::MAX);
+        self.fail_all(store);
+    }
+
+    fn fail_all(&mut self, store: &mut dyn Store<J>) {
         let requests = self.requests.iter_mut().flatten();
         let names: Vec<J> = requests.filter_map(|request| request.name.take()).collect();
         for name in names {
             store.finish(name, Err(RequestError::Io));
         }
         self.abandon();
+    }
+
+    /// A request fails over whose bytes a connection ends.
+    pub(super) fn fail(&mut self, place: usize, store: &mut dyn Store<J>) {
+        for part in &mut self.parts {
+            part.take_if(|part| part.owner == Owner::Request(place));
+        }
+        let parts = &self.parts;
+        self.unsent.retain(|slot| parts[*slot].is_some());
+        self.uncut.retain(|other| *other != place);
+        if let Some(name) = self.requests[place].take().and_then(|it| it.name) {
+            store.finish(name, Err(RequestError::Io));
+        }
     }
 
     /// Whether a change that was acknowledged is lost, so that every request fails.

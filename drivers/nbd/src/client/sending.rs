@@ -30,7 +30,8 @@ impl<J: Copy> Client<J> {
             Phase::Open { .. } => {
                 let replays = self.replay.is_some_and(|number| !self.is_replaying(number));
                 let sends = self.replay.is_none() && !self.unsent.is_empty();
-                self.sending.is_some() || replays || sends || self.is_leaving
+                let leaves = self.is_leaving && self.replay.is_none();
+                self.sending.is_some() || replays || sends || leaves
             }
         }
     }
@@ -97,7 +98,11 @@ impl<J: Copy> Client<J> {
                     let name = request.and_then(|request| request.name);
                     let name = name.ok_or(Error::TakenBack)?;
                     let fetched = store.fetch(name, part.at + u64::from(start), data);
-                    fetched.map_err(|_| Error::TakenBack)?;
+                    if fetched.is_err() {
+                        // It would meet with the same over every connection.
+                        self.fail(place, store);
+                        return Err(Error::TakenBack);
+                    }
                 }
                 Owner::Replay(number) => {
                     let entry = self.journal.get(number);
@@ -135,7 +140,7 @@ impl<J: Copy> Client<J> {
             return None;
         };
         if let Some(number) = self.replay {
-            return self.begin_replay(number);
+            return self.begin_replay(number, now);
         }
         if self.is_leaving {
             self.is_leaving = false;
@@ -148,10 +153,10 @@ impl<J: Copy> Client<J> {
             self.progress = now;
         }
         let slot = self.unsent.pop_front()?;
-        self.begin_part(slot)
+        self.begin_part(slot, now)
     }
 
-    fn begin_replay(&mut self, number: u64) -> Option<Sending> {
+    fn begin_replay(&mut self, number: u64, now: Duration) -> Option<Sending> {
         if self.is_replaying(number) {
             return None;
         }
@@ -160,7 +165,7 @@ impl<J: Copy> Client<J> {
         self.serial += 1;
         let part = Part::new(Owner::Replay(number), command, 0, self.serial);
         self.parts[slot] = Some(part);
-        self.begin_part(slot)
+        self.begin_part(slot, now)
     }
 
     /// Whether this change has been sent and not answered.
@@ -169,13 +174,13 @@ impl<J: Copy> Client<J> {
         parts.any(|part| part.owner == Owner::Replay(number))
     }
 
-    fn begin_part(&mut self, slot: usize) -> Option<Sending> {
+    fn begin_part(&mut self, slot: usize, now: Duration) -> Option<Sending> {
         let export = self.export?;
         let part = self.parts[slot].as_mut()?;
         // No two requests of a client have the same one, whatever happens to connections.
         self.cookies += 1;
         part.cookie = self.cookies << 8 | slot as u64;
-        part.progress = Progress::Sending;
+        part.progress = Progress::Sending(now);
         part.covers = self.journal.end();
         let flags = flags(part.command, &export);
         let (offset, _) = part.command.extent();

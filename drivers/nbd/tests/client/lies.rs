@@ -43,6 +43,26 @@ fn every_lie_ends_the_connection_and_the_next_one_serves() {
         (true, Lie::Magic, Error::Reply),
         (true, Lie::Chunk, Error::Chunk),
         (true, Lie::NoError, Error::Chunk),
+        (true, Lie::Before, Error::Outside),
+        (true, Lie::Overflow, Error::Outside),
+        (true, Lie::Long, Error::Outside),
+        (true, Lie::NoHole, Error::Outside),
+        (true, Lie::Crumbs, Error::Outside),
+        (true, Lie::Text, Error::Chunk),
+        (true, Lie::TextBeyond, Error::Chunk),
+        (true, Lie::Nothing, Error::Chunk),
+        (true, Lie::OtherKind, Error::Reply),
+        (false, Lie::OtherKind, Error::Reply),
+        (true, Lie::Option, Error::OptionReply),
+        (true, Lie::AckWithData, Error::OptionReply),
+        (true, Lie::OtherOption, Error::OptionReply),
+        (true, Lie::Endless, Error::OptionReply),
+        (true, Lie::NoInfo, Error::OptionReply),
+        (true, Lie::BlockOfNothing, Error::Sizes),
+        (true, Lie::NegativeSize, Error::Sizes),
+        (false, Lie::Unknown, Error::NoExport),
+        (true, Lie::Tls, Error::Tls),
+        (true, Lie::Policy, Error::Refused(1 << 31 | 2)),
     ] {
         let mut world = World::new(LEN, options(structured, Lie::None));
         world.disk.cache.fill(7);
@@ -82,10 +102,93 @@ fn a_request_that_meets_with_lies_alone_fails_in_the_end() {
 }
 
 #[test]
-fn reply_of_gigabytes_to_an_option_is_refused() {
-    let mut world = World::new(LEN, options(true, Lie::Option));
+fn data_for_what_reads_nothing_is_noticed() {
+    let mut world = World::new(LEN, options(true, Lie::None));
     world.connect();
-    assert_eq!(world.settle(), Err(Error::OptionReply));
+    world.settle().unwrap();
+    world.kill(None);
+    world.options.lie = Lie::DataOfFlush;
+    world.submit(Command::Flush, Vec::new());
+    world.connect();
+    assert_eq!(world.settle(), Err(Error::Chunk));
+}
+
+#[test]
+fn servers_that_refuse_the_export_let_nobody_wait_for_ever() {
+    let mut world = World::new(LEN, options(true, Lie::None));
+    world.connect();
+    world.settle().unwrap();
+    let write = Command::Write {
+        offset: 0,
+        len: 512,
+        durability: Durability::Cached,
+    };
+    world.submit(write, vec![7; 512]);
+    world.settle().unwrap();
+    world.kill(None);
+    let number = read(&mut world);
+    // One that is not there is waited for.
+    (0..100).for_each(|_| world.kill(None));
+    let size = world.disk.stable.len();
+    world.disk = crate::server::Disk::new(2 * size);
+    for _ in 0..8 {
+        assert_eq!(world.requests.outcomes[number], None);
+        world.connect();
+        assert_eq!(world.settle(), Err(Error::Changed));
+        world.kill(Some(Error::Changed));
+    }
+    assert_eq!(world.requests.outcomes[number], Some(Err(RequestError::Io)));
+    assert!(world.client.is_idle());
+    let later = read(&mut world);
+    world.connect();
+    world.kill(Some(Error::Changed));
+    assert_eq!(world.requests.outcomes[later], Some(Err(RequestError::Io)));
+    // What was acknowledged is kept for the server that has the export.
+    world.disk = crate::server::Disk::new(size);
+    let again = read(&mut world);
+    world.connect();
+    world.settle().unwrap();
+    assert_eq!(world.requests.outcomes[again], Some(Ok(())));
+    assert!(world.disk.cache[..512].iter().all(|byte| *byte == 7));
+}
+
+#[test]
+fn a_server_that_takes_nothing_while_it_talks_is_given_up() {
+    let mut world = World::new(LEN, options(true, Lie::None));
+    world.connect();
+    world.settle().unwrap();
+    let write = Command::Write {
+        offset: 0,
+        len: 8192,
+        durability: Durability::Cached,
+    };
+    world.submit(write, vec![0; 8192]);
+    let mut room = [0; 100];
+    let mut now = world.now;
+    let World {
+        client, requests, ..
+    } = &mut world;
+    client.transmit(&mut room, now, requests).unwrap();
+    // The head of a reply to nobody, a byte at a time.
+    for byte in 0x6744_6698_u32.to_be_bytes() {
+        now += Duration::from_secs(29);
+        client.check_time(now).unwrap();
+        client.receive(&[byte], now, requests).unwrap();
+    }
+    now += Duration::from_secs(4);
+    assert_eq!(client.check_time(now), Err(Error::Silent));
+}
+
+#[test]
+fn export_smaller_than_its_block_has_nothing_to_read() {
+    let mut world = World::new(256, options(true, Lie::None));
+    world.connect();
+    world.settle().unwrap();
+    for (offset, len) in [(0, 256), (0, 512)] {
+        let number = world.submit(Command::Read { offset, len }, vec![0; 512]);
+        let outcome = world.requests.outcomes[number];
+        assert_eq!(outcome, Some(Err(RequestError::Invalid)));
+    }
 }
 
 #[test]
@@ -205,7 +308,67 @@ fn the_server_hears_that_nothing_more_comes() {
     world.settle().unwrap();
     world.client.leave();
     world.settle().unwrap();
-    assert!(world.server.unwrap().left);
+    assert!(world.server.as_ref().unwrap().left);
+    assert!(!world.client.wants_to_transmit());
+    // The next one is told nothing before there is something to tell.
+    world.kill(None);
+    world.client.leave();
+    world.connect();
+    world.settle().unwrap();
+    assert!(!world.server.as_ref().unwrap().left);
+}
+
+#[test]
+fn the_last_word_waits_for_what_is_done_again() {
+    let mut world = World::new(LEN, options(true, Lie::None));
+    world.connect();
+    world.settle().unwrap();
+    let write = Command::Write {
+        offset: 0,
+        len: 512,
+        durability: Durability::Cached,
+    };
+    world.submit(write, vec![7; 512]);
+    world.settle().unwrap();
+    world.kill(None);
+    world.connect();
+    // The negotiation, and the write once more.
+    while world.exchange(8192).unwrap() {}
+    world.client.leave();
+    assert!(!world.client.wants_to_transmit(), "an answer comes first");
+    world.settle().unwrap();
+    assert!(world.server.as_ref().unwrap().left);
+    assert_eq!(world.disk.cache[0], 7);
+}
+
+#[test]
+fn a_request_whose_bytes_are_gone_costs_one_connection() {
+    let write = |offset| Command::Write {
+        offset,
+        len: 8192,
+        durability: Durability::Cached,
+    };
+    let mut world = World::new(LEN, options(true, Lie::None));
+    world.connect();
+    world.settle().unwrap();
+    // Gone before they are sent, and before they are kept until the next flush.
+    for sent in [false, true] {
+        let gone = world.submit(write(0), vec![7; 8192]);
+        let other = read(&mut world);
+        if sent {
+            while world.exchange(8192).unwrap() {}
+        }
+        world.requests.gone = Some(gone);
+        let settled = world.settle();
+        if !sent {
+            assert_eq!(settled, Err(Error::TakenBack));
+            world.kill(settled.err());
+            world.connect();
+        }
+        world.settle().unwrap();
+        assert_eq!(world.requests.outcomes[gone], Some(Err(RequestError::Io)));
+        assert_eq!(world.requests.outcomes[other], Some(Ok(())));
+    }
 }
 
 #[test]

@@ -23,8 +23,44 @@ pub enum Lie {
     Chunk,
     /// An error that is none.
     NoError,
+    /// Data come from before the request.
+    Before,
+    /// Data lie so far behind the request that their end has no number.
+    Overflow,
+    /// More data than were asked for.
+    Long,
+    /// A hole of no length.
+    NoHole,
+    /// Data in a reply to what reads nothing.
+    DataOfFlush,
+    /// Another kind of reply than the one that was agreed on.
+    OtherKind,
+    /// An error with a text of gigabytes.
+    Text,
+    /// A text that is longer than its chunk.
+    TextBeyond,
+    /// A chunk that has no end and is not the last one.
+    Nothing,
+    /// More pieces than anybody keeps books of.
+    Crumbs,
     /// A reply to an option of gigabytes.
     Option,
+    /// A reply to an option that has data where it may have none.
+    AckWithData,
+    /// A reply to another option.
+    OtherOption,
+    /// Information without end.
+    Endless,
+    /// No information before the end of it.
+    NoInfo,
+    /// A smallest block of no bytes.
+    BlockOfNothing,
+    /// The size of the export is none.
+    NegativeSize,
+    /// The export is refused: it is not there, for TLS alone, or for another reason.
+    Unknown,
+    Tls,
+    Policy,
     /// Nothing is ever answered.
     Silence,
 }
@@ -139,9 +175,7 @@ impl Server {
                 self.structured = true;
                 self.answer(number, 1, &[]);
             }
-            7 if self.options.lie == Lie::Option => {
-                self.answer_head(number, 3, u32::MAX);
-            }
+            7 if self.lies_of_export(number, &about) => {}
             7 if self.options.go => {
                 assert_eq!(bytes[20..24], *b"disk");
                 self.answer(number, 3, &[&[0, 0][..], &about].concat());
@@ -158,6 +192,28 @@ impl Server {
                 self.step = Step::Requests;
             }
             _ => self.answer(number, 1 << 31 | 1, b"what?"),
+        }
+        true
+    }
+
+    /// Lies in answer to `NBD_OPT_GO`.
+    fn lies_of_export(&mut self, number: u32, about: &[u8]) -> bool {
+        let info = [&[0, 0][..], about].concat();
+        match self.options.lie {
+            Lie::Option => self.answer_head(number, 3, u32::MAX),
+            Lie::AckWithData => self.answer(number, 1, &[0]),
+            Lie::OtherOption => self.answer(number ^ 1, 3, &info),
+            Lie::Endless => (0..1000).for_each(|_| self.answer(number, 3, &info)),
+            Lie::NoInfo => self.answer(number, 1, &[]),
+            Lie::BlockOfNothing => self.answer(number, 3, &[[0, 3].as_slice(), &[0; 12]].concat()),
+            Lie::NegativeSize => {
+                self.answer(number, 3, &[[0, 0].as_slice(), &[0xff; 10]].concat());
+                self.answer(number, 1, &[]);
+            }
+            Lie::Tls => self.answer(number, 1 << 31 | 5, &[]),
+            Lie::Unknown => self.answer(number, 1 << 31 | 6, b"no such export"),
+            Lie::Policy => self.answer(number, 1 << 31 | 2, &[b'x'; 4096]),
+            _ => return false,
         }
         true
     }
@@ -220,7 +276,10 @@ impl Server {
             cookie ^= 1 << 40;
         }
         let from = self.output.len();
-        if kind == 0 && self.structured {
+        let structured = self.structured ^ (self.options.lie == Lie::OtherKind);
+        if self.options.lie == Lie::DataOfFlush {
+            self.chunk(1, 1, cookie, &[0; 8 + 512]);
+        } else if kind == 0 && structured {
             self.chunks(cookie, offset, &disk.cache[range], cut);
         } else {
             let magic = 0x6744_6698_u32 ^ u32::from(self.options.lie == Lie::Magic);
@@ -240,6 +299,12 @@ impl Server {
     fn chunks(&mut self, cookie: u64, offset: u64, data: &[u8], cut: usize) {
         let lie = self.options.lie;
         let cut = cut % data.len();
+        if lie == Lie::Crumbs {
+            for at in (0..data.len()).step_by(2) {
+                let place = (offset + at as u64).to_be_bytes();
+                self.chunk(0, 1, cookie, &[&place[..], &data[at..=at]].concat());
+            }
+        }
         let mut pieces = vec![(cut, &data[cut..]), (0, &data[..cut])];
         match lie {
             Lie::Short => {
@@ -247,13 +312,15 @@ impl Server {
             }
             Lie::Overlap => pieces[1] = pieces[0],
             Lie::Outside => pieces[0].0 += 1,
+            Lie::Before => pieces[1].0 = 0_usize.wrapping_sub(1),
+            Lie::Overflow => pieces[0].0 = usize::MAX - offset as usize,
             _ => {}
         }
         for (at, piece) in pieces {
             if piece.is_empty() {
                 continue;
             }
-            let place = (offset + at as u64).to_be_bytes();
+            let place = offset.wrapping_add(at as u64).to_be_bytes();
             if piece.iter().all(|byte| *byte == 0) {
                 let len = (piece.len() as u32).to_be_bytes();
                 self.chunk(0, 2, cookie, &[&place[..], &len].concat());
@@ -264,17 +331,26 @@ impl Server {
         match lie {
             Lie::Chunk => self.chunk(1, 5, cookie, &[0; 12]),
             Lie::NoError => self.chunk(1, 1 << 15 | 1, cookie, &[0; 6]),
+            Lie::Long => self.chunk(1, 1, cookie, &[0; 8 + 8192]),
+            Lie::NoHole => self.chunk(1, 2, cookie, &[0; 12]),
+            Lie::Nothing => self.chunk(0, 0, cookie, &[]),
+            Lie::Text => self.chunk_head(1, 1 << 15 | 1, cookie, u32::MAX),
+            Lie::TextBeyond => self.chunk(1, 1 << 15 | 1, cookie, &[0, 0, 0, 5, 0, 9, b'x']),
             Lie::Magic => self.output.extend([0; 20]),
             _ => self.chunk(1, 0, cookie, &[]),
         }
     }
 
     fn chunk(&mut self, flags: u16, kind: u16, cookie: u64, data: &[u8]) {
+        self.chunk_head(flags, kind, cookie, data.len() as u32);
+        self.output.extend(data);
+    }
+
+    fn chunk_head(&mut self, flags: u16, kind: u16, cookie: u64, len: u32) {
         self.output.extend(0x668e_33ef_u32.to_be_bytes());
         self.output.extend(flags.to_be_bytes());
         self.output.extend(kind.to_be_bytes());
         self.output.extend(cookie.to_be_bytes());
-        self.output.extend((data.len() as u32).to_be_bytes());
-        self.output.extend(data);
+        self.output.extend(len.to_be_bytes());
     }
 }

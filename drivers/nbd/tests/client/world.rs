@@ -11,10 +11,15 @@ use crate::server::{Disk, Lie, Options, Server};
 pub struct Requests {
     pub buffers: Vec<Vec<u8>>,
     pub outcomes: Vec<Option<Result<(), RequestError>>>,
+    /// The bytes of this one cannot be had.
+    pub gone: Option<usize>,
 }
 
 impl Store<usize> for Requests {
     fn fetch(&mut self, request: usize, offset: u64, bytes: &mut [u8]) -> Result<(), TakenBack> {
+        if self.gone == Some(request) {
+            return Err(TakenBack);
+        }
         let from = &self.buffers[request][offset as usize..];
         bytes.copy_from_slice(&from[..bytes.len()]);
         Ok(())
