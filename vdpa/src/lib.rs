@@ -17,6 +17,7 @@ extern crate alloc;
 extern crate std;
 
 mod backing;
+pub mod blk;
 pub mod bus;
 pub mod checksum;
 pub mod config;

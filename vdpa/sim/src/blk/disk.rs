@@ -10,8 +10,7 @@ use vdpa::Platform;
 
 use crate::CreateError;
 
-/// The unit of positions and capacities (VIRTIO 1.2, 5.2.4), whatever the block size.
-pub const SECTOR_LEN: u64 = 512;
+pub use vdpa::blk::SECTOR_LEN;
 
 /// The largest disk; the list of extents grows with it.
 const CAPACITY_MAX: u64 = 64 << 30;

@@ -4,6 +4,7 @@
 //! header says is believed.
 
 use vdpa::Features;
+use vdpa::blk::{self, Header, ID_LEN, Range, SECTOR_LEN, UNMAP};
 use virtio::blk::{F, S, T};
 use virtq::device::Chain;
 
@@ -13,16 +14,10 @@ use crate::sim_queue::SimQueue;
 use super::Access;
 use super::config::{SIZE_MAX, ZERO_SECTORS_MAX, ZERO_SEG_MAX};
 use super::counters::Counters;
-use super::disk::{Contents, SECTOR_LEN};
+use super::disk::Contents;
 
-/// The length of `virtio_blk_req` up to its data.
-const HEADER_LEN: usize = 16;
-/// The length of one range to discard or to write zeroes to.
-const RANGE_LEN: usize = 16;
-/// Of the flags of such a range: the blocks may be given back.
-const UNMAP: u32 = 1;
-/// What the disk calls itself, in 20 bytes.
-const SERIAL: [u8; 20] = *b"sim-blk\0\0\0\0\0\0\0\0\0\0\0\0\0";
+/// What the disk calls itself.
+const SERIAL: [u8; ID_LEN] = *b"sim-blk\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
 /// What a request is served from.
 pub(super) struct Medium<'a> {
@@ -91,13 +86,12 @@ fn serve(
     counters: &mut Counters,
     budget: &mut Budget,
 ) -> Result<u64, Failure> {
-    let mut header = [0; HEADER_LEN];
-    if port.read(chain, 0, &mut header) != Ok(HEADER_LEN) {
+    let mut header = [0; Header::LEN];
+    if port.read(chain, 0, &mut header) != Ok(Header::LEN) {
         return Err(Failure::Io);
     }
-    let [t0, t1, t2, t3, _, _, _, _, sector @ ..] = header;
-    let kind = u32::from_le_bytes([t0, t1, t2, t3]);
-    let sector = u64::from_le_bytes(sector);
+    let header = Header::decode(&header);
+    let Header { kind, sector } = header;
     if kind == u32::from(T::In) {
         medium.check_segments(chain)?;
         let bytes = medium.read(port, chain, sector)?;
@@ -111,7 +105,7 @@ fn serve(
         counters.written_bytes += bytes;
         Ok(0)
     } else {
-        serve_other(medium, port, chain, counters, budget, (kind, sector))
+        serve_other(medium, port, chain, counters, budget, header)
     }
 }
 
@@ -123,13 +117,13 @@ fn serve_other(
     chain: &Chain,
     counters: &mut Counters,
     budget: &mut Budget,
-    (kind, sector): (u32, u64),
+    header: Header,
 ) -> Result<u64, Failure> {
-    let kind = T::try_from(kind).map_err(|_| Failure::Unsupported)?;
+    let kind = header.request_type().ok_or(Failure::Unsupported)?;
     medium.check_segments(chain)?;
     match kind {
         // VIRTIO 1.2, 5.2.6.1: these name no sector.
-        T::Flush | T::GetId if sector != 0 => Err(Failure::Io),
+        T::Flush | T::GetId if header.sector != 0 => Err(Failure::Io),
         T::Flush if medium.features.contains(F::FLUSH) => {
             // Memory has no cache before it.
             counters.flushes += 1;
@@ -183,7 +177,7 @@ impl Medium<'_> {
     #[inline]
     fn write(&mut self, port: &mut SimQueue, chain: &Chain, sector: u64) -> Result<u64, Failure> {
         self.check_writable()?;
-        let header = HEADER_LEN as u64;
+        let header = Header::LEN as u64;
         let data = chain.readable_len().saturating_sub(header);
         let extent = self.extent(sector, data)?;
         let mut done = 0;
@@ -206,12 +200,12 @@ impl Medium<'_> {
         allowed: u32,
         budget: &mut Budget,
     ) -> Result<(), Failure> {
-        const LIST_LEN: usize = RANGE_LEN * ZERO_SEG_MAX as usize;
+        const LIST_LEN: usize = Range::LEN * ZERO_SEG_MAX as usize;
         self.check_writable()?;
-        let header = HEADER_LEN as u64;
+        let header = Header::LEN as u64;
         let len = chain.readable_len().saturating_sub(header);
         let len = usize::try_from(len).map_err(|_| Failure::Io)?;
-        if len == 0 || len > LIST_LEN || !len.is_multiple_of(RANGE_LEN) {
+        if len == 0 || len > LIST_LEN || !len.is_multiple_of(Range::LEN) {
             return Err(Failure::Io);
         }
         let mut list = [0; LIST_LEN];
@@ -219,12 +213,12 @@ impl Medium<'_> {
         if port.read(chain, header, list) != Ok(len) {
             return Err(Failure::Io);
         }
-        let (ranges, _) = list.as_chunks::<RANGE_LEN>();
+        let (ranges, _) = list.as_chunks::<{ Range::LEN }>();
         for range in ranges {
-            self.range(*range, allowed)?;
+            self.range(range, allowed)?;
         }
         for range in ranges {
-            let Extent { offset, len } = self.range(*range, allowed)?;
+            let Extent { offset, len } = self.range(range, allowed)?;
             self.contents.zero(offset, len);
             budget.pay_bytes(len);
         }
@@ -232,12 +226,12 @@ impl Medium<'_> {
     }
 
     /// One range of a list (VIRTIO 1.2, 5.2.6.2: unknown flags are unsupported).
-    fn range(&self, range: [u8; RANGE_LEN], allowed: u32) -> Result<Extent, Failure> {
-        let word = |at: usize| {
-            u32::from_le_bytes([range[at], range[at + 1], range[at + 2], range[at + 3]])
-        };
-        let sector = u64::from(word(0)) | u64::from(word(4)) << 32;
-        let (sectors, flags) = (word(8), word(12));
+    fn range(&self, range: &[u8; Range::LEN], allowed: u32) -> Result<Extent, Failure> {
+        let Range {
+            sector,
+            sectors,
+            flags,
+        } = Range::decode(range);
         if flags & !allowed != 0 {
             return Err(Failure::Unsupported);
         }
@@ -250,11 +244,7 @@ impl Medium<'_> {
     /// The bytes from a sector on, if they lie on the disk and are whole sectors.
     #[inline]
     fn extent(&self, sector: u64, len: u64) -> Result<Extent, Failure> {
-        let offset = sector.checked_mul(SECTOR_LEN).ok_or(Failure::Io)?;
-        let end = offset.checked_add(len).ok_or(Failure::Io)?;
-        if !len.is_multiple_of(SECTOR_LEN) || end > self.capacity {
-            return Err(Failure::Io);
-        }
+        let offset = blk::place(sector, len, self.capacity).ok_or(Failure::Io)?;
         Ok(Extent { offset, len })
     }
 

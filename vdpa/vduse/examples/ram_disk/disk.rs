@@ -1,14 +1,12 @@
 //! A disk in the memory of a task (VIRTIO 1.2, 5.2): all that a device needs besides the library.
 
 use vdpa::Features;
+use vdpa::blk::{Header, SECTOR_LEN, place};
 use vdpa::config::blk;
 use vdpa_vduse::protocol::{DeviceConfig, QueueSetup};
 use vdpa_vduse::{Job, Task, TaskDevice, TaskError, Turn};
 use virtio::blk::{F, S, T};
 
-const SECTOR: usize = 512;
-/// The length of `virtio_blk_req` up to its data.
-const HEADER: usize = 16;
 /// Requests in a turn, before others come.
 const BUDGET: usize = 64;
 const QUEUE_SIZE: u16 = 128;
@@ -28,8 +26,8 @@ impl<M: AsRef<[u8]> + AsMut<[u8]>> RamDisk<M> {
     /// What its device is made from.
     pub fn config(&self, name: &str) -> DeviceConfig {
         let mut space = [0; blk::SIZE];
-        let sectors = self.memory.as_ref().len() / SECTOR;
-        blk::CAPACITY.put(&mut space, sectors as u64);
+        let sectors = self.memory.as_ref().len() as u64 / SECTOR_LEN;
+        blk::CAPACITY.put(&mut space, sectors);
         blk::SEG_MAX.put(&mut space, u32::from(QUEUE_SIZE) - 2);
         blk::NUM_QUEUES.put(&mut space, self.queues);
         let ring = virtio::F::INDIRECT_DESC | virtio::F::EVENT_IDX | virtio::F::RING_PACKED;
@@ -71,39 +69,42 @@ impl<M: AsRef<[u8]> + AsMut<[u8]>> RamDisk<M> {
     }
 
     fn carry_out(&mut self, task: &Task, job: Job, data: u64) -> Result<S, TaskError> {
-        let mut header = [0; HEADER];
+        let mut header = [0; Header::LEN];
         task.read(job, 0, &mut header)?;
-        let [t0, t1, t2, t3, _, _, _, _, sector @ ..] = header;
-        let sector = u64::from_le_bytes(sector);
-        Ok(match T::try_from(u32::from_le_bytes([t0, t1, t2, t3])) {
-            Ok(T::In) => match self.extent(sector, data) {
+        let header = Header::decode(&header);
+        let sector = header.sector;
+        Ok(match header.request_type() {
+            Some(T::In) => match self.extent(sector, data) {
                 Some(bytes) => {
                     task.write(job, 0, bytes)?;
                     S::Ok
                 }
                 None => S::Ioerr,
             },
-            Ok(T::Out) => {
-                let len = job.readable().saturating_sub(HEADER as u64);
+            Some(T::Out) => {
+                let len = job.readable().saturating_sub(Header::LEN as u64);
                 match self.extent(sector, len) {
                     Some(bytes) => {
-                        task.read(job, HEADER as u64, bytes)?;
+                        task.read(job, Header::LEN as u64, bytes)?;
                         S::Ok
                     }
                     None => S::Ioerr,
                 }
             }
-            Ok(T::Flush) if sector == 0 => S::Ok,
-            Ok(T::Flush) => S::Ioerr,
+            Some(T::Flush) if sector == 0 => S::Ok,
+            Some(T::Flush) => S::Ioerr,
             _ => S::Unsupp,
         })
     }
 
     /// Whole sectors that are on the disk.
     fn extent(&mut self, sector: u64, len: u64) -> Option<&mut [u8]> {
-        let start = usize::try_from(sector).ok()?.checked_mul(SECTOR)?;
-        let len = usize::try_from(len).ok().filter(|len| len % SECTOR == 0)?;
-        self.memory.as_mut().get_mut(start..)?.get_mut(..len)
+        let memory = self.memory.as_mut();
+        let start = place(sector, len, memory.len() as u64)?;
+        let start = usize::try_from(start).ok()?;
+        memory
+            .get_mut(start..)?
+            .get_mut(..usize::try_from(len).ok()?)
     }
 }
 

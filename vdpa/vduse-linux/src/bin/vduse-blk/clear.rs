@@ -6,20 +6,16 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, retry_on_intr};
+use vdpa::blk::{Range, UNMAP};
 use virtio::blk::{S, T};
 
-use crate::disk::number;
-
 /// Bytes of a range in a request.
-pub(crate) const RANGE: usize = 16;
+pub(crate) const RANGE: usize = Range::LEN;
 
 /// The most sectors of a range to discard.
 pub(crate) const DISCARD_SECTORS: u32 = 1 << 21;
 /// The most sectors of a range to fill, which may have to be written.
 pub(crate) const ZERO_SECTORS: u32 = 1 << 15;
-
-/// Whether a range to fill may lose its room in the image.
-const UNMAP: u32 = 1;
 
 /// What becomes of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,21 +30,23 @@ pub(crate) enum Clear {
 
 /// A range, and what is to become of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Range {
+pub(crate) struct ToClear {
     pub(crate) sector: u64,
     pub(crate) sectors: u32,
     pub(crate) clear: Clear,
 }
 
-impl Range {
+impl ToClear {
     /// What a request of type `kind` says.
     ///
     /// # Errors
     /// [`S::Unsupp`], if a flag is not one of this type, or the range is too long.
     pub(crate) fn decode(kind: T, bytes: &[u8; RANGE]) -> Result<Self, S> {
-        let [sector, rest] = [0, 8].map(|at| number(&bytes[at..]));
-        // The number of sectors, and then the flags, have four bytes.
-        let (sectors, flags) = (rest as u32, (rest >> 32) as u32);
+        let Range {
+            sector,
+            sectors,
+            flags,
+        } = Range::decode(bytes);
         let (clear, most) = match (kind, flags) {
             (T::Discard, 0) => (Clear::Discard, DISCARD_SECTORS),
             (T::WriteZeroes, 0) => (Clear::Fill, ZERO_SECTORS),
@@ -110,7 +108,7 @@ mod tests {
         let mut bytes = [0; RANGE];
         bytes[8..12].copy_from_slice(&sectors.to_le_bytes());
         bytes[12..].copy_from_slice(&flags.to_le_bytes());
-        Range::decode(kind, &bytes).map(|range| range.clear)
+        ToClear::decode(kind, &bytes).map(|range| range.clear)
     }
 
     #[test]

@@ -5,26 +5,24 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 
+use vdpa::blk::{self as request, Header, ID_LEN, SECTOR_LEN};
 use vdpa::config::blk;
 use vduse_linux::{QueueError, QueueMemory, Service};
 use virtio::F;
 use virtio::blk::{F as BlkF, S, T};
 use virtq::device::{Chain, DeviceQueue};
 
-use crate::clear::{DISCARD_SECTORS, RANGE, Range, ZERO_SECTORS};
+use crate::clear::{DISCARD_SECTORS, RANGE, ToClear, ZERO_SECTORS};
 
 /// The most segments of the data of a request.
 pub(crate) const SEGMENTS: u16 = 254;
 
-/// Bytes of a sector, whatever the block size is.
-const SECTOR: u64 = 512;
-/// Bytes before the data: type, reserved, sector.
-const HEADER: u64 = 16;
+/// Bytes before the data.
+const HEADER: u64 = Header::LEN as u64;
 /// The most ranges of a request.
 const CLEAR_RANGES: u32 = 16;
 /// Bytes that are copied at once.
 const PIECE: usize = 128 << 10;
-const ID_BYTES: usize = 20;
 
 thread_local! {
     /// Where a queue's thread copies data through.
@@ -38,7 +36,7 @@ pub(crate) struct Disk {
     /// In bytes; whole sectors.
     capacity: u64,
     read_only: bool,
-    id: [u8; ID_BYTES],
+    id: [u8; ID_LEN],
 }
 
 /// How a request ends: the status, and how many bytes were written before it.
@@ -55,13 +53,13 @@ impl Disk {
             return Err(io::Error::other("neither a file nor a disk"));
         }
         let capacity = io::Seek::seek(&mut &image, io::SeekFrom::End(0))?;
-        let mut id = [0; ID_BYTES];
+        let mut id = [0; ID_LEN];
         for (to, from) in id.iter_mut().zip(name.bytes()) {
             *to = from;
         }
         Ok(Self {
             image,
-            capacity: capacity - capacity % SECTOR,
+            capacity: capacity - capacity % SECTOR_LEN,
             read_only,
             id,
         })
@@ -80,7 +78,7 @@ impl Disk {
     /// Its configuration space (VIRTIO 1.2, 5.2.4).
     pub(crate) fn config(&self, queues: u16) -> [u8; blk::SIZE] {
         let mut config = [0; blk::SIZE];
-        blk::CAPACITY.put(&mut config, self.capacity / SECTOR);
+        blk::CAPACITY.put(&mut config, self.capacity / SECTOR_LEN);
         blk::SEG_MAX.put(&mut config, SEGMENTS.into());
         blk::BLK_SIZE.put(&mut config, 512);
         blk::NUM_QUEUES.put(&mut config, queues);
@@ -95,23 +93,22 @@ impl Disk {
 
     /// Does what a chain asks for, which has `room` writable bytes before the status.
     fn answer(&self, ring: &Ring, chain: &Chain, room: u64) -> Answer {
-        let mut header = [0; HEADER as usize];
+        let mut header = [0; Header::LEN];
         pull(ring, chain, 0, &mut header)?;
-        let [kind, sector] = [0, 8].map(|at| number(&header[at..at + 8]));
-        // The type has four bytes.
-        match T::try_from(kind as u32) {
-            Ok(T::In) => self.read(ring, chain, sector, room),
-            Ok(T::Out) => self.write(ring, chain, sector),
-            Ok(T::Flush) => {
+        let header = Header::decode(&header);
+        match header.request_type() {
+            Some(T::In) => self.read(ring, chain, header.sector, room),
+            Some(T::Out) => self.write(ring, chain, header.sector),
+            Some(T::Flush) => {
                 self.image.sync_data().map_err(|_| S::Ioerr)?;
                 Ok(0)
             }
-            Ok(T::GetId) => {
-                let length = usize::try_from(room).unwrap_or(ID_BYTES).min(ID_BYTES);
+            Some(T::GetId) => {
+                let length = usize::try_from(room).unwrap_or(ID_LEN).min(ID_LEN);
                 push(ring, chain, 0, &self.id[..length])?;
                 Ok(length as u64)
             }
-            Ok(kind @ (T::Discard | T::WriteZeroes)) => self.clear(ring, chain, kind),
+            Some(kind @ (T::Discard | T::WriteZeroes)) => self.clear(ring, chain, kind),
             _ => Err(S::Unsupp),
         }
     }
@@ -148,8 +145,8 @@ impl Disk {
         for offset in (0..length).step_by(RANGE) {
             let mut bytes = [0; RANGE];
             pull(ring, chain, HEADER + offset, &mut bytes)?;
-            let range = Range::decode(kind, &bytes)?;
-            let length = SECTOR * u64::from(range.sectors);
+            let range = ToClear::decode(kind, &bytes)?;
+            let length = SECTOR_LEN * u64::from(range.sectors);
             let start = self.place(range.sector, length)?;
             if length > 0 {
                 let cleared = range.clear.apply(&self.image, start, length);
@@ -161,10 +158,7 @@ impl Disk {
 
     /// Where `length` bytes from `sector` on lie in the image, if they are whole sectors of it.
     fn place(&self, sector: u64, length: u64) -> Result<u64, S> {
-        let start = sector.checked_mul(SECTOR).ok_or(S::Ioerr)?;
-        let end = start.checked_add(length).ok_or(S::Ioerr)?;
-        let inside = end <= self.capacity && length.is_multiple_of(SECTOR);
-        inside.then_some(start).ok_or(S::Ioerr)
+        request::place(sector, length, self.capacity).ok_or(S::Ioerr)
     }
 }
 
@@ -192,13 +186,6 @@ impl Service for Disk {
         // A queue's thread goes on, whether anybody reads it or not.
         let _ = writeln!(io::stderr(), "vduse-blk: queue {queue}: {error}");
     }
-}
-
-/// A number in the first eight bytes.
-pub(crate) fn number(bytes: &[u8]) -> u64 {
-    let mut number = [0; 8];
-    number.copy_from_slice(&bytes[..8]);
-    u64::from_le_bytes(number)
 }
 
 fn pull(ring: &Ring, chain: &Chain, offset: u64, bytes: &mut [u8]) -> Result<(), S> {
