@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 /// The sources whose public items are looked at.
-const LIBRARIES: [&str; 19] = [
+const LIBRARIES: [&str; 20] = [
     "boot/src",
     "vdpa/virtq/src",
     "vdpa/src",
@@ -25,6 +25,7 @@ const LIBRARIES: [&str; 19] = [
     "vdpa/sim/src",
     "vdpa/vduse/src",
     "vdpa/vduse-linux/src",
+    "vdpa/vduse-nbd/src",
     "vdpa/vduse-protocol/src",
     "vdpa/mgmt/src",
     "drivers/pci/src",

@@ -50,7 +50,10 @@ pub trait Store<J> {
 
     /// Copies data that was read to `offset` of a request. Positions grow from the first byte on
     /// without gaps, except for bytes that were written before and are replaced.
-    fn put(&mut self, request: J, offset: u64, bytes: &[u8]);
+    ///
+    /// # Errors
+    /// [`TakenBack`]: the request fails.
+    fn put(&mut self, request: J, offset: u64, bytes: &[u8]) -> Result<(), TakenBack>;
 
     /// A request has come to its end.
     fn finish(&mut self, request: J, outcome: Result<(), RequestError>);
@@ -191,6 +194,12 @@ impl<J: Copy> Client<J> {
         matches!(self.phase, Phase::Open { .. })
     }
 
+    /// Whether the server was told that nothing more comes: the connection is to be closed.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
     /// How many parts of requests have been answered.
     #[must_use]
     pub fn answers(&self) -> u64 {
@@ -289,6 +298,20 @@ impl<J: Copy> Client<J> {
         for place in &mut self.requests {
             place.take_if(|request| request.name.is_none() && request.open == 0);
         }
+    }
+
+    /// Brings the client to rest: nothing is under way, and of what was acknowledged all lasts, so that
+    /// nothing of it will be done again. Whether it has been reached; until then it is asked again
+    /// after each answer, and there may be something to send.
+    pub fn rest(&mut self) -> bool {
+        if !self.is_idle() {
+            return false;
+        }
+        if self.journal.is_empty() {
+            return true;
+        }
+        self.flush_journal();
+        false
     }
 
     /// The server is told that nothing more comes, once what is being sent has been. Without a

@@ -16,6 +16,8 @@ const KNOWN: u16 = READ_ONLY | SEND_FLUSH | SEND_FUA | SEND_TRIM | SEND_WRITE_ZE
 const DEFAULT_MAX: u32 = 32 << 20;
 /// The smallest block of a server that does not say.
 const DEFAULT_MIN: u32 = 512;
+/// The smallest largest request that there may be: one block of who says nothing of blocks.
+const MAX_MIN: u32 = DEFAULT_MIN;
 /// The largest smallest block that there may be.
 const MIN_MAX: u32 = 64 << 10;
 
@@ -44,7 +46,7 @@ impl BlockSizes {
             && min <= MIN_MAX
             && preferred.is_power_of_two()
             && preferred >= min
-            && max >= min;
+            && max >= min.max(MAX_MIN);
         if !plausible {
             return Err(Error::Sizes);
         }
@@ -144,6 +146,7 @@ mod tests {
             (512, 4097, 1 << 25),
             (4096, 4096, 512),
             (1, 1, 0),
+            (1, 1, 511),
         ] {
             let sizes = BlockSizes::new(min, preferred, max);
             assert_eq!(sizes, Err(Error::Sizes), "{min} {preferred} {max}");

@@ -42,6 +42,10 @@ impl Journal {
         self.entries.push_back(Entry { command, data });
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The number of the next change.
     pub(crate) fn end(&self) -> u64 {
         self.first + self.entries.len() as u64

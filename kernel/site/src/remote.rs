@@ -3,31 +3,31 @@
 //! It connects when the network is up, makes the device, and goes on for as long as the machine
 //! runs: a server that has gone is connected to again.
 
-mod device;
 mod link;
 
 use alloc::sync::Arc;
 
 use embassy_futures::join::join;
-use embassy_futures::select::{Either, select};
+use embassy_futures::select::{Either3, select3};
 use kernel::System;
 use kernel::embassy_net::Stack;
 use kernel::embassy_time::{Duration, Timer};
 use kernel::log::error;
-use nbd_client::{Client, Uri};
+use nbd_client::Uri;
 use spin::Mutex;
 use vdpa_mgmt::{Attributes, Handle, MgmtError};
-use vdpa_vduse::protocol::ProtocolFeatures;
 use vdpa_vduse::{CreateError, OpenError, Options, Task, TaskError, serve};
+use vduse_nbd::{NbdDevice, Served, Signals, config, set_up};
 use virtq::Event;
 
-use self::device::{NbdDevice, REQUESTS, Served, config, set_up};
 use self::link::Link;
 
 /// What the device is called.
 const NAME: &str = "nbd0";
 /// The management device of the devices of tasks.
 const MANAGER: &str = "vduse";
+/// How long the disk may take to come to rest: less than a task has for an answer.
+const REST: Duration = Duration::from_secs(5);
 /// How long the last words to a server may take.
 const FAREWELL: Duration = Duration::from_millis(50);
 
@@ -81,20 +81,23 @@ impl Remote {
         uri: &Uri,
     ) -> Result<core::convert::Infallible, RemoteError> {
         stack.wait_config_up().await;
-        let device = Mutex::new(NbdDevice::new(Client::new(&uri.export, REQUESTS)));
-        let (kick, known) = (Event::new(), Event::new());
+        let device = Mutex::new(NbdDevice::new(&uri.export));
+        let (signals, known) = (Signals::default(), Event::new());
         let link = Link {
             stack,
             server: uri.server,
             device: &device,
-            kick: &kick,
+            kick: &signals.kick,
             known: &known,
             failed: &self.tried,
         };
         let work = async {
             known.wait().await;
-            let task = offer(system, &device, &uri.export)?;
-            let mut served = Served(&device, &kick);
+            let task = offer(system, &device)?;
+            let mut served = Served {
+                device: &device,
+                signals: &signals,
+            };
             let add = async {
                 let attributes = Attributes::default();
                 let manager = Handle::named(MANAGER);
@@ -110,33 +113,41 @@ impl Remote {
             let (end, ()) = join(serve(&task, &mut served), add).await;
             // The server hears that nothing more comes.
             device.lock().client().leave();
-            kick.raise();
+            signals.kick.raise();
             Timer::after(FAREWELL).await;
             Err(RemoteError::Task(end))
         };
-        match select(work, link.keep_connected()).await {
-            Either::First(end) => end,
-            Either::Second(never) => match never {},
+        let patience = limit_rests(&device, &signals);
+        match select3(work, link.keep_connected(), patience).await {
+            Either3::First(end) => end,
+            Either3::Second(never) | Either3::Third(never) => match never {},
+        }
+    }
+}
+
+/// Refuses to rest when that takes too long, as without a server it does.
+async fn limit_rests(device: &Mutex<NbdDevice>, signals: &Signals) -> core::convert::Infallible {
+    loop {
+        signals.rest.wait().await;
+        let attempt = device.lock().resting();
+        if let Some(attempt) = attempt {
+            Timer::after(REST).await;
+            device.lock().refuse_rest(attempt);
         }
     }
 }
 
 /// Creates the device and opens it.
-fn offer(
-    system: &System,
-    device: &Mutex<NbdDevice>,
-    export_name: &str,
-) -> Result<Arc<Task>, RemoteError> {
+fn offer(system: &System, device: &Mutex<NbdDevice>) -> Result<Arc<Task>, RemoteError> {
     let mut device = device.lock();
     let control = system.vduse();
-    // A server answers in any order, so that the requests cannot be put back into the queue.
-    let options = Options {
-        features: ProtocolFeatures::QUEUE_READY,
-        ..Options::default()
+    let Some(export) = device.export() else {
+        // Nobody offers a disk before it is known.
+        return Err(TaskError::NotReady.into());
     };
-    control.create(&config(NAME, device.export()), options)?;
+    control.create(&config(NAME, &export), Options::default())?;
     let task = Arc::new(control.open(NAME)?);
     set_up(&task)?;
-    device.begin(Arc::clone(&task), export_name);
+    device.begin(Arc::clone(&task));
     Ok(task)
 }

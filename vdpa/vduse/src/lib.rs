@@ -43,7 +43,7 @@ mod vduse_queue;
 pub use self::control::{Control, Offer};
 pub use self::error::{AttachError, CreateError, DestroyError, OpenError, TaskError};
 pub use self::options::Options;
-pub use self::serve::{TaskDevice, Turn, serve};
+pub use self::serve::{Rest, TaskDevice, Turn, serve};
 pub use self::task::Task;
 pub use self::vduse_queue::Job;
 pub use vduse_protocol as protocol;

@@ -1,5 +1,7 @@
 //! The frame of a task: it answers the messages, and lets the device serve its queues in between.
 
+use alloc::vec::Vec;
+
 use embassy_futures::yield_now;
 use vdpa::Features;
 use vduse_protocol::{Message, Outcome, Request, Response};
@@ -21,9 +23,21 @@ pub trait TaskDevice: Send {
     /// The driver has reset the device.
     fn stop(&mut self) {}
 
+    /// The device is to rest: it gets no more requests. Unless it can do so at once it is asked again
+    /// after each turn, within the device's deadline.
+    fn rest(&mut self) -> Rest {
+        Rest::Reached
+    }
+
     /// Requests that the device has taken and not completed are taken back; they come again when
     /// the driver wants.
     fn let_go(&mut self) {}
+
+    /// The bus has the device.
+    fn attached(&mut self) {}
+
+    /// The bus has the device no more; somebody may attach it again.
+    fn detached(&mut self) {}
 
     /// Serves the queues for a while.
     ///
@@ -42,6 +56,17 @@ pub enum Turn {
     More,
 }
 
+/// Whether a device has come to rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// It has. What it has not completed can be taken back.
+    Reached,
+    /// Not yet: it has requests that cannot be taken back.
+    Pending,
+    /// It cannot, and goes on. A single queue is stopped nevertheless.
+    Refused,
+}
+
 /// Runs a device until it is broken. A task that ends otherwise, by dropping the future and `task`,
 /// can be followed by another one.
 pub async fn serve(task: &Task, device: &mut dyn TaskDevice) -> TaskError {
@@ -49,6 +74,8 @@ pub async fn serve(task: &Task, device: &mut dyn TaskDevice) -> TaskError {
         task,
         device,
         running: false,
+        attached: false,
+        resting: Vec::new(),
     };
     if task.status().contains(DeviceStatus::DRIVER_OK) {
         frame.start();
@@ -67,19 +94,21 @@ struct Frame<'t> {
     task: &'t Task,
     device: &'t mut dyn TaskDevice,
     running: bool,
+    attached: bool,
+    /// Messages that are answered when the device has come to rest.
+    resting: Vec<Message>,
 }
 
 impl Frame<'_> {
     fn turn(&mut self) -> Result<Turn, TaskError> {
+        self.look_at_bus();
         while let Some(bytes) = self.task.receive()? {
             let message = Message::decode(&bytes)?;
-            let response = self.answer(message)?;
-            match self.task.reply(&response.encode()) {
-                // Whoever asked has gone.
-                Ok(()) | Err(TaskError::Nobody) => {}
-                Err(error) => return Err(error),
+            if let Some(response) = self.answer(message)? {
+                self.reply(response)?;
             }
         }
+        self.rest()?;
         if self.running {
             self.device.serve(self.task)
         } else {
@@ -87,42 +116,87 @@ impl Frame<'_> {
         }
     }
 
-    fn answer(&mut self, message: Message) -> Result<Response, TaskError> {
+    fn look_at_bus(&mut self) {
+        let attached = self.task.is_attached();
+        match (self.attached, attached) {
+            (false, true) => self.device.attached(),
+            (true, false) => self.device.detached(),
+            _ => {}
+        }
+        self.attached = attached;
+    }
+
+    fn reply(&self, response: Response) -> Result<(), TaskError> {
+        match self.task.reply(&response.encode()) {
+            // Who asked has gone.
+            Ok(()) | Err(TaskError::Nobody) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Answers those who want the device at rest, if it is.
+    fn rest(&mut self) -> Result<(), TaskError> {
+        if self.resting.is_empty() {
+            return Ok(());
+        }
+        let rest = if self.running {
+            self.device.rest()
+        } else {
+            Rest::Reached
+        };
+        if rest == Rest::Pending {
+            return Ok(());
+        }
+        for message in core::mem::take(&mut self.resting) {
+            let refused = rest == Rest::Refused && message.request == Request::Suspend;
+            let outcome = if refused {
+                Outcome::Failed
+            } else {
+                self.device.let_go();
+                Outcome::Done
+            };
+            self.reply(Response::new(message.id, outcome))?;
+        }
+        Ok(())
+    }
+
+    /// The answer to a message, unless it comes when the device is at rest.
+    fn answer(&mut self, message: Message) -> Result<Option<Response>, TaskError> {
         let done = Response::new(message.id, Outcome::Done);
         match message.request {
             Request::GetQueueState { queue } => {
                 let index = u16::try_from(queue).map_err(|_| TaskError::OutOfRange)?;
                 let state = self.task.queue_info(index)?.state;
-                Ok(Response {
+                Ok(Some(Response {
                     queue,
                     state,
                     ..done
-                })
+                }))
             }
             Request::SetStatus(0) => {
                 self.running = false;
                 self.device.stop();
-                Ok(done)
+                Ok(Some(done))
             }
             Request::SetStatus(status) => {
                 let status = DeviceStatus::from_bits_retain(status);
                 let started = status.contains(DeviceStatus::DRIVER_OK);
                 let agreed = status.contains(DeviceStatus::FEATURES_OK);
                 if agreed && !started && !self.device.accepts(self.task.features()) {
-                    return Ok(Response::new(message.id, Outcome::Failed));
+                    return Ok(Some(Response::new(message.id, Outcome::Failed)));
                 }
                 if started && !self.running {
                     self.start();
                 }
-                Ok(done)
+                Ok(Some(done))
             }
             Request::Suspend | Request::SetQueueReady { ready: false, .. } => {
-                self.device.let_go();
-                Ok(done)
+                self.resting.push(message);
+                Ok(None)
             }
             Request::UpdateIotlb { .. }
             | Request::SetGroupAddressSpace { .. }
-            | Request::SetQueueReady { .. } => Ok(done),
+            | Request::SetQueueReady { .. } => Ok(Some(done)),
         }
     }
 

@@ -44,6 +44,11 @@ impl Task {
         self.0.event.raise();
     }
 
+    /// Whether the bus has the device.
+    pub(super) fn is_attached(&self) -> bool {
+        self.0.with(|state| state.attached)
+    }
+
     /// The next message, if there is one. It wants an answer within the device's deadline.
     ///
     /// # Errors

@@ -275,10 +275,17 @@ impl<J: Copy> Client<J> {
         const ZEROES: [u8; 512] = [0; 512];
         while request.filled < offset {
             let count = (offset - request.filled).min(ZEROES.len() as u64);
-            store.put(name, request.filled, &ZEROES[..count as usize]);
+            if store
+                .put(name, request.filled, &ZEROES[..count as usize])
+                .is_err()
+            {
+                request.failed.get_or_insert(RequestError::Io);
+            }
             request.filled += count;
         }
-        store.put(name, offset, data);
+        if store.put(name, offset, data).is_err() {
+            request.failed.get_or_insert(RequestError::Io);
+        }
         request.filled = request.filled.max(offset + data.len() as u64);
     }
 

@@ -244,9 +244,15 @@ impl<J: Copy> Client<J> {
 
     /// Flushes before the journal is full.
     fn shorten_journal(&mut self, export: &Export) {
+        if self.journal.bytes() > Journal::LIMIT / 2 && export.has_flush() {
+            self.flush_journal();
+        }
+    }
+
+    /// Flushes for the journal, unless that is under way.
+    pub(super) fn flush_journal(&mut self) {
         let slot = PARTS;
-        let wanted = self.journal.bytes() > Journal::LIMIT / 2 && export.has_flush();
-        if wanted && self.parts[slot].is_none() {
+        if self.parts[slot].is_none() {
             self.add(slot, Owner::Journal, Command::Flush, 0);
         }
     }

@@ -368,7 +368,43 @@ fn a_request_whose_bytes_are_gone_costs_one_connection() {
         world.settle().unwrap();
         assert_eq!(world.requests.outcomes[gone], Some(Err(RequestError::Io)));
         assert_eq!(world.requests.outcomes[other], Some(Ok(())));
+        // And a read whose bytes have no place.
+        let gone = read(&mut world);
+        world.requests.gone = Some(gone);
+        world.settle().unwrap();
+        assert_eq!(world.requests.outcomes[gone], Some(Err(RequestError::Io)));
     }
+}
+
+#[test]
+fn at_rest_nothing_is_left_to_be_done_again() {
+    let mut world = World::new(LEN, options(true, Lie::None));
+    world.connect();
+    world.settle().unwrap();
+    assert!(world.client.rest(), "nothing was done");
+    let write = Command::Write {
+        offset: 0,
+        len: 512,
+        durability: Durability::Cached,
+    };
+    world.submit(write, vec![7; 512]);
+    assert!(!world.client.rest(), "a write is under way");
+    world.settle().unwrap();
+    // The server dies before it is flushed.
+    assert!(!world.client.rest());
+    world.kill(None);
+    assert!(!world.client.rest());
+    world.connect();
+    world.settle().unwrap();
+    assert!(world.client.rest());
+    assert!(world.disk.stable[..512].iter().all(|byte| *byte == 7));
+    // Somebody else writes.
+    world.disk.cache[0] = 8;
+    world.disk.stable[0] = 8;
+    world.kill(None);
+    world.connect();
+    world.settle().unwrap();
+    assert_eq!(world.disk.cache[0], 8);
 }
 
 #[test]

@@ -25,9 +25,13 @@ impl Store<usize> for Requests {
         Ok(())
     }
 
-    fn put(&mut self, request: usize, offset: u64, bytes: &[u8]) {
+    fn put(&mut self, request: usize, offset: u64, bytes: &[u8]) -> Result<(), TakenBack> {
+        if self.gone == Some(request) {
+            return Err(TakenBack);
+        }
         let room = &mut self.buffers[request][offset as usize..];
         room[..bytes.len()].copy_from_slice(bytes);
+        Ok(())
     }
 
     fn finish(&mut self, request: usize, outcome: Result<(), RequestError>) {

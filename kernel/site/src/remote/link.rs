@@ -13,14 +13,15 @@ use kernel::embassy_time::{Duration, Instant, Timer, with_timeout};
 use kernel::log::{error, info, warn};
 use nbd_client::{Backoff, Error};
 use spin::Mutex;
+use vduse_nbd::NbdDevice;
 use virtq::Event;
-
-use super::device::NbdDevice;
 
 const RECEIVE_BYTES: usize = 64 * 1024;
 const SEND_BYTES: usize = 32 * 1024;
 /// How long a server may take to accept.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long the last words may take to reach it.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Why there is no connection any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +30,8 @@ enum Lost {
     Unreachable,
     #[error("the connection has ended")]
     Closed,
+    #[error("nobody needs it any more")]
+    Left,
     #[error(transparent)]
     Error(#[from] Error),
 }
@@ -54,6 +57,9 @@ impl Link<'_> {
         let mut backoff = Backoff::default();
         let (mut said, mut told) = (None, false);
         loop {
+            while !self.device.lock().needs_server() {
+                self.kick.wait().await;
+            }
             let mut socket = TcpSocket::new(self.stack, &mut receive, &mut send);
             socket.set_nagle_enabled(false);
             let answers = self.device.lock().client().answers();
@@ -64,7 +70,7 @@ impl Link<'_> {
             socket.abort();
             let error = match lost {
                 Lost::Error(error) => Some(error),
-                Lost::Unreachable | Lost::Closed => None,
+                Lost::Unreachable | Lost::Closed | Lost::Left => None,
             };
             let mut device = self.device.lock();
             if device.client().answers() != answers {
@@ -72,6 +78,10 @@ impl Link<'_> {
             }
             device.disconnected(error);
             drop(device);
+            if lost == Lost::Left {
+                info!("nbd: {}: {lost}", self.server);
+                continue;
+            }
             if said.replace(lost) != Some(lost) {
                 warn!("nbd: {}: {lost}; trying again", self.server);
             }
@@ -95,6 +105,12 @@ impl Link<'_> {
             let client = device.client();
             if let Err(error) = client.check_time(now()) {
                 return error.into();
+            }
+            if client.has_left() {
+                drop(device);
+                // Without an answer it is closed nevertheless.
+                let _ = with_timeout(FAREWELL, writer.flush()).await;
+                return Lost::Left;
             }
             if client.is_open() && is_new {
                 is_new = false;
