@@ -13,9 +13,8 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-#[expect(dead_code, reason = "what the drivers of hardware stand on")]
+pub mod amd;
 mod hardware_table;
-#[expect(dead_code, reason = "what the drivers of hardware stand on")]
 mod page_table;
 mod set;
 pub mod tables;

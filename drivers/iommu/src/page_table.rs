@@ -139,6 +139,7 @@ impl<F: Format> PageTable<F> {
     }
 
     /// Where an address leads, and what is permitted there.
+    #[cfg(test)]
     pub(crate) fn translate(&self, iova: u64) -> Option<(DmaAddr, Permission)> {
         if iova > self.last {
             return None;
