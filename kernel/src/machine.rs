@@ -23,3 +23,5 @@ pub(crate) mod sync;
 pub(crate) mod system;
 pub(crate) mod task;
 pub(crate) mod time;
+#[cfg(feature = "iommu")]
+pub(crate) mod viot;

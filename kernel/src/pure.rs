@@ -17,6 +17,8 @@ pub(crate) mod ip_config;
 pub(crate) mod line_editor;
 pub(crate) mod memory;
 pub(crate) mod ndp;
+#[cfg(any(feature = "iommu", test))]
+pub(crate) mod node_name;
 pub(crate) mod on_link;
 pub(crate) mod static_config;
 pub(crate) mod time;

@@ -102,11 +102,26 @@ impl Features {
     }
 }
 
+/// The feature bits of an IOMMU (VIRTIO 1.2, 5.13.3).
+const IOMMU: [&str; 7] = [
+    "INPUT_RANGE",
+    "DOMAIN_RANGE",
+    "MAP_UNMAP",
+    "BYPASS",
+    "PROBE",
+    "MMIO",
+    "BYPASS_CONFIG",
+];
+
 /// The name of one bit. Bits 0 to 23 and from 50 on belong to the device type.
 fn bit_name(device_type: u32, bit: u32) -> Cow<'static, str> {
     let name = match u8::try_from(device_type).map(virtio::Id::from) {
         Ok(virtio::Id::Net) => find::<virtio::net::F>(bit),
         Ok(virtio::Id::Block) => find::<virtio::blk::F>(bit),
+        Ok(virtio::Id::Iommu) => IOMMU
+            .get(bit as usize)
+            .copied()
+            .or_else(|| find::<virtio::F>(bit)),
         _ => find::<virtio::F>(bit),
     };
     name.map_or_else(|| Cow::Owned(format!("bit_{bit}")), Cow::Borrowed)
@@ -183,12 +198,13 @@ mod tests {
         assert_eq!(names(bit_5, 1), ["MAC"]);
         assert_eq!(names(bit_5, 2), ["RO"]);
         assert_eq!(names(bit_5, 3), ["bit_5"]);
+        assert_eq!(names(bit_5, 23), ["MMIO"]);
     }
 
     #[test]
     fn transport_features_have_the_same_name_for_every_type() {
         let features = Features::from(virtio::F::VERSION_1 | virtio::F::EVENT_IDX);
-        for device_type in [1, 2, 4, 1000] {
+        for device_type in [1, 2, 4, 23, 1000] {
             assert_eq!(names(features, device_type), ["EVENT_IDX", "VERSION_1"]);
         }
     }

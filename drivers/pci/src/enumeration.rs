@@ -115,7 +115,18 @@ impl Segment {
             let node = Node::child(parent, &format!("pci{}", function.config.address()));
             devices.push(Arc::new(PciDevice::new(node, Arc::clone(self), function)));
         }
-        for device in &devices[first..] {
+        let is_first = |device: &&Arc<PciDevice>| {
+            let mut ids = self.first.iter();
+            ids.any(|id| id.matches(device.identity()))
+        };
+        let (early, late): (Vec<_>, Vec<_>) = devices[first..].iter().partition(is_first);
+        if !early.is_empty() {
+            // What comes first also goes down last, and the tree says in which order.
+            for device in late.iter().filter(|device| has_parent(device.node(), root)) {
+                device.node().reparent(root);
+            }
+        }
+        for device in early.into_iter().chain(late) {
             if let Err(error) = bus.add_device(Arc::clone(device)).await {
                 log::error!("pci {}: {error}", device.address());
             } else if bus.driver_of(device).is_none() {
@@ -157,6 +168,12 @@ impl Segment {
         }));
         true
     }
+}
+
+/// Whether a node hangs right below another one.
+fn has_parent(node: &Node, parent: &Arc<Node>) -> bool {
+    node.parent()
+        .is_some_and(|above| Arc::ptr_eq(&above, parent))
 }
 
 /// What is reserved, by the bridges in front of it.

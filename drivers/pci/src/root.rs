@@ -8,6 +8,7 @@ use vdpa::{Node, Platform};
 use super::access::ConfigAccess;
 use super::assign::Windows;
 use super::device::PciBus;
+use super::id::PciId;
 use super::scan::Roots;
 use super::segment::Segment;
 
@@ -36,6 +37,14 @@ impl PciRoot {
     #[must_use]
     pub fn with_other_roots(mut self) -> Self {
         self.roots = Roots::Any;
+        self
+    }
+
+    /// Functions that one of `ids` describes are put on the bus before all others: an IOMMU that is
+    /// a function itself is there before the devices that it translates for.
+    #[must_use]
+    pub fn with_first(mut self, ids: &'static [PciId]) -> Self {
+        self.segment.first = ids;
         self
     }
 

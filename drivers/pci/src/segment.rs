@@ -13,12 +13,15 @@ use vdpa::Platform;
 
 use super::access::ConfigAccess;
 use super::assign::Windows;
+use super::id::PciId;
 
 /// A segment below its host bridge.
 pub(super) struct Segment {
     access: Arc<dyn ConfigAccess>,
     platform: Arc<dyn Platform>,
     windows: Windows,
+    /// What comes before all others.
+    pub(super) first: &'static [PciId],
     /// Memory of virtual functions, by their physical one. Locked while addresses are given away.
     pub(super) reserved: Mutex<Vec<(PciAddress, Range<u64>)>>,
 }
@@ -33,6 +36,7 @@ impl Segment {
             access,
             platform,
             windows,
+            first: &[],
             reserved: Mutex::default(),
         }
     }

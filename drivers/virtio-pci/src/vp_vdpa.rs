@@ -33,6 +33,14 @@ const TYPE_IN_DEVICE_ID: u64 = 0;
 /// As [`TYPE_IN_DEVICE_ID`]: a transitional function (VIRTIO 1.2, 4.1.2.3).
 const TYPE_IN_SUBSYSTEM_ID: u64 = 1;
 
+/// A virtio IOMMU (VIRTIO 1.2, 5.13.1). It has no transitional form.
+pub const IOMMU: PciId = PciId {
+    vendor: Some(VIRTIO_VENDOR),
+    devices: MODERN_BASE + 23..=MODERN_BASE + 23,
+    driver_data: TYPE_IN_DEVICE_ID,
+    ..PciId::ANY
+};
+
 const IDS: &[PciId] = &[
     PciId {
         vendor: Some(VIRTIO_VENDOR),

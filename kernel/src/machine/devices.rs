@@ -217,6 +217,11 @@ impl Devices {
 
     async fn enumerate(&self, access: Arc<dyn ConfigAccess>, windows: Windows, acpi: &Acpi) {
         let mut root = PciRoot::new(access, Arc::clone(&self.platform), windows);
+        // Before anybody is given a device that one of these translates for.
+        #[cfg(feature = "iommu")]
+        {
+            root = root.with_first(&[virtio_pci::vp_vdpa::IOMMU]);
+        }
         if !acpi.has_one_root_bus {
             root = root.with_other_roots();
         }

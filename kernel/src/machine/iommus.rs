@@ -5,11 +5,16 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use iommu::{InterruptSource, Iommus, RemappedInterrupt};
+use spin::Once;
 use vdpa::Platform;
 use vdpa::dma::IsolationUnit;
 use vdpa::platform::{InterruptMessage, InterruptVector, NoVector};
+use virtio_bus::VirtioBus;
+use virtio_iommu::IommuDriver;
 
+use crate::machine::drivers::add_driver;
 use crate::machine::interrupts::vectors::DeviceVector;
+use crate::machine::viot::ViotTopology;
 use crate::pure::acpi::IommuTables;
 use crate::pure::iommu_policy::{BadPolicy, IommuPolicy};
 
@@ -28,6 +33,8 @@ pub(crate) enum IommuError {
 #[derive(Debug, Default)]
 pub(crate) struct MachineIommus {
     set: Arc<Iommus>,
+    /// Which devices are behind IOMMUs that are devices themselves, if there are such.
+    viot: Once<Arc<ViotTopology>>,
     /// Devices that no IOMMU stands before are not used.
     required: AtomicBool,
 }
@@ -46,8 +53,11 @@ impl MachineIommus {
         if policy == IommuPolicy::Off {
             return Ok(false);
         }
-        let _ = (platform, tables);
-        let found = !self.set.list().is_empty();
+        let _ = platform;
+        if let Some(viot) = tables.viot.as_deref().and_then(ViotTopology::new) {
+            self.viot.call_once(|| Arc::new(viot));
+        }
+        let found = !self.set.list().is_empty() || self.viot.is_completed();
         if policy == IommuPolicy::Required {
             if !found {
                 return Err(IommuError::None);
@@ -62,9 +72,20 @@ impl MachineIommus {
         &self.set
     }
 
+    /// Drives the IOMMUs that are virtio devices, as soon as they are found.
+    pub(crate) async fn drive_virtio(&self, bus: &Arc<VirtioBus>) {
+        if let Some(viot) = self.viot.get() {
+            let topology = Arc::<ViotTopology>::clone(viot);
+            let driver = IommuDriver::new(Arc::clone(&self.set), topology);
+            add_driver(bus, Arc::new(driver)).await;
+        }
+    }
+
     /// Whether a device can be used only in a domain.
     pub(crate) fn isolates(&self, unit: &IsolationUnit) -> bool {
-        self.required.load(Ordering::Relaxed) || self.set.of(unit).is_some()
+        let is_iommu = || self.viot.get().is_some_and(|viot| viot.is_iommu(unit));
+        let is_required = self.required.load(Ordering::Relaxed) && !is_iommu();
+        is_required || self.set.of(unit).is_some()
     }
 
     /// Lets a device raise the vector.

@@ -63,6 +63,12 @@ impl KernelPlatform {
         }
         Ok(())
     }
+
+    /// The machine's IOMMUs.
+    #[cfg(feature = "iommu")]
+    pub(crate) fn iommus(&self) -> &MachineIommus {
+        &self.iommus
+    }
 }
 
 // SAFETY: memory is the heap's, registers are never memory, and a vector is taken once.

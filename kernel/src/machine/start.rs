@@ -107,7 +107,11 @@ async fn main(spawner: Spawner, line: CommandLine, info: BootInfo, firmware: Fir
         log::error!("iommu=required: this kernel was built without drivers for IOMMUs");
         exit::exit(ExitCode::FAILURE);
     }
+    #[cfg(feature = "iommu")]
+    let iommus = Arc::clone(&platform);
     let devices = Arc::new(Devices::new(platform, DataPaths::new(&line)).await);
+    #[cfg(feature = "iommu")]
+    iommus.iommus().drive_virtio(&devices.virtio).await;
     let memory: Vec<_> = info.memory.iter().map(range).collect();
     devices.find(&acpi, &line, &memory).await;
     let system = System::new(spawner, Arc::new(line), Arc::clone(&devices));

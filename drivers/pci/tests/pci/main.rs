@@ -9,6 +9,7 @@ mod buses;
 mod capabilities;
 #[expect(dead_code, reason = "the tests of the parent drivers need more of it")]
 mod fakes;
+mod first;
 mod hotplug;
 mod ids;
 mod large_bars;
