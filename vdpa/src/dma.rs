@@ -17,6 +17,8 @@ mod space;
 mod unit;
 mod vouched;
 
+use core::fmt;
+
 use crate::backing::Backing;
 use crate::error::OpError;
 use crate::iotlb::{IovaRange, Permission};
@@ -36,6 +38,15 @@ pub enum Owner {
     Kernel,
     /// One client, who is trusted with nothing but the memory that it has mapped.
     Client,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kernel => "the kernel",
+            Self::Client => "a client",
+        })
+    }
 }
 
 /// What keeps a device away from memory that was not mapped for it.

@@ -8,6 +8,7 @@ use core::sync::atomic::Ordering;
 use pci_types::CommandRegister;
 use spin::Mutex;
 use vdpa::Platform;
+use vdpa::dma::IsolationUnit;
 use vdpa::platform::{MapError, Mmio, PhysAddr};
 
 use super::access::ConfigSpace;
@@ -68,6 +69,7 @@ pub enum ResourceError {
 /// ```
 pub struct Claim {
     token: Arc<Token>,
+    unit: Arc<IsolationUnit>,
     platform: Arc<dyn Platform>,
     mapped: Mutex<[Option<Registers>; BAR_COUNT]>,
 }
@@ -75,6 +77,7 @@ pub struct Claim {
 impl Claim {
     pub(super) fn new(
         function: &Arc<FunctionState>,
+        unit: &Arc<IsolationUnit>,
         platform: &Arc<dyn Platform>,
     ) -> Result<Self, ResourceError> {
         let memory = function
@@ -95,6 +98,7 @@ impl Claim {
         });
         Ok(Self {
             token,
+            unit: Arc::clone(unit),
             platform: Arc::clone(platform),
             mapped: Mutex::default(),
         })
@@ -118,6 +122,11 @@ impl Claim {
             enabled: Enabled::new(self.config(), bits),
             _token: Arc::clone(&self.token),
         }
+    }
+
+    /// What an IOMMU takes the function for.
+    pub(super) fn unit(&self) -> &Arc<IsolationUnit> {
+        &self.unit
     }
 
     /// The kernel that the function's segment belongs to.

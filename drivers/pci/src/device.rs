@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use pci_types::{HeaderType, PciAddress};
 use vdpa::Node;
 use vdpa::bus::{Bus, BusDevice, ByBus, Exactness};
+use vdpa::dma::IsolationUnit;
 use vdpa::platform::BoxFuture;
 use vdpa::tree::Inspect;
 
@@ -31,6 +32,7 @@ pub struct PciDevice {
     node: Arc<Node>,
     segment: Arc<Segment>,
     function: Arc<FunctionState>,
+    unit: Arc<IsolationUnit>,
     /// Of a virtual function.
     physical: Option<Arc<PciDevice>>,
     /// Virtual functions come or go.
@@ -38,7 +40,12 @@ pub struct PciDevice {
 }
 
 impl PciDevice {
-    pub(super) fn new(node: Arc<Node>, segment: Arc<Segment>, found: Function) -> Self {
+    pub(super) fn new(
+        node: Arc<Node>,
+        segment: Arc<Segment>,
+        found: Function,
+        unit: Arc<IsolationUnit>,
+    ) -> Self {
         let function = Arc::new(FunctionState::new(found));
         let inspector: Arc<dyn Inspect> = Arc::clone(&function) as _;
         node.set_inspector(Some(inspector));
@@ -46,6 +53,7 @@ impl PciDevice {
             node,
             segment,
             function,
+            unit,
             physical: None,
             changing: AtomicBool::new(false),
         }
@@ -124,13 +132,19 @@ impl PciDevice {
         &self.function.config
     }
 
+    /// What an IOMMU can tell apart that has the function: it, and others for which that stands.
+    #[must_use]
+    pub fn isolation_unit(&self) -> &Arc<IsolationUnit> {
+        &self.unit
+    }
+
     /// Takes the function's registers, which only one owner has at a time.
     ///
     /// # Errors
     /// [`ResourceError::Claimed`], as long as somebody holds a claim or a mapping from an earlier
     /// one; [`ResourceError::Unassigned`], if a memory BAR found no room.
     pub fn claim(&self) -> Result<Claim, ResourceError> {
-        Claim::new(&self.function, self.segment.platform())
+        Claim::new(&self.function, &self.unit, self.segment.platform())
     }
 }
 

@@ -17,6 +17,7 @@ use super::assign::{Space, Taken, assign, place_runs};
 use super::bar::{Bar, Bars};
 use super::bridge::BusNumbers;
 use super::device::{PciBus, PciDevice};
+use super::isolation::Units;
 use super::scan::{Function, Roots, scan};
 use super::segment::Segment;
 
@@ -78,7 +79,7 @@ impl Segment {
     }
 
     /// The devices of the segment, and their functions.
-    fn known(self: &Arc<Self>, bus: &PciBus) -> (Vec<Arc<PciDevice>>, Vec<Function>) {
+    pub(super) fn known(self: &Arc<Self>, bus: &PciBus) -> (Vec<Arc<PciDevice>>, Vec<Function>) {
         let mut known = bus.devices();
         known.retain(|device| Arc::ptr_eq(device.segment(), self));
         let mut functions: Vec<Function> = known.iter().map(|device| device.as_found()).collect();
@@ -107,13 +108,17 @@ impl Segment {
         functions: Vec<Function>,
     ) -> usize {
         let first = known.len();
+        let units = Units::plan(self, &functions, first);
         let mut devices = known;
-        for function in functions.into_iter().skip(first) {
+        for (index, function) in functions.into_iter().skip(first).enumerate() {
             let parent = function
                 .bridge
                 .map_or(root, |bridge| devices[bridge].node());
-            let node = Node::child(parent, &format!("pci{}", function.config.address()));
-            devices.push(Arc::new(PciDevice::new(node, Arc::clone(self), function)));
+            let address = function.config.address();
+            let node = Node::child(parent, &format!("pci{address}"));
+            let unit = units.of(index, &node, address);
+            let device = PciDevice::new(node, Arc::clone(self), function, unit);
+            devices.push(Arc::new(device));
         }
         let is_first = |device: &&Arc<PciDevice>| {
             let mut ids = self.first.iter();

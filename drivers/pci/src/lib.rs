@@ -32,6 +32,7 @@ mod function;
 mod header;
 mod hotplug;
 mod id;
+mod isolation;
 mod msix;
 mod port;
 mod root;

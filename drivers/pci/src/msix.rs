@@ -16,6 +16,7 @@ use core::sync::atomic::Ordering;
 use bitflags::bitflags;
 use spin::Mutex;
 use vdpa::Platform;
+use vdpa::dma::IsolationUnit;
 use vdpa::platform::{Callback, InterruptMessage, InterruptVector, NoVector};
 
 use super::access::ConfigSpace;
@@ -86,6 +87,7 @@ pub struct Msix(Arc<Table>);
 
 struct Table {
     platform: Arc<dyn Platform>,
+    unit: Arc<IsolationUnit>,
     config: ConfigSpace,
     capability: u16,
     /// The first word of the capability as it was found.
@@ -124,6 +126,7 @@ impl Msix {
         ];
         let table = Table {
             platform: Arc::clone(claim.platform()),
+            unit: Arc::clone(claim.unit()),
             config,
             capability,
             found,
@@ -167,7 +170,8 @@ impl Msix {
             .iter()
             .position(|used| !used)
             .ok_or(MsixError::NoEntry)?;
-        let interrupt = self.0.platform.allocate_vector(None, handler)?;
+        let Table { platform, unit, .. } = &*self.0;
+        let interrupt = platform.allocate_vector(Some(unit), handler)?;
         self.0.set_control(Control::FUNCTION_MASK, Control::empty());
         let written = self.0.write_entry(index, interrupt.message());
         self.0.set_control(Control::empty(), Control::FUNCTION_MASK);

@@ -4,16 +4,22 @@
 //! Finding functions is the business of [`enumeration`](super::enumeration).
 
 use alloc::sync::Arc;
+#[cfg(feature = "iommu")]
+use alloc::sync::Weak;
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use pci_types::PciAddress;
 use spin::Mutex;
 use vdpa::Platform;
+#[cfg(feature = "iommu")]
+use vdpa::dma::IsolationUnit;
 
 use super::access::ConfigAccess;
 use super::assign::Windows;
 use super::id::PciId;
+#[cfg(feature = "iommu")]
+use super::isolation::Group;
 
 /// A segment below its host bridge.
 pub(super) struct Segment {
@@ -24,6 +30,9 @@ pub(super) struct Segment {
     pub(super) first: &'static [PciId],
     /// Memory of virtual functions, by their physical one. Locked while addresses are given away.
     pub(super) reserved: Mutex<Vec<(PciAddress, Range<u64>)>>,
+    /// Isolation units that somebody has, in the order of their groups.
+    #[cfg(feature = "iommu")]
+    pub(super) units: Mutex<Vec<(Group, Weak<IsolationUnit>)>>,
 }
 
 impl Segment {
@@ -38,6 +47,8 @@ impl Segment {
             windows,
             first: &[],
             reserved: Mutex::default(),
+            #[cfg(feature = "iommu")]
+            units: Mutex::default(),
         }
     }
 

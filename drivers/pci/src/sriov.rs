@@ -20,6 +20,7 @@ use super::bridge::BusNumbers;
 use super::capability::{self, PCI_EXPRESS};
 use super::device::{PciBus, PciDevice};
 use super::header::Identity;
+use super::isolation::Units;
 use super::scan::Function;
 use super::sriov_capability::{Control, SrIovCapability};
 
@@ -259,12 +260,15 @@ impl SrIov {
     }
 
     async fn register(&self, functions: Vec<Function>) -> Vec<Arc<PciDevice>> {
+        let places = functions.iter().map(|function| function.config.address());
+        let units = Units::plan_virtual(&self.bus, &self.physical, places);
         let mut devices = Vec::new();
-        for function in functions {
+        for (index, function) in functions.into_iter().enumerate() {
             let address = function.config.address();
             let node = Node::child(self.physical.node(), &format!("pci{address}"));
             let segment = Arc::clone(self.physical.segment());
-            let device = PciDevice::new(node, segment, function);
+            let unit = units.of(index, &node, address);
+            let device = PciDevice::new(node, segment, function, unit);
             let device = Arc::new(device.of_physical(&self.physical));
             if let Err(error) = self.bus.add_device(Arc::clone(&device)).await {
                 log::error!("pci {address}: {error}");

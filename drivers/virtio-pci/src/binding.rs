@@ -8,7 +8,6 @@ use alloc::sync::{Arc, Weak};
 use pci::{BusMaster, Identity, PciDevice};
 use vdpa::bus::{Bound, BusDevice, Claim, ProbeError};
 use vdpa::device::{DeviceKind, Removal, VdpaBus, VdpaDevice, VdpaDeviceConfig};
-use vdpa::dma::IsolationUnit;
 use vdpa::platform::BoxFuture;
 use vdpa::{Platform, VdpaOps};
 
@@ -61,7 +60,7 @@ impl Binder {
         );
         let config = VdpaDeviceConfig {
             parent: Arc::clone(function.node()),
-            dma: IsolationUnit::new(function.node(), Some(requester_id(function)), None),
+            dma: Arc::clone(function.isolation_unit()),
             platform: Arc::clone(&self.platform),
             kind: kind(function),
             name: None,
@@ -91,15 +90,6 @@ fn kind(function: &PciDevice) -> DeviceKind {
         },
         None => DeviceKind::Pf,
     }
-}
-
-/// The segment, and below it what the function's requests carry: bus, device and function.
-fn requester_id(function: &PciDevice) -> u32 {
-    let address = function.address();
-    u32::from(address.segment()) << 16
-        | u32::from(address.bus()) << 8
-        | u32::from(address.device()) << 3
-        | u32::from(address.function())
 }
 
 fn counted(count: usize, what: &str) -> String {

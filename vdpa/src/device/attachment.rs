@@ -34,7 +34,7 @@ pub(super) use self::owner_slot::OwnerSlot;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AttachError {
     /// The device, or another one that cannot be told from it, belongs to somebody.
-    #[error("the device or its isolation unit is taken")]
+    #[error("the device, or one that an IOMMU cannot keep apart from it, belongs to {0}")]
     Taken(Owner),
     /// Nothing would keep the device away from memory that is not the client's.
     #[error("nothing isolates the device")]

@@ -34,7 +34,7 @@ pub enum VhostError {
     #[error("nothing isolates the device from memory that is not the client's")]
     NotIsolated,
     /// Devices that cannot be told apart from this one belong to somebody else (`EXDEV`).
-    #[error("the device's isolation unit belongs to somebody else")]
+    #[error("devices that an IOMMU cannot keep apart from this one belong to somebody else")]
     UnitTaken,
     /// The device has been taken away, for good (`ENODEV`).
     #[error("the device has been taken away")]

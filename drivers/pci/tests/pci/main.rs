@@ -12,6 +12,7 @@ mod fakes;
 mod first;
 mod hotplug;
 mod ids;
+mod isolation;
 mod large_bars;
 mod msix;
 mod roots;

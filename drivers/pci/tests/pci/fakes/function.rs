@@ -179,6 +179,19 @@ impl Builder {
             .set(at + 2, body)
     }
 
+    /// A PCI Express function: 0 is an endpoint, 4 a root port, 5 and 6 are a switch's ports, 7 and
+    /// 8 bridges from PCI Express and to it.
+    pub fn express(self, kind: u8) -> Self {
+        self.capability(0x10, &[kind << 4 | 2, 0])
+    }
+
+    /// Access control that can be switched on.
+    pub fn access_control(self, capability: u8) -> Self {
+        self.set(0x100, &0x0001_000d_u32.to_le_bytes())
+            .set(0x104, &[capability])
+            .writable(0x106, &[capability])
+    }
+
     /// An MSI-X capability: `entries`, and BAR and offset of the table and of the pending bits.
     pub fn msix(self, entries: u16, table: u32, pending: u32) -> Self {
         let at = self.next_capability;
