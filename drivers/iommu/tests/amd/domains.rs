@@ -149,6 +149,26 @@ fn who_has_left_reaches_nothing_and_neither_does_who_comes_next() {
 }
 
 #[test]
+fn devices_that_never_rest_reach_nothing_of_others_in_between() {
+    for model in [QEMU, FORGETS_ABSENCE] {
+        let (bench, iommu) = Bench::on(model);
+        for id in [0x8, 0x10] {
+            bench.fake.make_restless(id, 0x1000);
+        }
+        for (id, addr) in [(0x8, 0xa000), (0x10, 0xb000), (0x8, 0xa000)] {
+            let domain = iommu.domain(&device(id)).unwrap();
+            domain.change(&[map(0x1000, 0x1000, READ, addr)]).unwrap();
+            domain.enter().unwrap();
+            assert_eq!(bench.access(id, 0x1000, READ), Some(addr));
+            drop(domain);
+            assert_eq!(bench.access(id, 0x1000, READ), None);
+        }
+        assert_eq!(bench.fake.reached(0x8), [0xa000]);
+        assert_eq!(bench.fake.reached(0x10), [0xb000]);
+    }
+}
+
+#[test]
 fn a_device_is_in_one_domain_at_a_time() {
     let (bench, iommu) = Bench::on(QEMU);
     let unit = device(0x8);

@@ -9,7 +9,7 @@ mod commands;
 mod log;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
@@ -93,6 +93,9 @@ struct State {
     waits: usize,
     /// What a driver must not do.
     violations: Vec<String>,
+    /// Devices that read an address whatever happens, and where that has led them.
+    restless: Vec<(u16, u64)>,
+    reached: BTreeSet<(u16, u64)>,
     /// Interrupts that are to be sent once the lock is free.
     pending: Vec<InterruptMessage>,
 }
@@ -148,6 +151,18 @@ impl FakeAmdVi {
 
     pub fn set_defect(&self, defect: Defect) {
         self.lock().defect = defect;
+    }
+
+    /// From now on the device reads the address between any two commands.
+    pub fn make_restless(&self, device: u16, addr: u64) {
+        self.lock().restless.push((device, addr));
+    }
+
+    /// Where that has led it.
+    pub fn reached(&self, device: u16) -> Vec<u64> {
+        let state = self.lock();
+        let reached = state.reached.iter().filter(|(id, _)| *id == device);
+        reached.map(|(_, addr)| *addr).collect()
     }
 
     pub fn waits(&self) -> usize {

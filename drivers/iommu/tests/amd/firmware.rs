@@ -3,11 +3,12 @@
 use iommu::Iommu;
 use iommu::tables::{Ivmd, IvmdFlags};
 use vdpa::iotlb::IovaRange;
-use vdpa::platform::DomainChange;
+use vdpa::platform::{DomainChange, DomainError};
 
 use crate::bench::{
     ALIAS, ALIASED, BOTH, Bench, QEMU, READ, WRITE, device, entered, fact, map, range,
 };
+use crate::fake::Defect;
 
 fn block(flags: IvmdFlags, devices: std::ops::RangeInclusive<u16>, start: u64) -> Ivmd {
     Ivmd {
@@ -88,4 +89,16 @@ fn its_addresses_are_nobody_elses() {
         let hit = holes.iter().any(|hole| hole.contains(whole));
         assert_eq!(hit, reserved, "{id:#x}: {holes:x?}");
     }
+}
+
+#[test]
+fn a_device_that_cannot_enter_stays_where_firmware_has_it() {
+    let bench = bench();
+    let iommu = bench.start().unwrap();
+    let domain = iommu.domain(&device(0x8)).unwrap();
+    domain.change(&[map(0x1000, 0x1000, BOTH, 0xa000)]).unwrap();
+    bench.fake.set_defect(Defect::Stuck);
+    assert_eq!(domain.enter(), Err(DomainError::Timeout));
+    assert_eq!(bench.access(0x8, 0x7000_0000, READ), Some(0x7000_0000));
+    assert_eq!(bench.access(0x8, 0x1000, READ), None);
 }

@@ -44,6 +44,7 @@ impl FakeAmdVi {
                 return;
             }
             state.set(COMMAND_HEAD, (head + 16) % size);
+            self.let_restless_access(state);
         }
     }
 

@@ -30,6 +30,15 @@ impl FakeAmdVi {
         result.map_err(|_| Refused)
     }
 
+    /// Lets those access memory that never rest.
+    pub(super) fn let_restless_access(&self, state: &mut State) {
+        for (device, addr) in state.restless.clone() {
+            if let Ok(addr) = self.translate(state, device, addr, Permission::READ) {
+                state.reached.insert((device, addr));
+            }
+        }
+    }
+
     /// What an interrupt message of the requester raises: vector and processor.
     pub fn interrupt(
         &self,
