@@ -6,8 +6,10 @@ use crate::hardware_table::{HardwareTable, TableSource};
 
 use super::page_format::walk;
 
-/// One entry for each requester id of a segment. QEMU looks for the length nowhere.
-const ENTRIES: usize = 1 << 16;
+/// Of a segment.
+const REQUESTER_IDS: usize = 1 << 16;
+/// Of one bus.
+const BUS: usize = 1 << 8;
 const WORDS: usize = 4;
 
 // The first word.
@@ -68,14 +70,25 @@ pub(super) struct DeviceTable {
 }
 
 impl DeviceTable {
-    /// A table in which nobody reaches anything.
-    pub(super) fn new(source: &TableSource, remapping: Remapping) -> Result<Self, DmaError> {
-        let mut table = source.allocate(ENTRIES * WORDS * 8)?;
+    /// A table up to the device `last` at least, in which nobody reaches anything. Where there are
+    /// bridges there may be more of them later, so it is that of a segment: QEMU does not heed the
+    /// length, and takes whatever is behind a table for entries.
+    pub(super) fn new(
+        source: &TableSource,
+        last: u16,
+        remapping: Remapping,
+    ) -> Result<Self, DmaError> {
+        let entries = if usize::from(last) < BUS {
+            BUS
+        } else {
+            REQUESTER_IDS
+        };
+        let mut table = source.allocate(entries * WORDS * 8)?;
         let interrupts = match remapping {
             Remapping::On => INTERRUPT_MAP_VALID,
             Remapping::Off => 0,
         };
-        table.fill(0, ENTRIES * WORDS, |word| match word % WORDS {
+        table.fill(0, entries * WORDS, |word| match word % WORDS {
             0 => VALID | TRANSLATION_VALID,
             1 => u64::from(BLOCKED),
             2 => interrupts,
@@ -86,7 +99,7 @@ impl DeviceTable {
 
     /// Device Table Base Address (AMD 48882, 3.4.1): with the number of pages, less one.
     pub(super) fn base(&self) -> u64 {
-        let pages = ENTRIES * WORDS * 8 / 4096;
+        let pages = self.table.len() * 8 / 4096;
         self.table.addr().0 | (pages - 1) as u64
     }
 

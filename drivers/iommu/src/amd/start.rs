@@ -169,7 +169,7 @@ fn unit(
         Coherence::NotSnooped
     };
     let source = TableSource::new(&**platform, coherence);
-    let mut devices = DeviceTable::new(&source, traits.remapping)?;
+    let mut devices = DeviceTable::new(&source, last_device(description), traits.remapping)?;
     set_system_management(&mut devices, description);
     let last = u64::MAX >> (64 - traits.address_bits);
     Ok(Unit {
@@ -194,6 +194,20 @@ fn unit(
         broken: AtomicBool::new(false),
         mapped: AtomicU64::new(0),
     })
+}
+
+/// The highest id that the requests of a device carry.
+fn last_device(description: &Ivhd) -> u16 {
+    let entries = description.devices.iter();
+    let named = entries.flat_map(|entry| [Some(*entry.devices.end()), entry.alias]);
+    let special = description.special.iter().map(|device| device.device);
+    let acpi = description.acpi.iter().map(|device| device.device);
+    named
+        .flatten()
+        .chain(special)
+        .chain(acpi)
+        .max()
+        .unwrap_or(0)
 }
 
 /// System management messages go as firmware wants it: it alone knows who sends them. Other

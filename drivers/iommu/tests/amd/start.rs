@@ -100,3 +100,33 @@ fn it_says_what_it_is() {
     assert_eq!(fact(&iommu, "events"), "none");
     assert_eq!(GA_SUP & QEMU.features, GA_SUP);
 }
+
+#[test]
+fn its_table_has_all_devices_that_firmware_names() {
+    let one_bus = {
+        let mut bench = Bench::new(QEMU);
+        bench.table.units[0].devices.truncate(1);
+        bench.table.units[0].devices[0].devices = 0..=0x1f;
+        // The I/O APIC's is the highest.
+        let iommu = bench.start().unwrap();
+        let domain = entered(&iommu, &device(0x1f));
+        domain.change(&[map(0x1000, 0x1000, BOTH, 0xa000)]).unwrap();
+        assert_eq!(bench.access(0x1f, 0x1000, READ), Some(0xa000));
+        assert_eq!(bench.access(0xa0, 0x1000, READ), None);
+        assert_eq!(bench.access(0xffff, 0x1000, READ), None);
+        drop(domain);
+        bench.platform.heap().outstanding()
+    };
+    for id in [0x100, 0xffff] {
+        let mut bench = Bench::new(QEMU);
+        bench.table.units[0].devices.truncate(1);
+        bench.table.units[0].devices[0].alias = Some(id);
+        let iommu = bench.start().unwrap();
+        let domain = entered(&iommu, &device(0x8));
+        domain.change(&[map(0x1000, 0x1000, BOTH, 0xa000)]).unwrap();
+        assert_eq!(bench.access(id, 0x1000, READ), Some(0xa000));
+        drop(domain);
+        let difference = bench.platform.heap().outstanding() - one_bus;
+        assert_eq!(difference, (2 << 20) - (8 << 10));
+    }
+}
