@@ -72,6 +72,13 @@ pub(crate) struct Stale {
     pub(crate) tables: Vec<HardwareTable>,
 }
 
+/// The part of a mapping that is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    Tables,
+    Pages,
+}
+
 impl<F: Format> PageTable<F> {
     /// Makes changes one after the other.
     ///
@@ -82,17 +89,14 @@ impl<F: Format> PageTable<F> {
             mapped_before: self.mapped,
             ..Edit::default()
         };
-        for change in changes {
-            let result = match *change {
-                DomainChange::Map {
-                    range,
-                    permission,
-                    addr,
-                } => self.map(range, permission, addr, &mut edit),
-                DomainChange::Unmap(range) => self.unmap(range, &mut edit),
-            };
-            if let Err(error) = result {
-                return Err((error, self.undo(edit)));
+        for run in changes.chunk_by(is_same_kind) {
+            // All tables come first: what fails for want of memory has mapped nothing meanwhile.
+            for pass in [Pass::Tables, Pass::Pages] {
+                for change in run {
+                    if let Err(error) = self.make(change, pass, &mut edit) {
+                        return Err((error, self.undo(edit)));
+                    }
+                }
             }
         }
         Ok(edit)
@@ -162,13 +166,35 @@ impl<F: Format> PageTable<F> {
         Stale { ranges, tables }
     }
 
-    fn map(
+    fn make(
         &mut self,
-        range: IovaRange,
-        permission: Permission,
-        addr: DmaAddr,
+        change: &DomainChange,
+        pass: Pass,
         edit: &mut Edit,
     ) -> Result<(), TableError> {
+        match (*change, pass) {
+            (
+                DomainChange::Map {
+                    range,
+                    permission,
+                    addr,
+                },
+                pass,
+            ) => {
+                let run = Run {
+                    range,
+                    permission,
+                    addr,
+                };
+                self.map(run, pass, edit)
+            }
+            (DomainChange::Unmap(range), Pass::Pages) => self.unmap(range, edit),
+            (DomainChange::Unmap(_), Pass::Tables) => Ok(()),
+        }
+    }
+
+    fn map(&mut self, run: Run, pass: Pass, edit: &mut Edit) -> Result<(), TableError> {
+        let Run { range, addr, .. } = run;
         if !is_whole_pages(range) || !addr.0.is_multiple_of(PAGE) {
             return Err(TableError::Misaligned);
         }
@@ -176,9 +202,11 @@ impl<F: Format> PageTable<F> {
         if range.last() > self.last || end.is_none_or(|end| end >> PHYSICAL_BITS != 0) {
             return Err(TableError::OutOfRange);
         }
-        // Before the entries: what has been undone half way must be forgotten, too.
-        edit.added.push(range);
-        self.map_in(ROOT, self.levels, range, permission, addr, edit)
+        // Before the tables: the IOMMU may remember those that are undone.
+        if pass == Pass::Tables {
+            edit.added.push(range);
+        }
+        self.map_in(ROOT, self.levels, run, pass, edit)
     }
 
     /// Maps what lies in one table.
@@ -186,24 +214,24 @@ impl<F: Format> PageTable<F> {
         &mut self,
         id: TableId,
         level: u32,
-        range: IovaRange,
-        permission: Permission,
-        addr: DmaAddr,
+        run: Run,
+        pass: Pass,
         edit: &mut Edit,
     ) -> Result<(), TableError> {
-        let mut iova = range.first();
+        let end = run.range.last();
+        let mut iova = run.range.first();
         loop {
-            let addr = DmaAddr(addr.0 + (iova - range.first()));
             let at = index(iova, level);
             let child = self.table(id).and_then(|table| table.child(at));
             let pages = if child.is_some() {
                 0
             } else {
-                self.whole_pages(level, iova, range.last(), addr)
+                self.whole_pages(level, iova, end, run.addr_of(iova))
             };
             let last = if pages > 0 {
-                self.map_pages(id, level, at, pages, permission, addr, edit)?;
-                iova + (span(level) * pages as u64 - 1)
+                let last = iova + (span(level) * pages as u64 - 1);
+                self.map_pages(id, level, run.part(iova, last), pass, edit)?;
+                last
             } else {
                 let child = match child {
                     Some(child) => child,
@@ -213,12 +241,11 @@ impl<F: Format> PageTable<F> {
                         self.link(id, at, level, table, edit)
                     }
                 };
-                let last = bounds(iova, level).last().min(range.last());
-                let part = IovaRange::from_bounds(iova, last).expect("in order");
-                self.map_in(child, level - 1, part, permission, addr, edit)?;
+                let last = bounds(iova, level).last().min(end);
+                self.map_in(child, level - 1, run.part(iova, last), pass, edit)?;
                 last
             };
-            if last == range.last() {
+            if last == end {
                 return Ok(());
             }
             iova = last + 1;
@@ -240,27 +267,30 @@ impl<F: Format> PageTable<F> {
         usize::try_from(pages).map_or(most, |pages| pages.min(most))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what a run of pages consists of")]
+    /// Maps whole pages of one table.
     fn map_pages(
         &mut self,
         id: TableId,
         level: u32,
-        first: usize,
-        count: usize,
-        permission: Permission,
-        addr: DmaAddr,
+        run: Run,
+        pass: Pass,
         edit: &mut Edit,
     ) -> Result<(), TableError> {
+        let first = index(run.range.first(), level);
+        let count = index(run.range.last(), level) + 1 - first;
         if (first..first + count).any(|at| self.is_used(id, at)) {
             return Err(TableError::Mapped);
+        }
+        if pass == Pass::Tables {
+            return Ok(());
         }
         let table = self.tables.get_mut(id as usize).and_then(Option::as_mut);
         let table = table.expect("a table that is linked is there");
         edit.keep(id, table, first, count);
         let format = &self.format;
         table.fill(first, count, |at| {
-            let addr = DmaAddr(addr.0 + span(level) * at as u64);
-            format.page(addr, permission, level)
+            let addr = DmaAddr(run.addr.0 + span(level) * at as u64);
+            format.page(addr, run.permission, level)
         });
         self.mapped += span(level) * count as u64;
         Ok(())
@@ -435,6 +465,34 @@ impl Edit {
             self.removed.push(range);
         }
     }
+}
+
+/// What is mapped at once.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    range: IovaRange,
+    permission: Permission,
+    addr: DmaAddr,
+}
+
+impl Run {
+    /// Where an address of it leads.
+    fn addr_of(&self, iova: u64) -> DmaAddr {
+        DmaAddr(self.addr.0 + (iova - self.range.first()))
+    }
+
+    /// What lies from `first` to `last`.
+    fn part(&self, first: u64, last: u64) -> Self {
+        Self {
+            range: IovaRange::from_bounds(first, last).expect("in order"),
+            addr: self.addr_of(first),
+            ..*self
+        }
+    }
+}
+
+fn is_same_kind(change: &DomainChange, next: &DomainChange) -> bool {
+    matches!(change, DomainChange::Map { .. }) == matches!(next, DomainChange::Map { .. })
 }
 
 fn is_whole_pages(range: IovaRange) -> bool {

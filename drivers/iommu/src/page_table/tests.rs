@@ -113,6 +113,9 @@ fn map(first: u64, len: u64, addr: u64) -> DomainChange {
 #[test]
 fn pages_are_as_large_as_both_addresses_and_the_format_allow() {
     for (largest_page, tables) in [(1, 515), (2, 3), (3, 2)] {
+        if cfg!(miri) && largest_page == 1 {
+            continue;
+        }
         let mut bench = Bench::new(4, largest_page, 1000);
         let first = 5 * span(3);
         bench.apply(&[map(first, span(3), 7 * span(3))]).unwrap();
@@ -237,7 +240,7 @@ fn any_range() -> impl Strategy<Value = (u64, u64)> {
     let pages = prop_oneof![
         4 => 1..20_u64,
         4 => prop::sample::select(vec![511, 512, 513, 1024]),
-        1 => prop::sample::select(vec![512 * 512, 512 * 512 + 1]),
+        u32::from(!cfg!(miri)) => prop::sample::select(vec![512 * 512, 512 * 512 + 1]),
     ];
     (place, -2..3_i64, pages).prop_map(|(place, shift, pages)| {
         let first = (place * span(2)).saturating_add_signed(shift * PAGE as i64);
