@@ -18,6 +18,7 @@ mod hardware_table;
 mod page_table;
 mod set;
 pub mod tables;
+pub mod vtd;
 
 use alloc::boxed::Box;
 use alloc::string::String;

@@ -4,8 +4,10 @@
 //! hold: changes are given back as values, to be dropped once it has been told to forget.
 
 pub(crate) mod edit;
+mod map;
 #[cfg(test)]
 mod tests;
+mod unmap;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -139,7 +141,6 @@ impl<F: Format> PageTable<F> {
     }
 
     /// Where an address leads, and what is permitted there.
-    #[cfg(test)]
     pub(crate) fn translate(&self, iova: u64) -> Option<(DmaAddr, Permission)> {
         if iova > self.last {
             return None;
@@ -223,4 +224,8 @@ fn index(iova: u64, level: u32) -> usize {
 fn bounds(iova: u64, level: u32) -> IovaRange {
     let first = iova & !(span(level) - 1);
     IovaRange::from_bounds(first, first | (span(level) - 1)).expect("in order")
+}
+
+fn is_whole_pages(range: IovaRange) -> bool {
+    range.first().is_multiple_of(PAGE) && range.last() % PAGE == PAGE - 1
 }

@@ -263,7 +263,7 @@ fn any_change() -> impl Strategy<Value = DomainChange> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 2 } else { 64 },
+        cases: if cfg!(miri) { 2 } else { 32 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
