@@ -23,5 +23,3 @@ pub(crate) mod sync;
 pub(crate) mod system;
 pub(crate) mod task;
 pub(crate) mod time;
-#[cfg(feature = "iommu")]
-pub(crate) mod viot;

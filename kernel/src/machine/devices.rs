@@ -1,6 +1,7 @@
 //! The devices of the machine: the buses, the drivers on them, and what is found.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use embassy_time::{Duration, with_timeout};
@@ -31,7 +32,7 @@ use crate::machine::clients::Clients;
 use crate::machine::drivers::add_driver;
 #[cfg(feature = "mgmt")]
 use crate::machine::mover::VirtioMover;
-use crate::pure::acpi::{Acpi, ConfigRegion, Polarity, Trigger, VirtioDevice};
+use crate::pure::acpi::{Acpi, ConfigRegion, MAX_REGIONS, Polarity, Trigger, VirtioDevice};
 use crate::pure::address_space;
 use crate::pure::command_line::CommandLine;
 #[cfg(not(feature = "vhost"))]
@@ -144,9 +145,16 @@ impl Devices {
     }
 
     /// Finds the devices and lets the drivers have them, those of the kernel and those of clients.
-    /// `memory` is every range that the memory map names.
-    pub(crate) async fn find(&self, acpi: &Acpi, line: &CommandLine, memory: &[Range<u64>]) {
-        self.find_functions(acpi, line, memory).await;
+    /// `memory` is every range that the memory map names, and `segments` what
+    /// [`config_access`] has returned.
+    pub(crate) async fn find(
+        &self,
+        acpi: &Acpi,
+        line: &CommandLine,
+        memory: &[Range<u64>],
+        segments: Vec<Arc<dyn ConfigAccess>>,
+    ) {
+        self.find_functions(acpi, line, memory, segments).await;
         self.find_virtio_mmio(acpi, line).await;
         #[cfg(feature = "vhost")]
         self.clients.start().await;
@@ -173,16 +181,14 @@ impl Devices {
         }
     }
 
-    async fn find_functions(&self, acpi: &Acpi, line: &CommandLine, memory: &[Range<u64>]) {
-        let mut regions = acpi.config_regions.clone();
-        if let Some(text) = line.get(ECAM) {
-            match address(text) {
-                Some(base) => regions = [ConfigRegion::at(base)].into_iter().collect(),
-                None => {
-                    log::warn!("{ECAM}={text}: not an address of whole MiB, such as 0xe0000000");
-                }
-            }
-        }
+    async fn find_functions(
+        &self,
+        acpi: &Acpi,
+        line: &CommandLine,
+        memory: &[Range<u64>],
+        segments: Vec<Arc<dyn ConfigAccess>>,
+    ) {
+        let regions = config_regions(acpi, line);
         let config_space = regions.iter().map(ConfigRegion::range);
         let windows = Windows {
             mem32: address_space::window_below_4_gib(memory, config_space),
@@ -193,25 +199,8 @@ impl Devices {
             io: Some(address_space::PORTS),
             reach: address_space::reach(crate::machine::cpu::physical_address_mask()),
         };
-        if regions.is_empty() {
-            if has_config_ports() {
-                // SAFETY: the machine has the ports, and nothing else uses them.
-                let access = PortConfig::new(unsafe { X86Ports::take() });
-                self.enumerate(Arc::new(access), windows, acpi).await;
-            }
-            return;
-        }
-        for region in &regions {
-            let region = EcamRegion {
-                base: PhysAddr(region.base),
-                segment: region.segment,
-                buses: region.first_bus..=region.last_bus,
-            };
-            // SAFETY: firmware, or the one who starts the machine, says where configuration space
-            // lies.
-            let access = unsafe { Ecam::new(Arc::clone(&self.platform), region) };
-            self.enumerate(Arc::new(access), windows.clone(), acpi)
-                .await;
+        for access in segments {
+            self.enumerate(access, windows.clone(), acpi).await;
         }
     }
 
@@ -238,6 +227,47 @@ impl Devices {
             log::error!("some devices did not come to rest");
         }
     }
+}
+
+/// Where PCI configuration space is in memory.
+fn config_regions(acpi: &Acpi, line: &CommandLine) -> heapless::Vec<ConfigRegion, MAX_REGIONS> {
+    match line.get(ECAM).map(address) {
+        Some(Some(base)) => [ConfigRegion::at(base)].into_iter().collect(),
+        _ => acpi.config_regions.clone(),
+    }
+}
+
+/// How the configuration space of each PCI segment is reached. Called once.
+pub(crate) fn config_access(
+    platform: &Arc<dyn Platform>,
+    acpi: &Acpi,
+    line: &CommandLine,
+) -> Vec<Arc<dyn ConfigAccess>> {
+    if let Some(text) = line.get(ECAM)
+        && address(text).is_none()
+    {
+        log::warn!("{ECAM}={text}: not an address of whole MiB, such as 0xe0000000");
+    }
+    let regions = config_regions(acpi, line);
+    if regions.is_empty() && has_config_ports() {
+        // SAFETY: the machine has the ports, and nothing else uses them.
+        let access = PortConfig::new(unsafe { X86Ports::take() });
+        return Vec::from([Arc::new(access) as Arc<dyn ConfigAccess>]);
+    }
+    regions
+        .iter()
+        .map(|region| {
+            let region = EcamRegion {
+                base: PhysAddr(region.base),
+                segment: region.segment,
+                buses: region.first_bus..=region.last_bus,
+            };
+            // SAFETY: firmware, or the one who starts the machine, says where configuration space
+            // lies.
+            let access = unsafe { Ecam::new(Arc::clone(platform), region) };
+            Arc::new(access) as Arc<dyn ConfigAccess>
+        })
+        .collect()
 }
 
 /// What management calls the parent of a device that came by itself: a PCI function's node is named

@@ -1,22 +1,34 @@
 //! The machine's IOMMUs, and what becomes of devices that none stands before.
 
+mod firmware;
+mod report;
+mod vector;
+mod viot;
+
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::fmt::Display;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use iommu::{InterruptSource, Iommus, RemappedInterrupt};
+use iommu::tables::{Dmar, Ivrs, Viot};
+use iommu::{InterruptSource, Iommus};
+use pci::ConfigAccess;
 use spin::Once;
 use vdpa::Platform;
 use vdpa::dma::IsolationUnit;
-use vdpa::platform::{InterruptMessage, InterruptVector, NoVector};
+use vdpa::platform::{InterruptVector, NoVector};
 use virtio_bus::VirtioBus;
 use virtio_iommu::IommuDriver;
 
 use crate::machine::drivers::add_driver;
 use crate::machine::interrupts::vectors::DeviceVector;
-use crate::machine::viot::ViotTopology;
 use crate::pure::acpi::IommuTables;
 use crate::pure::iommu_policy::{BadPolicy, IommuPolicy};
+
+use self::vector::RemappedVector;
+use self::viot::ViotTopology;
+
+pub(crate) use self::report::Nodes;
 
 /// Why the machine does not go on.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +39,9 @@ pub(crate) enum IommuError {
     /// There is none.
     #[error("iommu=required: the machine has no IOMMU that this kernel drives")]
     None,
+    /// One of them does not work.
+    #[error("iommu=required: {0} does not work")]
+    Defect(&'static str),
 }
 
 /// All of them.
@@ -43,22 +58,45 @@ impl MachineIommus {
     /// Turns on what the tables describe. Returns whether there may be an IOMMU, now or later.
     ///
     /// # Errors
-    /// [`IommuError::None`], if one is required.
+    /// [`IommuError`], if one is required and does not work.
     pub(crate) fn start(
         &self,
         platform: &Arc<dyn Platform>,
         policy: IommuPolicy,
         tables: &IommuTables,
+        segments: &[Arc<dyn ConfigAccess>],
     ) -> Result<bool, IommuError> {
         if policy == IommuPolicy::Off {
             return Ok(false);
         }
-        let _ = platform;
-        if let Some(viot) = tables.viot.as_deref().and_then(ViotTopology::new) {
-            self.viot.call_once(|| Arc::new(viot));
+        let is_required = policy == IommuPolicy::Required;
+        let sound = Sound { is_required };
+        if let Some(bytes) = &tables.dmar
+            && let Some(table) = sound.of("DMAR", Dmar::parse(bytes))?
+        {
+            for unit in firmware::start_intel(platform, &table) {
+                if let Some(unit) = sound.of("VT-d", unit)? {
+                    self.set.add(unit);
+                }
+            }
+        }
+        if let Some(bytes) = &tables.ivrs
+            && let Some(table) = sound.of("IVRS", Ivrs::parse(bytes))?
+        {
+            for unit in firmware::start_amd(platform, &table, segments) {
+                if let Some(unit) = sound.of("AMD-Vi", unit)? {
+                    self.set.add(unit);
+                }
+            }
+        }
+        if let Some(bytes) = &tables.viot
+            && let Some(table) = sound.of("VIOT", Viot::parse(bytes))?
+            && !table.iommus.is_empty()
+        {
+            self.viot.call_once(|| Arc::new(ViotTopology::new(table)));
         }
         let found = !self.set.list().is_empty() || self.viot.is_completed();
-        if policy == IommuPolicy::Required {
+        if is_required {
             if !found {
                 return Err(IommuError::None);
             }
@@ -94,13 +132,10 @@ impl MachineIommus {
         source: &IsolationUnit,
         vector: DeviceVector,
     ) -> Result<Box<dyn InterruptVector>, NoVector> {
-        let source = InterruptSource::Unit(source);
-        match self.set.remap(source, vector.interrupt(false)) {
+        let interrupt = vector.interrupt(false);
+        match self.set.remap(InterruptSource::Unit(source), interrupt) {
             None => Ok(Box::new(vector)),
-            Some(Ok(entry)) => Ok(Box::new(RemappedVector {
-                entry,
-                _vector: vector,
-            })),
+            Some(Ok(entry)) => Ok(Box::new(RemappedVector::new(entry, vector))),
             Some(Err(error)) => {
                 log::warn!("an interrupt cannot be remapped: {error}");
                 Err(NoVector)
@@ -109,16 +144,26 @@ impl MachineIommus {
     }
 }
 
-/// A vector that one device may raise. The IOMMU has forgotten it before it is free.
-#[derive(Debug)]
-struct RemappedVector {
-    entry: Box<dyn RemappedInterrupt>,
-    _vector: DeviceVector,
+/// What does not work is an error where it is required, and a warning elsewhere.
+struct Sound {
+    is_required: bool,
 }
 
-// SAFETY: the IOMMU raises the vector for the message, and nothing after the entry is gone.
-unsafe impl InterruptVector for RemappedVector {
-    fn message(&self) -> InterruptMessage {
-        self.entry.message()
+impl Sound {
+    fn of<T>(
+        &self,
+        what: &'static str,
+        result: Result<T, impl Display>,
+    ) -> Result<Option<T>, IommuError> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => {
+                log::warn!("{what}: {error}; devices behind it are not confined");
+                if self.is_required {
+                    return Err(IommuError::Defect(what));
+                }
+                Ok(None)
+            }
+        }
     }
 }

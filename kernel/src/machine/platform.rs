@@ -4,6 +4,8 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::time::Duration;
 
+#[cfg(feature = "iommu")]
+use pci::ConfigAccess;
 use vdpa::dma::IsolationUnit;
 #[cfg(feature = "iommu")]
 use vdpa::platform::IommuDomain;
@@ -55,18 +57,21 @@ impl KernelPlatform {
         self: &Arc<Self>,
         line: &CommandLine,
         tables: &IommuTables,
+        segments: &[Arc<dyn ConfigAccess>],
     ) -> Result<(), IommuError> {
         let policy = IommuPolicy::new(line)?;
         let platform = Arc::clone(self) as Arc<dyn Platform>;
-        if self.iommus.start(&platform, policy, tables)? {
+        if self.iommus.start(&platform, policy, tables, segments)? {
             self.dma.give_whole_pages();
         }
         Ok(())
     }
+}
 
-    /// The machine's IOMMUs.
-    #[cfg(feature = "iommu")]
-    pub(crate) fn iommus(&self) -> &MachineIommus {
+#[cfg(feature = "iommu")]
+impl KernelPlatform {
+    /// The IOMMUs of the machine.
+    pub(crate) fn iommus(&self) -> &Arc<MachineIommus> {
         &self.iommus
     }
 }

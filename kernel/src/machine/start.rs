@@ -8,8 +8,11 @@ use core::pin::Pin;
 
 use boot::{BootInfo, BootMemory, MemoryKind, MemoryRegion};
 use embassy_executor::Spawner;
+use vdpa::Platform;
 
-use crate::machine::devices::Devices;
+use crate::machine::devices::{self, Devices};
+#[cfg(feature = "iommu")]
+use crate::machine::iommus;
 use crate::machine::memory::{self, heap, mmio};
 use crate::machine::platform::KernelPlatform;
 use crate::machine::system::System;
@@ -96,9 +99,11 @@ struct Firmware {
 /// The first task: finds the devices, runs the application, brings the devices to rest.
 async fn main(spawner: Spawner, line: CommandLine, info: BootInfo, firmware: Firmware) {
     let acpi = firmware.acpi;
-    let platform = Arc::new(KernelPlatform::new(acpi.lines.clone()));
+    let kernel = Arc::new(KernelPlatform::new(acpi.lines.clone()));
+    let platform = Arc::clone(&kernel) as Arc<dyn Platform>;
+    let segments = devices::config_access(&platform, &acpi, &line);
     #[cfg(feature = "iommu")]
-    if let Err(error) = platform.start_iommus(&line, &firmware.iommus) {
+    if let Err(error) = kernel.start_iommus(&line, &firmware.iommus, &segments) {
         log::error!("{error}");
         exit::exit(ExitCode::FAILURE);
     }
@@ -107,13 +112,13 @@ async fn main(spawner: Spawner, line: CommandLine, info: BootInfo, firmware: Fir
         log::error!("iommu=required: this kernel was built without drivers for IOMMUs");
         exit::exit(ExitCode::FAILURE);
     }
-    #[cfg(feature = "iommu")]
-    let iommus = Arc::clone(&platform);
     let devices = Arc::new(Devices::new(platform, DataPaths::new(&line)).await);
     #[cfg(feature = "iommu")]
-    iommus.iommus().drive_virtio(&devices.virtio).await;
+    kernel.iommus().drive_virtio(&devices.virtio).await;
+    #[cfg(feature = "iommu")]
+    let _nodes = iommus::Nodes::new(kernel.iommus().set(), &devices.root);
     let memory: Vec<_> = info.memory.iter().map(range).collect();
-    devices.find(&acpi, &line, &memory).await;
+    devices.find(&acpi, &line, &memory, segments).await;
     let system = System::new(spawner, Arc::new(line), Arc::clone(&devices));
     let code = __ringway_main(system).await;
     devices.shutdown().await;

@@ -4,9 +4,10 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 
 /// The keys that mean something to the kernel.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "blk",
     "ifcvf",
+    "iommu",
     "ip",
     "ip6",
     "log",

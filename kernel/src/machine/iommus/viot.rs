@@ -12,23 +12,16 @@ use crate::pure::node_name::{Place, place};
 /// The table. Of devices that are no PCI functions it is not asked: the kernel cannot tell their
 /// requests apart.
 #[derive(Debug)]
-pub(crate) struct ViotTopology(Viot);
+pub(super) struct ViotTopology(Viot);
 
 impl ViotTopology {
-    /// What the table says, if it names an IOMMU.
-    pub(crate) fn new(table: &[u8]) -> Option<Self> {
-        match Viot::parse(table) {
-            Ok(viot) if viot.iommus.is_empty() => None,
-            Ok(viot) => Some(Self(viot)),
-            Err(error) => {
-                log::error!("VIOT: {error}");
-                None
-            }
-        }
+    /// What the table says.
+    pub(super) fn new(table: Viot) -> Self {
+        Self(table)
     }
 
     /// Whether the unit is that of an IOMMU itself, which comes before it translates.
-    pub(crate) fn is_iommu(&self, unit: &IsolationUnit) -> bool {
+    pub(super) fn is_iommu(&self, unit: &IsolationUnit) -> bool {
         iommu_at(unit.node()).is_some_and(|iommu| self.0.iommus.contains(&iommu))
     }
 }
