@@ -56,6 +56,7 @@
 //! | `ip6` | `auto` (without the key), `off`, or `ADDRESS/LENGTH[,gw=ADDRESS][,dns=ADDRESS]`; anything else is an error |
 //! | `net` | who drives network devices: `virtio` (without the key), or `vhost`, a client task with its own memory |
 //! | `blk` | who drives block devices, likewise |
+//! | `iommu` | with the feature `iommu`: `strict` (without the key), `required`, or `off`; anything else is an error |
 //! | `vhost.noiommu` | `unsafe` lets clients have devices whose memory accesses nothing isolates |
 //! | `virtio_mmio.device` | a virtio device in memory, as Linux has it: `SIZE@ADDRESS:INTERRUPT[:ID]`; may be there several times |
 //! | `pci.ecam` | where PCI configuration space is in memory, if the firmware does not say so: `0xe0000000` on QEMU's `microvm` |

@@ -11,7 +11,7 @@ use core::fmt::Display;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use iommu::tables::{Dmar, Ivrs, Viot};
-use iommu::{InterruptSource, Iommus};
+use iommu::{InterruptSource, Iommu, Iommus};
 use pci::ConfigAccess;
 use spin::Once;
 use vdpa::Platform;
@@ -76,7 +76,7 @@ impl MachineIommus {
         {
             for unit in firmware::start_intel(platform, &table) {
                 if let Some(unit) = sound.of("VT-d", unit)? {
-                    self.set.add(unit);
+                    self.add(unit);
                 }
             }
         }
@@ -85,7 +85,7 @@ impl MachineIommus {
         {
             for unit in firmware::start_amd(platform, &table, segments) {
                 if let Some(unit) = sound.of("AMD-Vi", unit)? {
-                    self.set.add(unit);
+                    self.add(unit);
                 }
             }
         }
@@ -103,6 +103,13 @@ impl MachineIommus {
             self.required.store(true, Ordering::Relaxed);
         }
         Ok(found)
+    }
+
+    fn add(&self, iommu: Arc<dyn Iommu>) {
+        let facts = iommu.report().facts;
+        let how = facts.first().map_or("", |(_, how)| how);
+        log::info!("{}: {how}", iommu.name());
+        self.set.add(iommu);
     }
 
     /// The IOMMUs.

@@ -40,7 +40,7 @@ pub(super) fn start_amd<'a>(
         let function = segments
             .iter()
             .find(|access| access.segment() == description.segment)
-            .map(|access| OwnFunction::new(access, description.segment, description.device));
+            .map(|access| OwnFunction::new(access, description.segment, description.device_id));
         let config = function
             .as_ref()
             .map(|function| function as &dyn ConfigSpace);
