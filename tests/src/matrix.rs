@@ -18,12 +18,16 @@
 //!   same ways through the code;
 //! - the tests of simulated devices alone, to which a machine makes no difference, on the usual one:
 //!   once as the kernel is delivered, and once with debug assertions;
+//! - each IOMMU before devices of both ring formats, with and without vectors, with either parent
+//!   driver: what it translates and remaps depends on neither ring code nor parent, but both must
+//!   work behind it; on these machines the kernel is told to do without no IOMMU;
 //! - the microvm board once with its devices in memory, and once with PCI.
 
 use std::fmt;
 
 use qemu::build::Profile;
 use qemu::device::{Switch, VirtioOptions};
+use qemu::iommu::Iommu;
 use qemu::machine::Machine;
 
 use crate::run::{skip_simulated, uses_the_machine};
@@ -60,6 +64,20 @@ pub struct Configuration {
     pub parent: Parent,
     /// Whether each queue has a page for its doorbell.
     pub page_per_vq: Switch,
+    /// What stands between the devices and the memory.
+    pub iommu: Option<Iommu>,
+    /// How Intel's finds its tables.
+    pub iommu_mode: IommuMode,
+}
+
+/// How Intel's IOMMU finds the tables of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum IommuMode {
+    /// By the requester id.
+    #[default]
+    Legacy,
+    /// By the requester id and a PASID.
+    Scalable,
 }
 
 impl Configuration {
@@ -76,14 +94,16 @@ impl Configuration {
             disk_queues: 1,
             parent: Parent::VpVdpa,
             page_per_vq: Switch::Off,
+            iommu: None,
+            iommu_mode: IommuMode::Legacy,
         }
     }
 
     /// The virtio properties of its devices.
     pub fn virtio(&self) -> VirtioOptions {
-        let wanted = match self.parent {
-            Parent::VpVdpa => VirtioOptions::default(),
-            Parent::Ifcvf => VirtioOptions::on_platform(),
+        let wanted = match (self.parent, self.iommu) {
+            (Parent::VpVdpa, None) => VirtioOptions::default(),
+            (Parent::Ifcvf, _) | (_, Some(_)) => VirtioOptions::on_platform(),
         };
         VirtioOptions {
             packed: Some(self.packed),
@@ -95,6 +115,14 @@ impl Configuration {
         }
     }
 
+    /// What QEMU is told of it beside.
+    pub fn extra(&self) -> &'static [&'static str] {
+        match self.iommu_mode {
+            IommuMode::Legacy => &[],
+            IommuMode::Scalable => &["-global", "intel-iommu.x-scalable-mode=on"],
+        }
+    }
+
     /// What the guest is told of it on the kernel's command line.
     pub fn append(&self) -> String {
         let vectors = self.vectors.map(|vectors| format!("vectors={vectors}"));
@@ -102,7 +130,8 @@ impl Configuration {
         let parent = (self.parent == Parent::Ifcvf).then(|| "ifcvf=qemu".into());
         let pages = (self.page_per_vq == Switch::On).then(|| "page_per_vq=on".into());
         let skip = (!self.is_usual()).then(skip_simulated);
-        [vectors, no_pci, parent, pages, skip]
+        let iommu = self.iommu.map(|_| "iommu=required".into());
+        [vectors, no_pci, parent, pages, iommu, skip]
             .into_iter()
             .flatten()
             .collect::<Vec<String>>()
@@ -153,7 +182,13 @@ impl fmt::Display for Configuration {
         if self.page_per_vq == Switch::On {
             f.write_str("/page_per_vq=on")?;
         }
-        Ok(())
+        match (self.iommu, self.iommu_mode) {
+            (None, _) => Ok(()),
+            (Some(_), IommuMode::Scalable) => f.write_str("/iommu=scalable"),
+            (Some(Iommu::Intel), IommuMode::Legacy) => f.write_str("/iommu=intel"),
+            (Some(Iommu::Amd), IommuMode::Legacy) => f.write_str("/iommu=amd"),
+            (Some(Iommu::Virtio), IommuMode::Legacy) => f.write_str("/iommu=virtio"),
+        }
     }
 }
 
@@ -170,19 +205,26 @@ pub fn configurations() -> Vec<Configuration> {
         q35.debug(),
         ifcvf(pc).rings(ON, OFF, OFF).vectors(0).debug(),
         // Every combination of the rings' features: with any one of them it is the other board.
-        ifcvf(q35).rings(OFF, OFF, OFF).vectors(2),
+        ifcvf(q35)
+            .rings(OFF, OFF, OFF)
+            .vectors(2)
+            .behind(Iommu::Intel),
         pc.rings(OFF, OFF, ON).vectors(2).disks(4, 1),
         pc.rings(OFF, ON, OFF).vectors(1).disks(4, 1).page_per_vq(),
         q35.rings(OFF, ON, ON),
         pc.rings(ON, OFF, OFF).vectors(0),
-        ifcvf(q35).rings(ON, OFF, ON).vectors(1).page_per_vq(),
+        ifcvf(q35)
+            .rings(ON, OFF, ON)
+            .vectors(1)
+            .page_per_vq()
+            .behind(Iommu::Amd),
         ifcvf(q35).rings(ON, ON, OFF).vectors(0).disks(4, 1),
         ifcvf(pc).rings(ON, ON, ON).disks(4, 1),
         // Queues as long as can be.
-        q35.rings(ON, OFF, ON).disks(1024, 4),
-        pc.rings(OFF, ON, ON).disks(1024, 4),
+        q35.rings(ON, OFF, ON).disks(1024, 4).behind_scalable(),
+        pc.rings(OFF, ON, ON).disks(1024, 4).behind(Iommu::Virtio),
         // Without vectors, where the other driver has been.
-        q35.rings(ON, ON, OFF).vectors(0),
+        q35.rings(ON, ON, OFF).vectors(0).behind(Iommu::Virtio),
         Configuration::on(Machine::Microvm),
         Configuration::on(Machine::MicrovmPcie),
     ]
@@ -224,6 +266,22 @@ impl Configuration {
         Self {
             page_per_vq: ON,
             ..self
+        }
+    }
+
+    /// Behind an IOMMU.
+    const fn behind(self, iommu: Iommu) -> Self {
+        Self {
+            iommu: Some(iommu),
+            ..self
+        }
+    }
+
+    /// Behind Intel's, in scalable mode.
+    const fn behind_scalable(self) -> Self {
+        Self {
+            iommu_mode: IommuMode::Scalable,
+            ..self.behind(Iommu::Intel)
         }
     }
 
@@ -298,6 +356,30 @@ mod tests {
         for one in configurations() {
             assert!(one.runs("blk::x") && one.runs("heap::x") && one.runs("conformance::qemu_x"));
             assert_eq!(one.append().contains("skip="), !one.runs("simulators::x"));
+        }
+    }
+
+    #[test]
+    fn every_iommu_is_there_and_every_board_and_parent_without() {
+        let all = configurations();
+        let of = |iommu| all.iter().filter(move |one| one.iommu == Some(iommu));
+        for iommu in [Iommu::Intel, Iommu::Amd, Iommu::Virtio] {
+            assert!(of(iommu).next().is_some(), "{iommu:?}");
+        }
+        let is_scalable = |one: &&Configuration| one.iommu_mode == IommuMode::Scalable;
+        assert_eq!(of(Iommu::Intel).filter(is_scalable).count(), 1);
+        assert!(of(Iommu::Virtio).any(|one| one.machine == Machine::Pc));
+        let none = |one: &&Configuration| one.iommu.is_none();
+        let without: HashSet<_> = all.iter().filter(none).collect();
+        for parent in [Parent::VpVdpa, Parent::Ifcvf] {
+            for machine in [Machine::Q35, Machine::Pc] {
+                let has = |one: &&Configuration| (one.parent, one.machine) == (parent, machine);
+                assert!(without.iter().any(|one| has(one)));
+            }
+        }
+        for one in &all {
+            let is_told = one.append().contains("iommu=required");
+            assert_eq!(is_told, one.iommu.is_some(), "{one}");
         }
     }
 

@@ -161,6 +161,8 @@ impl Machine {
         });
         let guest = Guest {
             machine: self.configuration.machine,
+            iommu: self.configuration.iommu,
+            extra: self.configuration.extra().iter().map(Into::into).collect(),
             nets: vec![Net { virtio, ..net }],
             disks: disks
                 .devices(virtio)

@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use pci::PciDevice;
 use vdpa::bus::BusDevice;
 use vdpa::device::{DeviceKind, Removal, Removed, VdpaDevice, VdpaDeviceConfig};
-use vdpa::dma::{IsolationUnit, Trust};
+use vdpa::dma::{Isolation, IsolationUnit, Trust};
 use vdpa::{Node, Platform, VdpaOps};
 use vdpa_sim::{
     Access, CreateError, Flavour, RamDisk, SimBlk, SimBlkConfig, SimConfig, SimNet, SimNetConfig,
@@ -125,8 +125,8 @@ impl Bench {
         }
     }
 
-    /// Takes a device from the kernel's drivers and opens it as a client. Nothing isolates a client
-    /// of a PCI function here, and these are trusted.
+    /// Takes a device from the kernel's drivers and opens it as a client. Without an IOMMU nothing
+    /// isolates a client of a PCI function, and these are trusted.
     pub async fn open(&self, device: &Arc<VdpaDevice>) -> Result<VhostHandle, Failure> {
         self.system.vdpa().set_override(device, Some(VHOST)).await;
         let name = device
@@ -135,9 +135,13 @@ impl Bench {
             .first()
             .map(|node| node.name().to_string());
         let name: String = name.ok_or_else(|| Failure::from("vhost does not take the device"))?;
-        let options = OpenOptions {
+        let trust = match device.isolation() {
+            Isolation::OnChip | Isolation::Iommu => Trust::Isolated,
             // SAFETY: the client's rings are of memory of its own.
-            trust: unsafe { Trust::unsafe_no_iommu() },
+            Isolation::None => unsafe { Trust::unsafe_no_iommu() },
+        };
+        let options = OpenOptions {
+            trust,
             ..OpenOptions::default()
         };
         Ok(self.system.vhost().open(&name, options).await?)
