@@ -1,9 +1,17 @@
 //! The site over every way to its devices: parent drivers, and consumers in the kernel and beside
 //! it.
 
+use std::time::Duration;
+
+use qemu::build::Profile;
 use qemu::device::VirtioOptions;
+use qemu::guest::Guest;
+use qemu::iommu::Iommu;
 use qemu::machine::Machine;
+use tests::kernels;
 use tests::noise;
+use tests::run::boot;
+use tests::transcript::End;
 
 use crate::http::{Files, sha256};
 
@@ -12,6 +20,8 @@ system_tests![
     ifcvf_serves_the_same_files_from_qemus_card_and_disk,
     card_without_the_platforms_addresses_is_left_to_vp_vdpa,
     vhost_without_isolation_is_refused_unless_it_is_asked_for_by_name,
+    clients_behind_each_iommu_serve_the_same_files_and_ask_for_nothing_by_name,
+    machine_whose_iommu_is_required_ends_without_one,
 ];
 
 fn every_path_to_the_devices_serves_the_same_files() {
@@ -120,4 +130,55 @@ fn vhost_without_isolation_is_refused_unless_it_is_asked_for_by_name() {
         site.client().get("/files/file.txt", &[]).unwrap().status(),
         503
     );
+}
+
+fn clients_behind_each_iommu_serve_the_same_files_and_ask_for_nothing_by_name() {
+    let bytes = noise::bytes(23, (3 << 20) + 5);
+    let files = Files::new().with("file.bin", &bytes);
+    for (iommu, name) in [
+        (Iommu::Intel, "dmar0: "),
+        (Iommu::Amd, "amdvi0: "),
+        (Iommu::Virtio, "viommu0: "),
+    ] {
+        let (site, _image) = files.serve_on(|mut guest| {
+            guest.append = "ip=dhcp net=vhost blk=vhost iommu=required".into();
+            guest.iommu = Some(iommu);
+            guest.nets[0].virtio = VirtioOptions::on_platform();
+            guest.disks[0].virtio = VirtioOptions::on_platform();
+            guest
+        });
+        let (status, body) = site.client().body("/files/file.bin", &[]).unwrap();
+        assert_eq!(status, 200, "{iommu:?}");
+        assert_eq!(sha256(&body), sha256(&bytes), "{iommu:?}");
+        let console = site.console().join("\n");
+        let clients = console.matches("a client task drives it over vhost");
+        assert_eq!(clients.count(), 2, "{console}");
+        assert!(console.contains(name), "{name}: {console}");
+    }
+}
+
+fn machine_whose_iommu_is_required_ends_without_one() {
+    for (append, line) in [
+        (
+            "iommu=required",
+            "error: iommu=required: the machine has no IOMMU that this kernel drives",
+        ),
+        (
+            "iommu=on",
+            "error: iommu=on: not one of strict, off, required",
+        ),
+    ] {
+        let kernel = kernels::build("site", Profile::Compact).unwrap();
+        let guest = Guest {
+            append: append.into(),
+            ..Guest::new(kernel)
+        };
+        let run = boot(&guest, Duration::from_secs(20)).unwrap();
+        assert_eq!(run.end, End::Code(1), "{:?}", run.console);
+        assert!(
+            run.console.iter().any(|said| said.contains(line)),
+            "{:?}",
+            run.console
+        );
+    }
 }
