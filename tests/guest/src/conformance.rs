@@ -11,9 +11,10 @@ use spin::Mutex;
 use vdpa::bus::{Driver, ProbeError};
 use vdpa::conformance::{self, Check, Service, Subject, run};
 use vdpa::device::VdpaBus;
+use vdpa::dma::IsolationUnit;
 use vdpa::ops::{Abilities, OpError};
 use vdpa::platform::BoxFuture;
-use vdpa::{Platform, VdpaOps};
+use vdpa::{Node, Platform, VdpaOps};
 use vdpa_sim::{Flavour, Link, SimNet};
 use virtio_pci::ifcvf::{self, Ifcvf, QEMU_IDS};
 use virtio_pci::vp_vdpa;
@@ -253,6 +254,10 @@ impl Subject for Function {
 
     fn service(&self) -> Service {
         self.service
+    }
+
+    fn unit(&self, _root: &Arc<Node>) -> Arc<IsolationUnit> {
+        Arc::clone(self.function.isolation_unit())
     }
 
     /// QEMU before 10.0 leaves it as it is without `MRG_RXBUF`.
