@@ -1,12 +1,12 @@
 //! Builds kernels: packages of this workspace for the bare-metal target.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, IsTerminal, stderr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, io, thread};
 
-use clap::ValueEnum;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -17,7 +17,7 @@ use crate::tree;
 pub const TARGET: &str = "x86_64-unknown-none";
 
 /// How much the compiler optimizes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Profile {
     /// Optimized for size, but for what each frame and each request passes: what the default
     /// unikernel is built as.
@@ -27,6 +27,8 @@ pub enum Profile {
     Release,
     /// Not optimized, with debug assertions.
     Debug,
+    /// The same as tests are built: without what only a debugger reads.
+    Test,
 }
 
 impl Profile {
@@ -35,7 +37,7 @@ impl Profile {
         match self {
             Self::Compact => "compact",
             Self::Release => "release",
-            Self::Debug => "debug",
+            Self::Debug | Self::Test => "debug",
         }
     }
 
@@ -45,6 +47,7 @@ impl Profile {
             Self::Compact => &["--profile", "compact"],
             Self::Release => &["--release"],
             Self::Debug => &[],
+            Self::Test => &["--profile", "test"],
         }
     }
 }
@@ -74,7 +77,6 @@ pub enum BuildError {
 /// One line of `cargo build --message-format=json`, as far as it matters here.
 #[derive(Deserialize)]
 struct Message {
-    reason: String,
     executable: Option<PathBuf>,
     target: Option<Target>,
 }
@@ -92,10 +94,28 @@ struct Target {
 ///
 /// A [`BuildError`] with the compiler's messages in it.
 pub fn kernel(package: &str, profile: Profile, features: &[&str]) -> Result<PathBuf, BuildError> {
-    let progress = Progress::spinner(format!("building {package} ({})", profile.name()));
+    kernels(&[package], profile, features)?
+        .pop()
+        .ok_or_else(|| BuildError::NoProgram(package.into()))
+}
+
+/// The same for several packages at once, whose features are written `PACKAGE/FEATURE`. What they
+/// share is built once, with the features that any of them asks for.
+///
+/// # Errors
+///
+/// A [`BuildError`] with the compiler's messages in it.
+pub fn kernels(
+    packages: &[&str],
+    profile: Profile,
+    features: &[&str],
+) -> Result<Vec<PathBuf>, BuildError> {
+    let names = packages.join(", ");
+    let progress = Progress::spinner(format!("building {names} ({})", profile.name()));
     let mut cargo = Command::new(cargo())
         .current_dir(tree::root())
-        .args(["build", "--quiet", "--target", TARGET, "--package", package])
+        .args(["build", "--quiet", "--target", TARGET])
+        .args(packages.iter().flat_map(|package| ["--package", package]))
         .args(profile.options())
         .args(["--features", &features.join(",")])
         // What a user wants for the programs of this host does not fit the bare-metal target.
@@ -119,7 +139,7 @@ pub fn kernel(package: &str, profile: Profile, features: &[&str]) -> Result<Path
         Some(stderr) => stderr.lines().map_while(Result::ok).collect(),
         None => Vec::new(),
     });
-    let mut program = None;
+    let mut programs = HashMap::new();
     for line in cargo
         .stdout
         .take()
@@ -130,11 +150,12 @@ pub fn kernel(package: &str, profile: Profile, features: &[&str]) -> Result<Path
         let Ok(message) = serde_json::from_str::<Message>(&line?) else {
             continue;
         };
-        if let Some(target) = message.target {
-            progress.detail(&target.name);
-        }
-        if message.reason == "compiler-artifact" && message.executable.is_some() {
-            program = message.executable;
+        let Some(target) = message.target else {
+            continue;
+        };
+        progress.detail(&target.name);
+        if let Some(program) = message.executable {
+            programs.insert(target.name, program);
         }
     }
     let status = cargo.wait()?;
@@ -142,14 +163,18 @@ pub fn kernel(package: &str, profile: Profile, features: &[&str]) -> Result<Path
     drop(progress);
     if !status.success() {
         return Err(BuildError::Compiler {
-            package: package.into(),
+            package: names,
             messages: messages.join("\n"),
         });
     }
     for line in messages {
         eprintln!("{line}");
     }
-    program.ok_or_else(|| BuildError::NoProgram(package.into()))
+    let program = |package: &&str| {
+        let program = programs.remove(*package);
+        program.ok_or_else(|| BuildError::NoProgram((*package).into()))
+    };
+    packages.iter().map(program).collect()
 }
 
 /// Where [`kernel`] would leave its program, without building it.

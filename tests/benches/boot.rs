@@ -10,14 +10,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use qemu::build::Profile;
+use qemu::build::{self, Profile};
 use qemu::guest::Guest;
 use qemu::image::DiskImage;
 use qemu::interrupt::Interrupt;
 use qemu::machine::{Machine, Memory};
-use qemu::tree;
+use qemu::{prepare, tree};
 use tempfile::NamedTempFile;
-use tests::kernels;
 use tests::web::Site;
 
 /// Boots that are measured unless another number is asked for.
@@ -33,7 +32,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let runs = std::env::args()
         .find_map(|word| word.parse().ok())
         .unwrap_or(RUNS);
-    let kernel = kernels::build("site", Profile::Compact).map_err(|error| error.to_string())?;
+    // As it is delivered: not the one with all features that the tests boot.
+    prepare::target::ensure()?;
+    prepare::emulator::ensure()?;
+    let kernel = build::kernel("site", Profile::Compact, &[])?;
     let image = DiskImage::from_directory(&tree::sample_site(), &Interrupt::default())?;
     match stripped_bytes(&kernel) {
         Ok(bytes) => println!("kernel: {} KiB without symbols", bytes / 1024),

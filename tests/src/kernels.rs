@@ -9,54 +9,54 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use qemu::build::{self, Profile};
 use qemu::prepare;
 
-/// A kernel's place, once it is built. Whoever else wants it meanwhile waits.
-type Place = Arc<Mutex<Option<PathBuf>>>;
+/// The programs that are booted optimized, with all of their features. The crates below them are
+/// most of the work and have the same features for both.
+const TOGETHER: [&str; 2] = ["guest-tests", "site"];
+const FEATURES: [&str; 1] = ["site/nbd"];
 
-/// A package, its profile and its features.
-type Kernel = (String, Profile, Vec<String>);
+/// Where the kernels of some packages are, once they are built. Whoever else wants one meanwhile
+/// waits.
+type Places = Arc<Mutex<Option<HashMap<&'static str, PathBuf>>>>;
+
+/// Packages that are built at once, and how.
+type Build = (&'static [&'static str], Profile);
 
 /// The kernels of this process.
-static PLACES: LazyLock<Mutex<HashMap<Kernel, Place>>> = LazyLock::new(Mutex::default);
+static PLACES: LazyLock<Mutex<HashMap<Build, Places>>> = LazyLock::new(Mutex::default);
 
 /// Makes sure of target and QEMU and builds the program of `package`.
 ///
 /// # Errors
 ///
-/// What is missing, or what the compiler says.
-pub fn build(package: &str, profile: Profile) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
-    build_with(package, profile, &[])
-}
-
-/// The same with these features of the package.
-///
-/// # Errors
-///
 /// What is missing, what the compiler says, or what copying gives.
-pub fn build_with(
-    package: &str,
+pub fn build(
+    package: &'static str,
     profile: Profile,
-    features: &[&str],
 ) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
-    // Cargo has one place for a program, whatever its features: what is booted is a copy.
-    static TURN: Mutex<()> = Mutex::new(());
-    let place = {
-        let features = features.iter().map(|&feature| feature.into()).collect();
-        let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(
-            places
-                .entry((package.into(), profile, features))
-                .or_default(),
-        )
+    let (packages, features): (&[_], &[_]) = match package {
+        "guest-tests" | "site" if profile == Profile::Compact => (&TOGETHER, &FEATURES),
+        "guest-tests" => (&["guest-tests"], &[]),
+        "hello" => (&["hello"], &[]),
+        _ => return Err(format!("nothing boots {package} ({})", profile.name()).into()),
     };
-    let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(kernel) = &*place {
-        return Ok(kernel.clone());
+    let places = {
+        let mut all = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry((packages, profile)).or_default())
+    };
+    let mut places = places.lock().unwrap_or_else(PoisonError::into_inner);
+    if places.is_none() {
+        prepare::target::ensure()?;
+        prepare::emulator::ensure()?;
+        let kernels = build::kernels(packages, profile, features)?;
+        let mut copies = HashMap::new();
+        for (package, kernel) in packages.iter().zip(kernels) {
+            // Cargo has one place for a program, whatever its features, and somebody may run it.
+            let copy = kernel.with_extension("tests");
+            fs::copy(&kernel, &copy)?;
+            copies.insert(*package, copy);
+        }
+        *places = Some(copies);
     }
-    prepare::target::ensure()?;
-    prepare::emulator::ensure()?;
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let kernel = build::kernel(package, profile, features)?;
-    let copy = kernel.with_extension(format!("{}tests", features.join("-")));
-    fs::copy(&kernel, &copy)?;
-    Ok(place.insert(copy).clone())
+    let place = places.as_ref().and_then(|places| places.get(package));
+    Ok(place.ok_or("it has not been built")?.clone())
 }

@@ -288,7 +288,7 @@ impl Configuration {
     /// With debug assertions.
     const fn debug(self) -> Self {
         Self {
-            profile: Profile::Debug,
+            profile: Profile::Test,
             ..self
         }
     }
@@ -326,7 +326,7 @@ mod tests {
                     &|one| (one.parent, one.vectors) == (parent, Some(count))
                 ));
             }
-            for profile in [Profile::Compact, Profile::Debug] {
+            for profile in [Profile::Compact, Profile::Test] {
                 assert!(has(&|one| one.profile == profile));
             }
             for (size, queues) in [(None, 1), (Some(4), 1), (Some(1024), 4)] {
@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn every_test_runs_with_each_profile_and_those_with_devices_on_every_machine() {
-        for profile in [Profile::Compact, Profile::Debug] {
+        for profile in [Profile::Compact, Profile::Test] {
             let runs = |one: &Configuration| one.profile == profile && one.runs("simulators::x");
             assert_eq!(configurations().into_iter().filter(runs).count(), 1);
         }
@@ -417,7 +417,7 @@ mod tests {
             for parent in [Parent::VpVdpa, Parent::Ifcvf] {
                 assert!(has(&|one| one.parent == parent));
             }
-            assert!(has(&|one| one.profile == Profile::Debug));
+            assert!(has(&|one| one.profile == Profile::Test));
         }
         for parent in [Parent::VpVdpa, Parent::Ifcvf] {
             assert!(

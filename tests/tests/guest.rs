@@ -72,7 +72,7 @@ impl Kernels {
         };
         // Each spends half of its time on one processor.
         let built = thread::scope(|scope| {
-            let debug = scope.spawn(|| build(Profile::Debug));
+            let debug = scope.spawn(|| build(Profile::Test));
             [
                 build(Profile::Compact),
                 debug.join().expect("a build does not panic"),
@@ -96,7 +96,7 @@ impl Kernels {
         let names =
             list(Profile::Compact).context("the guest test kernel does not list its tests")?;
         anyhow::ensure!(
-            names == list(Profile::Debug)?,
+            names == list(Profile::Test)?,
             "the profiles have different tests"
         );
         Ok(names)
@@ -230,7 +230,7 @@ fn looped(parent: Parent) -> Configuration {
 fn faults(kernels: &Arc<Kernels>) -> Vec<Trial> {
     let every = FAULTS
         .iter()
-        .flat_map(|fault| [Profile::Compact, Profile::Debug].map(|profile| (fault, profile)));
+        .flat_map(|fault| [Profile::Compact, Profile::Test].map(|profile| (fault, profile)));
     let trial = |((fault, message), profile): (&(&'static str, &'static str), Profile)| {
         let (kernels, fault, message) = (Arc::clone(kernels), *fault, *message);
         Trial::test(format!("fault/{}::{fault}", profile.name()), move || {

@@ -148,7 +148,7 @@ fn guest_tests(host: &Host, identity: Identity) -> Result<()> {
 /// The program behind `cargo run` takes functions from their driver for the time of a run.
 fn lent(host: &Host, _: Identity) -> Result<()> {
     let program = programs::build("qemu")?;
-    let kernel = kernels::build("hello", Profile::Compact).map_err(|error| anyhow!("{error}"))?;
+    let kernel = kernels::build("hello", Profile::Test).map_err(|error| anyhow!("{error}"))?;
     let image = DiskImage::from_directory(tempfile::tempdir()?.path(), &Interrupt::default())?;
     let inner = Guest {
         nets: vec![Net::new(NetBackend::User {

@@ -115,7 +115,7 @@ fn download_outlives_its_server(kind: Kind) -> Result<Completion> {
         .port();
     let server = Server::start(kind, port, image.path())?;
 
-    let kernel = kernels::build_with("site", Profile::Compact, &["nbd"]);
+    let kernel = kernels::build("site", Profile::Compact);
     let kernel = kernel.map_err(|error| anyhow!("{error}"))?;
     let (mut guest, web) = Site::machine(&kernel, image.path())?;
     guest.disks.clear();

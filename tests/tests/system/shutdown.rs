@@ -22,7 +22,7 @@ fn every_device_is_reset_before_the_machine_ends() {
     let trace = directory.path().join("trace");
     let image = directory.path().join("image");
     fs::write(&image, [0; 1 << 20]).unwrap();
-    let mut guest = Guest::new(kernels::build("hello", Profile::Compact).unwrap());
+    let mut guest = Guest::new(kernels::build("hello", Profile::Test).unwrap());
     guest.nets.push(Net::new(NetBackend::User {
         forwards: Vec::new(),
     }));
