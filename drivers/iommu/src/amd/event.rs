@@ -23,6 +23,9 @@ const PRESENT: u64 = 1 << 52;
 const WRITE: u64 = 1 << 53;
 const NOT_PERMITTED: u64 = 1 << 54;
 
+/// The megabyte that interrupt messages are written to.
+const INTERRUPT_ADDRESSES: u64 = 0xfee;
+
 /// What an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EventKind {
@@ -109,8 +112,10 @@ impl Event {
     /// The access of a device that was refused. `None`, if it is about something else, such as the
     /// IOMMU's commands.
     pub(super) fn fault(&self) -> Option<DmaFault> {
+        // QEMU marks all of them as interrupts.
+        let is_interrupt = self.flags & INTERRUPT != 0 && self.addr >> 20 == INTERRUPT_ADDRESSES;
         let kind = match self.kind {
-            EventKind::IoPageFault if self.flags & INTERRUPT != 0 => DmaFaultKind::Other,
+            EventKind::IoPageFault if is_interrupt => DmaFaultKind::Other,
             EventKind::IoPageFault if self.flags & PRESENT == 0 => DmaFaultKind::NotMapped,
             EventKind::IoPageFault if self.flags & NOT_PERMITTED != 0 => DmaFaultKind::NotPermitted,
             EventKind::IoPageFault
@@ -123,10 +128,12 @@ impl Event {
             | EventKind::IotlbInvTimeout
             | EventKind::Other => return None,
         };
-        let access = if self.flags & WRITE == 0 {
-            Permission::READ
-        } else {
+        let access = if self.flags & WRITE != 0 || is_interrupt {
             Permission::WRITE
+        } else if self.flags & INTERRUPT != 0 {
+            Permission::empty()
+        } else {
+            Permission::READ
         };
         Some(DmaFault {
             addr: self.addr,

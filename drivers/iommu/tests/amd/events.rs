@@ -1,6 +1,7 @@
 //! What the log says.
 
 use vdpa::dma::{DmaFault, DmaFaultKind};
+use vdpa::iotlb::Permission;
 
 use crate::bench::{ALIAS, ALIASED, BOTH, Bench, QEMU, READ, WRITE, device, entered, fact, map};
 use crate::fake::{GA_SUP, IA_SUP, MSI_CAP_MMIO_SUP, Model, XT_SUP};
@@ -126,4 +127,20 @@ fn an_entry_that_never_comes_is_passed_over() {
     bench.fake.report([2 << 60 | 0x20, 0]);
     bench.read_events();
     assert_eq!(fact(&iommu, "events"), "1 IO_PAGE_FAULT");
+}
+
+#[test]
+fn a_memory_access_that_is_marked_as_an_interrupt_is_none() {
+    let (bench, iommu) = Bench::on(QEMU);
+    let unit = device(0x8);
+    let _domain = entered(&iommu, &unit);
+    for (addr, access, kind) in [
+        (0x1000, Permission::empty(), DmaFaultKind::NotMapped),
+        (0xfee0_1000, WRITE, DmaFaultKind::Other),
+    ] {
+        bench.fake.report([2 << 60 | 1 << 51 | 0x8, addr]);
+        bench.read_events();
+        let fault = DmaFault { addr, access, kind };
+        assert_eq!(unit.dma_faults().last, Some(fault));
+    }
 }
