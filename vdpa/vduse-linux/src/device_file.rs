@@ -22,6 +22,13 @@ pub struct DeviceFile {
     calls: Arc<dyn Calls>,
 }
 
+/// What has been waited for.
+enum Waited {
+    /// Maybe a message.
+    Message,
+    Stop,
+}
+
 impl DeviceFile {
     /// Opens the device `name`.
     ///
@@ -42,28 +49,28 @@ impl DeviceFile {
         Self { file, calls }
     }
 
-    /// Waits for the next message. One that means nothing to this library it answers itself:
-    /// that it has failed.
+    /// Waits for the next message, or until the counter `stop` is not zero: then there is none. One
+    /// that means nothing to this library it answers itself: that it has failed.
     ///
     /// # Errors
     /// [`Error::Closed`]; [`Error::Decode`] for what is no message at all; why it cannot be read.
-    pub fn receive(&self) -> Result<Message, Error> {
+    pub(crate) fn receive(&self, stop: BorrowedFd<'_>) -> Result<Option<Message>, Error> {
         loop {
             // Room for more than a message, so that a longer one is seen to be.
             let mut bytes = [0; Message::SIZE + 8];
             let length = match rustix::io::read(&self.file, &mut bytes) {
                 Ok(0) => return Err(Error::Closed),
                 Ok(length) => length,
-                Err(Errno::AGAIN) => {
-                    self.wait()?;
-                    continue;
-                }
+                Err(Errno::AGAIN) => match self.wait(stop)? {
+                    Waited::Message => continue,
+                    Waited::Stop => return Ok(None),
+                },
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(Error::of("a message")(error.into())),
             };
             let bytes = &bytes[..length];
             match (Message::decode(bytes), Message::id_in(bytes)) {
-                (Ok(message), _) => return Ok(message),
+                (Ok(message), _) => return Ok(Some(message)),
                 (Err(error @ DecodeError::Length { .. }), _) | (Err(error), None) => {
                     return Err(error.into());
                 }
@@ -220,8 +227,11 @@ impl DeviceFile {
         Ok(None)
     }
 
-    fn wait(&self) -> Result<(), Error> {
-        let mut files = [PollFd::new(&self.file, PollFlags::IN)];
+    fn wait(&self, stop: BorrowedFd<'_>) -> Result<Waited, Error> {
+        let mut files = [
+            PollFd::new(&self.file, PollFlags::IN),
+            PollFd::from_borrowed_fd(stop, PollFlags::IN),
+        ];
         match poll(&mut files, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(Error::of("poll")(error.into())),
@@ -231,7 +241,10 @@ impl DeviceFile {
         if events.intersects(PollFlags::ERR) && !events.contains(PollFlags::IN) {
             return Err(Error::Closed);
         }
-        Ok(())
+        if files[1].revents().contains(PollFlags::IN) {
+            return Ok(Waited::Stop);
+        }
+        Ok(Waited::Message)
     }
 
     fn call(&self, number: u32, argument: &mut [u8]) -> io::Result<()> {

@@ -76,6 +76,9 @@ pub enum QueueError {
     /// A chain could not be given back.
     #[error("a chain could not be given back: {0}")]
     Complete(#[from] CompleteError),
+    /// The service has panicked over a request, of which nobody knows what it has done.
+    #[error("the device has panicked over a request")]
+    Panicked,
     /// The kernel does not do what a queue needs.
     #[error(transparent)]
     Device(#[from] Box<Error>),

@@ -9,6 +9,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,9 +23,12 @@ use crate::mapping::Mapping;
 pub(crate) const BATCH: usize = 64;
 
 /// What a file of this layout begins with.
-const MAGIC: u64 = u64::from_le_bytes(*b"vduse 01");
-/// Bytes before the first queue.
-const HEADER: u64 = 64;
+const MAGIC: u64 = u64::from_le_bytes(*b"vduse 02");
+/// Bytes before the first queue: the magic, and the name of the device.
+const HEADER: u64 = NAME + NAME_MAX as u64;
+const NAME: u64 = 8;
+/// Longer than any name that the kernel takes.
+const NAME_MAX: usize = 256;
 /// Bytes of a queue: its position, and the chains of a batch.
 const SLOT: u64 = 1024;
 const _: () = assert!(SLOT >= 8 * (1 + BATCH as u64));
@@ -64,11 +68,13 @@ pub(crate) struct QueueJournal {
 }
 
 impl Journal {
-    /// Opens the file for so many queues, and makes it if it is not there.
+    /// Opens the file for so many queues of the device `name`, and makes it if it is not there. What
+    /// another device has left in it is forgotten.
     ///
     /// # Errors
     /// Another program or device has it; what the system says otherwise.
-    pub fn open(path: &Path, queues: u16) -> Result<Self, Error> {
+    pub fn open(path: &Path, name: &str, queues: u16) -> Result<Self, Error> {
+        let header = header(name);
         let length = HEADER + SLOT * u64::from(queues);
         let open = || {
             let mut options = OpenOptions::new();
@@ -78,23 +84,28 @@ impl Journal {
                 TryLockError::WouldBlock => io::Error::other("another program or device has it"),
                 TryLockError::Error(error) => error,
             })?;
+            let mut found = [0; HEADER as usize];
+            let is_ours = file.read_exact_at(&mut found, 0).is_ok() && found == header;
+            if !is_ours {
+                // All of it, whatever dies in between: without a header it is nobody's.
+                file.set_len(0)?;
+            }
             // What is behind is of queues that this program does not know of.
             if file.metadata()?.len() < length {
                 file.set_len(length)?;
+            }
+            if !is_ours {
+                file.write_all_at(&header, 0)?;
             }
             let access = ProtFlags::READ | ProtFlags::WRITE;
             Ok((Mapping::new(&file, 0, length, access)?, file))
         };
         let (mapping, file) = open().map_err(Error::of("the journal"))?;
-        let journal = Self {
+        Ok(Self {
             mapping,
             _file: file,
             queues,
-        };
-        if journal.word(0).swap(MAGIC, Ordering::AcqRel) != MAGIC {
-            journal.clear();
-        }
-        Ok(journal)
+        })
     }
 
     /// Forgets all queues: those of a device that is new.
@@ -117,6 +128,17 @@ impl Journal {
         let word = self.mapping.word(offset);
         word.expect("the file was mapped with room for its queues")
     }
+}
+
+/// What the file of a device begins with.
+fn header(name: &str) -> [u8; HEADER as usize] {
+    let mut header = [0; HEADER as usize];
+    let (magic, rest) = header.split_at_mut(NAME as usize);
+    magic.copy_from_slice(&MAGIC.to_le_bytes());
+    for (to, from) in rest.iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    header
 }
 
 impl QueueJournal {

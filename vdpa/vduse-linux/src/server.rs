@@ -1,6 +1,7 @@
 //! Serves a device: answers the kernel's messages, and has a thread for each queue.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -41,8 +42,17 @@ pub struct Server {
     journal: Option<Arc<Journal>>,
     space: Arc<Space>,
     slots: Vec<Arc<Slot>>,
+    fatal: Arc<Fatal>,
     /// Whether the driver has started the device.
     started: bool,
+}
+
+/// Which queue ends the program, if one does.
+#[derive(Debug)]
+struct Fatal {
+    queue: Mutex<Option<u16>>,
+    /// Counts when there is one.
+    event: OwnedFd,
 }
 
 /// A queue, which runs or not, and its thread's end of it.
@@ -57,6 +67,7 @@ struct Slot {
     gate: Mutex<()>,
     queue: Mutex<Option<Queue>>,
     ended: AtomicBool,
+    fatal: Arc<Fatal>,
 }
 
 impl Server {
@@ -77,6 +88,10 @@ impl Server {
             space: Space::new(Arc::clone(&device), 0),
             journal: journal.map(Arc::new),
             slots: Vec::new(),
+            fatal: Arc::new(Fatal {
+                queue: Mutex::default(),
+                event: counter()?,
+            }),
             started: false,
             device,
             service,
@@ -97,7 +112,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Serves the device until the kernel closes it.
+    /// Serves the device until the kernel closes it, or the service panics.
     ///
     /// # Errors
     /// Always: why it has ended.
@@ -110,7 +125,11 @@ impl Server {
     }
 
     fn step(&mut self) -> Result<(), Error> {
-        let message = self.device.receive()?;
+        let received = self.device.receive(self.fatal.event.as_fd())?;
+        let Some(message) = received else {
+            let queue = lock(&self.fatal.queue).unwrap_or_default();
+            return Err(Error::Queue(queue, Box::new(QueueError::Panicked)));
+        };
         let was_started = self.started;
         let response = self.answer(message);
         self.device.reply(&response)?;
@@ -136,15 +155,15 @@ impl Server {
     }
 
     fn add_thread(&mut self, index: u16) -> Result<(), Error> {
-        let kick = eventfd(0, EventfdFlags::CLOEXEC);
         let slot = Arc::new(Slot {
             index,
             device: Arc::clone(&self.device),
             service: Arc::clone(&self.service),
-            kick: kick.map_err(|error| Error::of("eventfd")(error.into()))?,
+            kick: counter()?,
             gate: Mutex::default(),
             queue: Mutex::default(),
             ended: AtomicBool::new(false),
+            fatal: Arc::clone(&self.fatal),
         });
         self.slots.push(Arc::clone(&slot));
         let thread = thread::Builder::new().name(format!("queue {index}"));
@@ -153,17 +172,27 @@ impl Server {
         Ok(())
     }
 
-    /// Goes on with the queues that are in use.
+    /// Goes on with the queues that are in use. One that cannot go on is left to the driver, which
+    /// can reset the device, as one is that it breaks later; unless there is no other.
     fn resume(&mut self) -> Result<(), Error> {
         let features = self.device.driver_features()?;
-        match self.start(features, Origin::Ring) {
-            Ok(0) => Ok(()),
-            Ok(_) => {
-                self.started = true;
-                self.wake()
+        let mut failed = Vec::new();
+        for slot in &self.slots {
+            match self.start_queue(slot, features, Origin::Ring) {
+                Ok(started) => self.started |= started,
+                Err(error) => failed.push((slot.index, error)),
             }
-            Err((queue, error)) => Err(Error::Queue(queue, Box::new(error))),
         }
+        if !self.started {
+            let first = failed.into_iter().next();
+            return first.map_or(Ok(()), |(queue, error)| {
+                Err(Error::Queue(queue, Box::new(error)))
+            });
+        }
+        for (queue, error) in failed {
+            self.service.failed(queue, &error);
+        }
+        self.wake()
     }
 
     fn answer(&mut self, message: Message) -> Response {
@@ -224,8 +253,8 @@ impl Server {
         if !status.contains(DeviceStatus::DRIVER_OK) {
             return true;
         }
-        match self.start(features, Origin::Driver) {
-            Ok(_) => {
+        match self.start(features) {
+            Ok(()) => {
                 self.started = true;
                 true
             }
@@ -237,14 +266,13 @@ impl Server {
         }
     }
 
-    /// Starts the queues that are ready, and says how many there are.
-    fn start(&self, features: u64, origin: Origin) -> Result<usize, (u16, QueueError)> {
-        let mut count = 0;
+    /// Starts the queues that are ready.
+    fn start(&self, features: u64) -> Result<(), (u16, QueueError)> {
         for slot in &self.slots {
-            let started = self.start_queue(slot, features, origin);
-            count += usize::from(started.map_err(|error| (slot.index, error))?);
+            let started = self.start_queue(slot, features, Origin::Driver);
+            started.map_err(|error| (slot.index, error))?;
         }
-        Ok(count)
+        Ok(())
     }
 
     /// Starts a queue if it is ready.
@@ -349,11 +377,17 @@ impl Slot {
         let Some(running) = queue.as_mut() else {
             return Turn::Idle;
         };
-        let turn = running.turn(self.index, &self.device, &*self.service);
+        let turn = || running.turn(self.index, &self.device, &*self.service);
+        // The queue is not looked at again.
+        let turn = catch_unwind(AssertUnwindSafe(turn)).unwrap_or(Err(QueueError::Panicked));
         turn.unwrap_or_else(|error| {
             *queue = None;
             drop(queue);
-            self.service.failed(self.index, &error);
+            if matches!(error, QueueError::Panicked) {
+                self.fatal.tell(self.index);
+            } else {
+                self.service.failed(self.index, &error);
+            }
             Turn::Idle
         })
     }
@@ -365,10 +399,26 @@ impl Slot {
     }
 
     fn wake(&self) -> Result<(), Error> {
-        let written = rustix::io::write(&self.kick, &1_u64.to_ne_bytes());
-        written.map_err(|error| Error::of("eventfd")(error.into()))?;
-        Ok(())
+        count(&self.kick)
     }
+}
+
+impl Fatal {
+    fn tell(&self, queue: u16) {
+        lock(&self.queue).get_or_insert(queue);
+        // A counter cannot fail to be added to; if it does, the panic has still been printed.
+        let _ = count(&self.event);
+    }
+}
+
+fn counter() -> Result<OwnedFd, Error> {
+    eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| Error::of("eventfd")(error.into()))
+}
+
+fn count(counter: &OwnedFd) -> Result<(), Error> {
+    let written = rustix::io::write(counter, &1_u64.to_ne_bytes());
+    written.map_err(|error| Error::of("eventfd")(error.into()))?;
+    Ok(())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -91,6 +91,8 @@ impl Kernel {
             None,
         )
         .unwrap();
+        // As the device's file is.
+        rustix::io::ioctl_fionbio(&theirs, true).unwrap();
         (DeviceFile::with(theirs, Arc::clone(self) as _), ours)
     }
 
@@ -329,6 +331,8 @@ impl Drop for Driver {
 #[derive(Debug, Default)]
 pub(crate) struct Echo {
     pub(crate) served: AtomicU32,
+    /// Whether it panics over the next request.
+    pub(crate) panics: AtomicBool,
     pub(crate) failures: Mutex<Vec<String>>,
 }
 
@@ -342,6 +346,8 @@ impl Service for Echo {
         let mut number = [0; 4];
         let read = ring.pull(chain, 0, &mut number);
         assert_eq!(read, Ok(4));
+        let panics = self.panics.load(Ordering::Relaxed);
+        assert!(!panics, "as the test wants");
         let written = ring.push(chain, 0, &number).unwrap();
         written as u32
     }

@@ -37,7 +37,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let kernel = Kernel::new(packed);
         let driver = kernel.drive(indirect);
-        let journal = Arc::new(Journal::open(&folder.path().join("journal"), 1).unwrap());
+        let journal = Arc::new(Journal::open(&folder.path().join("journal"), "queue", 1).unwrap());
         // The kernel says when the driver has started the device.
         kernel.lock().started = true;
         let device = Arc::new(kernel.device().0);
@@ -188,8 +188,8 @@ proptest! {
         let world = World::new(true, false);
         let path = world._folder.path().join("journal");
         let mut bytes = std::fs::read(&path).unwrap();
-        bytes[64..72].copy_from_slice(&word.to_ne_bytes());
-        bytes[72..80].copy_from_slice(&entry.to_ne_bytes());
+        bytes[264..272].copy_from_slice(&word.to_ne_bytes());
+        bytes[272..280].copy_from_slice(&entry.to_ne_bytes());
         std::fs::write(&path, bytes).unwrap();
         let _ = start(&world.kernel, &world.device, &world.journal, Origin::Ring);
     }
@@ -208,7 +208,7 @@ fn journal_of_another_layout_is_begun_anew() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");
     std::fs::write(&path, vec![0xff; 4096]).unwrap();
-    let journal = Arc::new(Journal::open(&path, 2).unwrap());
+    let journal = Arc::new(Journal::open(&path, "queue", 2).unwrap());
     assert!(journal.queue(0).unwrap().read().is_none());
     assert!(journal.queue(2).is_none());
 }
@@ -230,7 +230,7 @@ fn interrupt_that_comes_too_early_is_tried_again() {
 fn journal_keeps_queues_that_a_program_does_not_know_of() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");
-    let open = |queues| Arc::new(Journal::open(&path, queues).unwrap());
+    let open = |queues| Arc::new(Journal::open(&path, "queue", queues).unwrap());
     let place = Place {
         index: 5,
         wrap: true,
@@ -244,9 +244,28 @@ fn journal_keeps_queues_that_a_program_does_not_know_of() {
 fn journal_has_one_program_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");
-    let first = Journal::open(&path, 1).unwrap();
-    let second = Journal::open(&path, 1).unwrap_err().to_string();
+    let first = Journal::open(&path, "queue", 1).unwrap();
+    let second = Journal::open(&path, "queue", 1).unwrap_err().to_string();
     assert!(second.contains("another program"), "{second}");
     drop(first);
-    assert!(Journal::open(&path, 1).is_ok());
+    assert!(Journal::open(&path, "queue", 1).is_ok());
+}
+
+/// Notes of one device are no business of another, whichever of its queues they are of.
+#[test]
+fn journal_of_another_device_is_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let open = |name, queues| Arc::new(Journal::open(&path, name, queues).unwrap());
+    let place = Place {
+        index: 5,
+        wrap: true,
+    };
+    let first = open("disk0", 2);
+    (0..2).for_each(|queue| first.queue(queue).unwrap().stand(place));
+    drop(first);
+    assert!(open("disk0", 2).queue(0).unwrap().read().is_some());
+    assert_eq!(open("disk", 1).queue(0).unwrap().read(), None);
+    assert_eq!(open("disk", 2).queue(1).unwrap().read(), None);
+    assert_eq!(open("disk0", 2).queue(0).unwrap().read(), None);
 }

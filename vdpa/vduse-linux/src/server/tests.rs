@@ -224,6 +224,20 @@ fn queue_that_the_driver_breaks_ends_and_the_device_goes_on() {
     world.end();
 }
 
+/// A device that panics over a request is not one whose queue has come to a stand for no reason.
+#[test]
+fn panic_of_the_device_ends_its_program_with_an_error() {
+    let mut world = World::new(true, |_| {});
+    world.echo.panics.store(true, Ordering::Relaxed);
+    world.driver.send();
+    assert_eq!(world.start(), Outcome::Done);
+    let error = world.program.join().unwrap();
+    let Error::Queue(0, error) = error else {
+        panic!("{error}");
+    };
+    assert!(matches!(*error, QueueError::Panicked), "{error}");
+}
+
 #[test]
 fn withdrawn_memory_is_unmapped_before_the_answer() {
     let mut world = World::new(true, |_| {});
@@ -278,7 +292,7 @@ fn resume(kernel: &Arc<Kernel>, journal: Option<Journal>) -> Result<(Server, Own
 }
 
 fn journal(folder: &tempfile::TempDir) -> Journal {
-    Journal::open(&folder.path().join("journal"), 1).unwrap()
+    Journal::open(&folder.path().join("journal"), "device", 1).unwrap()
 }
 
 #[test]
@@ -304,6 +318,32 @@ fn started_queue_whose_note_is_lost_is_found_by_its_ring_or_refused() {
             }
             Err(error) => panic!("{error}"),
         }
+    }
+}
+
+/// As the queue that the driver breaks later.
+#[test]
+fn queue_that_cannot_go_on_is_told_of_and_the_others_do() {
+    let kernel = Kernel::new(false);
+    let mut drivers = [kernel.drive(false), kernel.drive(false)];
+    kernel.lock().queues[0].device = BASE + MEMORY;
+    kernel.lock().started = true;
+    drivers[1].send();
+    let (device, _messages) = kernel.device();
+    let options = QueueOptions {
+        count: 2,
+        size_max: 64,
+        chain_max: 4,
+    };
+    let echo = Arc::new(Echo::default());
+    let service = Arc::clone(&echo) as _;
+    let _server = Server::new(device, Created::Existing, options, None, service).unwrap();
+    assert_eq!(echo.failures.lock().unwrap().len(), 1);
+    let deadline = Instant::now() + PATIENCE;
+    while drivers[1].answered.is_empty() {
+        assert!(Instant::now() < deadline, "nobody serves the other queue");
+        thread::sleep(Duration::from_millis(1));
+        drivers[1].take();
     }
 }
 

@@ -165,7 +165,7 @@ fn run(wish: &Wish, name: &str, disk: Disk, journal: &Path) -> Result<(), Error>
         // The data, and a header and a status.
         chain_max: SEGMENTS + 2,
     };
-    let journal = Journal::open(journal, queues)?;
+    let journal = Journal::open(journal, name, queues)?;
     let server = Server::new(device, created, options, Some(journal), Arc::new(disk))?;
     eprintln!(
         "vduse-blk: {name}: {}",
