@@ -102,8 +102,9 @@ impl Remote {
                 let attributes = Attributes::default();
                 let manager = Handle::named(MANAGER);
                 let added = system.management().add(NAME, &manager, &attributes).await;
-                if let Err(reason) = added {
-                    error!("nbd: {reason}");
+                match added {
+                    Ok(_) => wait_for_disk(system).await,
+                    Err(reason) => error!("nbd: {reason}"),
                 }
                 if self.tried.count() > 0 {
                     self.late.raise();
@@ -122,6 +123,16 @@ impl Remote {
             Either3::First(end) => end,
             Either3::Second(never) | Either3::Third(never) => match never {},
         }
+    }
+}
+
+/// Waits until a driver has made a disk of the device, but not for long. A client of vhost is a task of
+/// its own, which begins when the device is there.
+async fn wait_for_disk(system: &System) {
+    const TURN: Duration = Duration::from_millis(5);
+    let mut turns = 0..200;
+    while system.disks().names().is_empty() && turns.next().is_some() {
+        Timer::after(TURN).await;
     }
 }
 

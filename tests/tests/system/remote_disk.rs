@@ -30,6 +30,8 @@ struct Kind {
     /// Debian's package with it.
     package: &'static str,
     arguments: fn(port: &str, image: &str) -> Vec<String>,
+    /// Who drives the disk, for the command line.
+    driver: &'static str,
 }
 
 /// Structured replies, block sizes and holes.
@@ -52,6 +54,7 @@ const QEMU_NBD: Kind = Kind {
         let words = options.into_iter().chain([port, image]);
         words.map(Into::into).collect()
     },
+    driver: "blk=virtio",
 };
 
 /// Another implementation, read-only and without structured replies.
@@ -63,6 +66,7 @@ const NBDKIT: Kind = Kind {
         let words = options.into_iter().chain([image]);
         words.map(Into::into).collect()
     },
+    driver: "blk=vhost",
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -119,7 +123,8 @@ fn download_outlives_its_server(kind: Kind) -> Result<Completion> {
     let kernel = kernel.map_err(|error| anyhow!("{error}"))?;
     let (mut guest, web) = Site::machine(&kernel, image.path())?;
     guest.disks.clear();
-    guest.append = format!("{} nbd=nbd://10.0.2.2:{port}/disk", guest.append);
+    let words = format!("{} nbd=nbd://10.0.2.2:{port}/disk", kind.driver);
+    guest.append = format!("{} {words}", guest.append);
     let site = Site::boot(&guest, web, PATIENCE);
     let mut site = site.map_err(|error| anyhow!("{error}"))?;
     let console = site.console().join("\n");
@@ -144,7 +149,13 @@ fn download_outlives_its_server(kind: Kind) -> Result<Completion> {
     ensure!(same, "other bytes than those of the file");
     ensure!(begin.elapsed() < PATIENCE, "after {:?}", begin.elapsed());
 
-    site.type_line("vdpa dev show", "nbd0: type block mgmtdev vduse", PATIENCE)
-        .map_err(|error| anyhow!("the console: {error}"))?;
+    for (line, answer) in [
+        ("vdpa dev show", "nbd0: type block mgmtdev vduse"),
+        // The server is told, and the connection closed, once nothing needs it.
+        ("vdpa dev del nbd0", "nobody needs it any more"),
+    ] {
+        site.type_line(line, answer, PATIENCE)
+            .map_err(|error| anyhow!("the console, {line}: {error}"))?;
+    }
     Ok(Completion::Completed)
 }
