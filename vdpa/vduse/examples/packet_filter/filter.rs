@@ -39,6 +39,8 @@ pub struct PacketFilter<B> {
     pub rules: Rules,
     /// How many frames were dropped by the rules.
     pub dropped: u64,
+    /// How many frames from below were lost, as the driver's next buffer was too small for them.
+    pub lost: u64,
     below: B,
     /// Whether a frame may lie in several buffers.
     merges: bool,
@@ -87,6 +89,7 @@ impl<B: Below> PacketFilter<B> {
         Self {
             rules,
             dropped: 0,
+            lost: 0,
             below,
             merges: false,
             buffers: VecDeque::new(),
@@ -148,7 +151,8 @@ impl<B: Below> PacketFilter<B> {
             room = room.saturating_add(job.writable());
             count += 1;
             if !self.merges && room < needed {
-                // A frame that no buffer of this driver can hold is lost.
+                // It must lie in one (VIRTIO 1.2, 5.1.6.4), and buffers are used in their order.
+                self.lost += 1;
                 return Ok(true);
             }
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vdpa::iotlb::{IovaRange, Permission};
-use vdpa::ops::{Backing, OpError};
+use vdpa::ops::{Backing, DmaModel, OpError};
 use vdpa::testing::FakePlatform;
 use vdpa_vduse::protocol::Request;
 use vdpa_vduse::{Options, Task, TaskError};
@@ -395,6 +395,31 @@ fn a_driver_without_memory_fails_alone() {
         }
     }
     assert!(works, "with enough memory it works");
+}
+
+/// A bus that lets a device go without a reset, as after a failure, leaves none of its memory mapped.
+#[test]
+fn a_device_that_is_let_go_keeps_no_memory() {
+    let world = World::new();
+    let _task = create(&world, Options::default());
+    let range = IovaRange::new(1 << 40, 4096).unwrap();
+    for _ in 0..2 {
+        let ops = world.control.attach("device").unwrap();
+        let memory = spare(&world);
+        let backing = Backing {
+            memory: DeviceMemory::open(&memory).unwrap(),
+            offset: 0,
+        };
+        let DmaModel::Incremental(map) = ops.dma_model() else {
+            panic!("a task's device translates");
+        };
+        // The second time there is nothing in the way.
+        map.map(0, range, Permission::all(), backing).unwrap();
+        drop(memory);
+        assert!(world.platform.heap().outstanding() > 0, "it is mapped");
+        drop(ops);
+        assert_eq!(world.platform.heap().outstanding(), 0);
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod filter;
 mod rules;
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -120,10 +121,10 @@ impl Below for Wire {
 }
 
 /// What a driver of short buffers gets of a frame of so many bytes: each buffer as far as it was
-/// written.
-fn received(merges: bool, buffers: u8, len: usize) -> Vec<Vec<u8>> {
+/// written. And how many frames were lost.
+fn received(merges: bool, buffers: u8, len: usize) -> (Vec<Vec<u8>>, u64) {
     let world = World::new();
-    let bytes = world.platform.block_on(async {
+    let received = world.platform.block_on(async {
         let config = filter::config("device", [2; 6]);
         world.control.create(&config, Options::default()).unwrap();
         let task = Arc::new(world.control.open("device").unwrap());
@@ -131,8 +132,11 @@ fn received(merges: bool, buffers: u8, len: usize) -> Vec<Vec<u8>> {
         let (wire, stop) = (Wire::default(), Arc::<Event>::default());
         let (serving, stopped) = (Arc::clone(&task), Arc::clone(&stop));
         let mut filter = PacketFilter::new(RULES, wire.clone());
+        let lost = Arc::<AtomicU64>::default();
+        let counted = Arc::clone(&lost);
         let running = async move {
             select(stopped.wait(), serve(&serving, &mut filter)).await;
+            counted.store(filter.lost, Ordering::Relaxed);
         };
         world.kernel.spawn("filter", Box::pin(running));
         let mut driver = Driver::take(&world).await;
@@ -156,10 +160,10 @@ fn received(merges: bool, buffers: u8, len: usize) -> Vec<Vec<u8>> {
         world.kernel.sleep(Duration::from_millis(1)).await;
         drop(task);
         driver.leave(&world).await;
-        received
+        (received, lost.load(Ordering::Relaxed))
     });
     assert_eq!(world.platform.heap().outstanding(), 0);
-    bytes
+    received
 }
 
 #[test]
@@ -177,8 +181,10 @@ fn a_frame_lies_in_as_many_buffers_as_its_header_says() {
         (false, 4, ANSWER - HEADER + 1, 0),
     ];
     for (merges, buffers, len, count) in cases {
-        let received = received(merges, buffers, len);
+        let (received, lost) = received(merges, buffers, len);
         assert_eq!(received.len(), count, "{len} in {buffers}");
+        // One that waits for buffers is not.
+        assert_eq!(lost > 0, !merges && count == 0, "{len} in {buffers}");
         let bytes = received.concat();
         if count == 0 {
             continue;
