@@ -2,7 +2,7 @@
 //!
 //! The kernel's command line says what to do: nothing for all tests, `only=BEGINNING,..` for those
 //! whose names begin so, `skip=BEGINNING,..` for the others, `list` to name them, `fault=NAME` to do one forbidden thing that must end
-//! the machine, and `cards=surprise` or `cards=sriov` for what needs cards of its own.
+//! the machine, and `cards=surprise`, `cards=sriov` or `cards=attacks` for what needs cards of its own.
 //!
 //! It also says what the machine is like: `vectors=N` MSI-X vectors of each device, if not one for
 //! each queue; `page_per_vq=on`, if each queue has a page for its doorbell; `migration=on`, if the
@@ -15,10 +15,12 @@
 
 extern crate alloc;
 
+mod attacks;
 mod bench;
 mod blk;
 mod conformance;
 mod doorbells;
+mod edu;
 mod fault;
 mod heap;
 mod hostile;
@@ -87,6 +89,7 @@ async fn main(system: System) -> ExitCode {
 /// Does what only some machines have the cards for.
 async fn cards(system: &System, what: &str) -> ExitCode {
     let outcome = match what {
+        "attacks" => attacks::run(system).await,
         "surprise" => surprise::run(system).await,
         "sriov" => sriov::run(system).await,
         _ => Err(Failure::from("nothing of this name can be done with cards")),

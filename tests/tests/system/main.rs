@@ -12,6 +12,7 @@
 #[macro_use]
 mod registry;
 
+mod attacks;
 mod hotplug;
 mod http;
 mod link;

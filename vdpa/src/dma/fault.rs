@@ -9,7 +9,7 @@ use crate::iotlb::Permission;
 pub struct DmaFault {
     /// The address that the device has used.
     pub addr: u64,
-    /// What it wanted to do there.
+    /// What it wanted to do there, as far as the IOMMU says.
     pub access: Permission,
     /// Why it was refused.
     pub kind: DmaFaultKind,
@@ -55,8 +55,10 @@ impl fmt::Display for DmaFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let access = if self.access.contains(Permission::WRITE) {
             "write to"
-        } else {
+        } else if self.access.contains(Permission::READ) {
             "read of"
+        } else {
+            "access to"
         };
         write!(f, "{access} {:#x}: {}", self.addr, self.kind)
     }
