@@ -374,7 +374,7 @@ mod tests {
         for parent in [Parent::VpVdpa, Parent::Ifcvf] {
             for machine in [Machine::Q35, Machine::Pc] {
                 let has = |one: &&Configuration| (one.parent, one.machine) == (parent, machine);
-                assert!(without.iter().any(|one| has(one)));
+                assert!(without.iter().any(has));
             }
         }
         for one in &all {

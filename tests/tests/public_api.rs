@@ -72,6 +72,7 @@ const OFFERED: [(&str, &[&str]); 10] = [
         "qemu/src",
         &[
             "from_mib",
+            "kernels",
             "wait_for",
             "type_line",
             "hardware_kvm",
