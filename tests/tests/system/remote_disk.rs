@@ -153,6 +153,7 @@ fn download_outlives_its_server(kind: Kind) -> Result<Completion> {
         ("vdpa dev show", "nbd0: type block mgmtdev vduse"),
         // The server is told, and the connection closed, once nothing needs it.
         ("vdpa dev del nbd0", "nobody needs it any more"),
+        ("vdpa dev add name nbd0 mgmtdev vduse", "connected"),
     ] {
         site.type_line(line, answer, PATIENCE)
             .map_err(|error| anyhow!("the console, {line}: {error}"))?;

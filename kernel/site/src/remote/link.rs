@@ -80,6 +80,8 @@ impl Link<'_> {
             drop(device);
             if lost == Lost::Left {
                 info!("nbd: {}: {lost}", self.server);
+                // Not before somebody has something for it again.
+                self.kick.wait().await;
                 continue;
             }
             if said.replace(lost) != Some(lost) {
