@@ -1,6 +1,7 @@
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use vdpa::iotlb::{Capacity, Iotlb, IovaRange, Permission};
@@ -17,9 +18,11 @@ const TABLE: u64 = 1 << 11;
 const ADDR: u64 = 0x000f_ffff_ffff_f000;
 
 /// Entries that say at which level they stand: one that is walked elsewhere is noticed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Checked {
     largest_page: u32,
+    /// How many pages were ever mapped.
+    mapped: AtomicUsize,
 }
 
 impl Format for Checked {
@@ -29,6 +32,7 @@ impl Format for Checked {
 
     fn page(&self, addr: DmaAddr, permission: Permission, level: u32) -> u64 {
         assert!(level <= self.largest_page && addr.0.is_multiple_of(span(level)));
+        self.mapped.fetch_add(1, Ordering::Relaxed);
         addr.0 | u64::from(permission.bits()) | u64::from(level) << (LEVEL_SHIFT - 7)
     }
 
@@ -54,7 +58,11 @@ impl Bench {
         let heap = HeapDma::limited(tables * PAGE as usize);
         let platform = FakePlatform::with_heap(Arc::clone(&heap));
         let source = TableSource::new(&*platform, Coherence::NotSnooped);
-        let table = PageTable::new(&source, Checked { largest_page }, levels, 64).unwrap();
+        let format = Checked {
+            largest_page,
+            mapped: AtomicUsize::new(0),
+        };
+        let table = PageTable::new(&source, format, levels, 64).unwrap();
         Self {
             heap,
             table,
@@ -186,6 +194,8 @@ fn without_memory_for_tables_nothing_has_changed() {
         let result = bench.apply(&changes);
         if tables < 5 {
             assert_eq!(result, Err(TableError::OutOfMemory));
+            // Not even for a moment.
+            assert_eq!(bench.table.format.mapped.load(Ordering::Relaxed), 0);
             assert_eq!((bench.tables(), bench.walk(0x1000)), (before, None));
             assert_eq!(bench.table.mapped(), 0);
         } else {
