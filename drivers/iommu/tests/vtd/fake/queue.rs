@@ -13,7 +13,10 @@ impl State {
         let size = if fake.config.scalable { 32 } else { 16 };
         let base = self.register64(0x90) & !0xfff;
         let tail = self.register64(0x88);
-        assert!(tail % size == 0 && tail < 0x1000, "a tail of {tail:#x}");
+        assert!(
+            tail.is_multiple_of(size) && tail < 0x1000,
+            "a tail of {tail:#x}"
+        );
         while self.register64(0x80) != tail && !self.stuck {
             let head = self.register64(0x80);
             let at = base + head;
