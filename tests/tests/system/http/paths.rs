@@ -138,7 +138,7 @@ fn clients_behind_each_iommu_serve_the_same_files_and_ask_for_nothing_by_name() 
     for (iommu, name) in [
         (Iommu::Intel, "dmar0: "),
         (Iommu::Amd, "amdvi0: "),
-        (Iommu::Virtio, "viommu0: "),
+        (Iommu::Virtio, "viommu0 on virtio0: "),
     ] {
         let (site, _image) = files.serve_on(|mut guest| {
             guest.append = "ip=dhcp net=vhost blk=vhost iommu=required".into();
