@@ -73,3 +73,23 @@ impl fmt::Display for DmaFaults {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn an_access_is_called_what_the_iommu_says_of_it() {
+        for (access, words) in [
+            (Permission::READ, "read of 0x1000"),
+            (Permission::WRITE, "write to 0x1000"),
+            (Permission::empty(), "access to 0x1000"),
+        ] {
+            let (addr, kind) = (0x1000, DmaFaultKind::NotMapped);
+            let fault = DmaFault { addr, access, kind };
+            assert!(fault.to_string().starts_with(words), "{fault}");
+        }
+    }
+}

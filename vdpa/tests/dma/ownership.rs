@@ -20,6 +20,14 @@ fn a_client_without_isolation_is_refused_unless_that_is_asked_for_by_name() {
 }
 
 #[test]
+fn who_cannot_have_a_device_is_told_who_has_it() {
+    let kernels = AttachError::Taken(Owner::Kernel).to_string();
+    assert!(kernels.contains("cannot keep apart") && kernels.ends_with("belongs to the kernel"));
+    let clients = AttachError::Taken(Owner::Client).to_string();
+    assert!(clients.ends_with("belongs to a client"));
+}
+
+#[test]
 fn a_device_has_one_owner_at_a_time() {
     for model in Model::ALL {
         let world = World::new(model);

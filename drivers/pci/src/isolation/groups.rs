@@ -43,6 +43,9 @@ const ACS_NEEDED: u16 = 1 << 0 | 1 << 2 | 1 << 3 | 1 << 4;
 /// The register with the kind of a function, in its capability.
 const EXPRESS_FLAGS: u16 = 0x02;
 
+/// More ids than this are looked through for equal ones: a segment has half as many.
+const MANY: usize = 1 << 17;
+
 /// Functions that go together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Group {
@@ -236,14 +239,15 @@ impl<'a> Topology<'a> {
         let mut ids = Vec::new();
         for member in members {
             self.ids(member, &mut ids);
+            if ids.len() > MANY {
+                // Cards can say that they have any number of virtual functions.
+                tidy(&mut ids);
+            }
         }
         if !matches!(group, Group::Function(_)) {
             self.later(group, &mut ids);
         }
-        let first = ids.first().copied();
-        ids.sort_unstable();
-        ids.dedup();
-        ids.sort_by_key(|id| Some(*id) != first);
+        tidy(&mut ids);
         ids
     }
 
@@ -367,7 +371,9 @@ impl Segment {
         let place = units.partition_point(|(other, _)| other < group);
         let known = units.get(place).filter(|(other, _)| other == group);
         if let Some(unit) = known.and_then(|(_, unit)| Weak::upgrade(unit)) {
-            let has = |id: &u32| unit.requester_ids().contains(id);
+            let others = unit.requester_ids().get(1..).unwrap_or_default();
+            let has =
+                |id: &u32| unit.requester_id() == Some(*id) || others.binary_search(id).is_ok();
             if !ids.iter().all(has) {
                 log::warn!(
                     "{}: cannot be kept apart from {}, and came later: behind an IOMMU it reaches no memory",
@@ -381,4 +387,15 @@ impl Segment {
         units.insert(place, (*group, Arc::downgrade(&unit)));
         unit
     }
+}
+
+/// Orders all but the first, each once.
+fn tidy(ids: &mut Vec<u32>) {
+    let Some(&first) = ids.first() else {
+        return;
+    };
+    ids.retain(|id| *id != first);
+    ids.sort_unstable();
+    ids.dedup();
+    ids.insert(0, first);
 }

@@ -333,3 +333,24 @@ fn virtual_functions_share_the_unit_of_what_the_port_in_front_does_not_keep_apar
         assert!(machine.ids(&name).contains(&(0x100 + number)));
     }
 }
+
+#[test]
+fn a_card_that_claims_any_number_of_virtual_functions_has_no_more_ids_than_there_are() {
+    let machine = Machine::new();
+    let port = FakePort::new(&machine.platform, None);
+    machine.tree.root.put(1, 0, &port);
+    let plan = |stride| SriovPlan {
+        total: u16::MAX,
+        stride,
+        ..SriovPlan::default()
+    };
+    for device in 0..8 {
+        let card = FakeSriov::new(plan(u16::from(device != 0)), port.bus());
+        port.insert_any(device, 0, &card);
+    }
+    machine.enumerate();
+    let ids = machine.ids("01:03.0");
+    assert_eq!(ids.first(), Some(&0x100));
+    assert_eq!(ids.last(), Some(&0xffff));
+    assert!(ids.is_sorted_by(|a, b| a < b));
+}
