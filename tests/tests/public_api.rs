@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 /// The sources whose public items are looked at.
-const LIBRARIES: [&str; 20] = [
+const LIBRARIES: [&str; 21] = [
     "boot/src",
     "vdpa/virtq/src",
     "vdpa/src",
@@ -28,6 +28,7 @@ const LIBRARIES: [&str; 20] = [
     "vdpa/vduse-nbd/src",
     "vdpa/vduse-protocol/src",
     "vdpa/mgmt/src",
+    "drivers/iommu/src",
     "drivers/pci/src",
     "drivers/virtio-mmio/src",
     "drivers/virtio-pci/src",

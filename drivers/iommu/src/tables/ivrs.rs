@@ -37,12 +37,6 @@ pub struct Ivrs {
 }
 
 impl Ivrs {
-    /// How many bits a physical address has.
-    #[must_use]
-    pub fn physical_bits(&self) -> u8 {
-        (self.info >> 8 & 0x7f) as u8
-    }
-
     /// How many bits an address has that a device sends, where the table says it.
     #[must_use]
     pub fn virtual_bits(&self) -> Option<u8> {
