@@ -101,8 +101,10 @@ struct Frame<'t> {
 
 impl Frame<'_> {
     fn turn(&mut self) -> Result<Turn, TaskError> {
-        self.look_at_bus();
-        while let Some(bytes) = self.task.receive()? {
+        loop {
+            let (bytes, attached) = self.task.look()?;
+            self.look_at_bus(attached);
+            let Some(bytes) = bytes else { break };
             let message = Message::decode(&bytes)?;
             if let Some(response) = self.answer(message)? {
                 self.reply(response)?;
@@ -116,8 +118,7 @@ impl Frame<'_> {
         }
     }
 
-    fn look_at_bus(&mut self) {
-        let attached = self.task.is_attached();
+    fn look_at_bus(&mut self, attached: bool) {
         match (self.attached, attached) {
             (false, true) => self.device.attached(),
             (true, false) => self.device.detached(),

@@ -44,21 +44,21 @@ impl Task {
         self.0.event.raise();
     }
 
-    /// Whether the bus has the device.
-    pub(super) fn is_attached(&self) -> bool {
-        self.0.with(|state| state.attached)
-    }
-
     /// The next message, if there is one. It wants an answer within the device's deadline.
     ///
     /// # Errors
     /// [`TaskError::Broken`].
     pub fn receive(&self) -> Result<Option<[u8; Message::SIZE]>, TaskError> {
-        let message = self.0.with(|state| {
+        Ok(self.look()?.0)
+    }
+
+    /// The next message, and whether the bus has the device.
+    pub(super) fn look(&self) -> Result<(Option<[u8; Message::SIZE]>, bool), TaskError> {
+        let (message, attached) = self.0.with(|state| {
             state.check_whole()?;
-            Ok::<_, TaskError>(state.mailbox.read())
+            Ok::<_, TaskError>((state.mailbox.read(), state.attached))
         })?;
-        Ok(message.map(|message| message.encode()))
+        Ok((message.map(|message| message.encode()), attached))
     }
 
     /// Answers a message with the bytes of a [`Response`].
