@@ -159,7 +159,7 @@ impl Domain {
         let is_empty = self.all_done(&unmap);
         let is_left = self.all_done(&detach);
         if !is_left {
-            entered.id.abandon();
+            self.iommu.abandon(entered.id);
         }
         if !is_empty && !is_left {
             self.iommu.give_up(Dead::Unconfirmed);

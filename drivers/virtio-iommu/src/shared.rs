@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     /// By what the IOMMU calls them.
     endpoints: Mutex<BTreeMap<u32, Endpoint>>,
     domain_ids: Arc<IdAllocator>,
+    /// Domains that an endpoint may still be in.
+    abandoned: Mutex<Vec<DomainId>>,
     counters: Counters,
     pub(crate) _id: IdGuard,
 }
@@ -93,6 +95,7 @@ impl Shared {
             end: Alarm::new(),
             endpoints: Mutex::default(),
             domain_ids: IdAllocator::new(limits.domain_count()),
+            abandoned: Mutex::default(),
             counters: Counters::default(),
             _id: id,
         })
@@ -154,8 +157,13 @@ impl Shared {
         let guard = guard.map_err(|_| DomainError::OutOfResources)?;
         Ok(DomainId {
             number: self.limits.domains.0 + guard.number(),
-            guard,
+            _guard: guard,
         })
+    }
+
+    /// An endpoint may still be in a domain: its number gets no other meaning.
+    pub(crate) fn abandon(&self, domain: DomainId) {
+        self.abandoned.lock().push(domain);
     }
 
     /// From now on an endpoint can reach what the books say.
@@ -329,14 +337,7 @@ fn kind(fault: Fault, books: &Weak<Mutex<Books>>) -> DmaFaultKind {
 #[derive(Debug)]
 pub(crate) struct DomainId {
     pub(crate) number: u32,
-    guard: IdGuard,
-}
-
-impl DomainId {
-    /// An endpoint may still be in the domain: it gets no other meaning.
-    pub(crate) fn abandon(self) {
-        core::mem::forget(self.guard);
-    }
+    _guard: IdGuard,
 }
 
 impl Inspect for Shared {

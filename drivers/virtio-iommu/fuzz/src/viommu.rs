@@ -58,9 +58,7 @@ pub fn viommu(data: &[u8]) {
         added.expect("the only driver");
         vdpa.register(parent.ops(), config).await
     });
-    let Ok(registered) = registered else {
-        return;
-    };
+    let registered = registered.expect("the device can be registered");
     let mut units = Units::new(&root);
     for _ in 0..STEPS_MAX {
         if input.lock().expect("nobody panics").is_empty() {
@@ -75,6 +73,9 @@ pub fn viommu(data: &[u8]) {
     platform.block_on(vdpa.unregister(&registered, Removal::Orderly));
     assert!(iommus.list().is_empty(), "it is gone");
     drop(units);
+    platform.run_until_stalled();
+    // It keeps the kernel, which keeps it.
+    kernel.device.lock().expect("nobody panics").take();
     assert_eq!(platform.heap().outstanding(), 0, "all memory is back");
     let tasks = platform.tasks();
     assert!(!tasks.iter().any(|task| task == "viommu0"), "{tasks:?}");
