@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 /// The sources whose public items are looked at.
-const LIBRARIES: [&str; 21] = [
+const LIBRARIES: [&str; 22] = [
     "boot/src",
     "vdpa/virtq/src",
     "vdpa/src",
@@ -29,6 +29,7 @@ const LIBRARIES: [&str; 21] = [
     "vdpa/vduse-protocol/src",
     "vdpa/mgmt/src",
     "drivers/iommu/src",
+    "drivers/virtio-iommu/src",
     "drivers/pci/src",
     "drivers/virtio-mmio/src",
     "drivers/virtio-pci/src",

@@ -34,4 +34,4 @@ mod worker;
 
 pub use driver::IommuDriver;
 pub use error::Unsuitable;
-pub use topology::{EveryRequester, Topology};
+pub use topology::Topology;

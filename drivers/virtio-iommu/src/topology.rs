@@ -11,13 +11,3 @@ pub trait Topology: Debug + Send + Sync {
     /// tree, `requester` the PCI segment (upper half) with bus, device and function.
     fn endpoint(&self, iommu: &Arc<Node>, requester: u32) -> Option<u32>;
 }
-
-/// A machine without tables: one IOMMU stands before every requester and calls it by its own id.
-#[derive(Clone, Copy, Debug)]
-pub struct EveryRequester;
-
-impl Topology for EveryRequester {
-    fn endpoint(&self, _iommu: &Arc<Node>, requester: u32) -> Option<u32> {
-        Some(requester)
-    }
-}

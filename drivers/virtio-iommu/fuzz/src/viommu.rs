@@ -11,7 +11,7 @@ use vdpa::testing::{FakeParent, FakePlatform};
 use vdpa::{Features, Node, Platform};
 use virtio_bus::VirtioBus;
 use virtio_bus::virtio_vdpa::VirtioVdpa;
-use virtio_iommu::{EveryRequester, IommuDriver};
+use virtio_iommu::{IommuDriver, Topology};
 use virtq::DmaAddr;
 
 use super::device::Device;
@@ -21,6 +21,16 @@ use super::kernel::Kernel;
 const STEPS_MAX: usize = 64;
 const UNITS: usize = 4;
 const IOMMU: u32 = 23;
+
+/// It stands before every requester and calls it by its own id.
+#[derive(Debug)]
+struct Everybody;
+
+impl Topology for Everybody {
+    fn endpoint(&self, _iommu: &Arc<Node>, requester: u32) -> Option<u32> {
+        Some(requester)
+    }
+}
 
 /// An IOMMU, and what happens to it.
 ///
@@ -42,7 +52,7 @@ pub fn viommu(data: &[u8]) {
     let root = Node::root("root");
     let (virtio, vdpa) = (VirtioBus::new("virtio"), VdpaBus::new("vdpa"));
     let iommus = Iommus::new();
-    let driver = IommuDriver::new(Arc::clone(&iommus), Arc::new(EveryRequester));
+    let driver = IommuDriver::new(Arc::clone(&iommus), Arc::new(Everybody));
     let config = VdpaDeviceConfig {
         parent: Arc::clone(&root),
         dma: IsolationUnit::new(&root, None, None),
