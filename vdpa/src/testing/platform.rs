@@ -36,6 +36,8 @@ pub struct FakePlatform {
     mmio: Mutex<Vec<(PhysAddr, Arc<dyn Mmio>)>>,
     vectors: Arc<Vectors>,
     clock: Arc<Mutex<Clock>>,
+    /// What happens when somebody looks at the clock.
+    look: Mutex<Option<Look>>,
     tasks: Mutex<Vec<Task>>,
     memory_left: AtomicU64,
 }
@@ -45,6 +47,8 @@ struct Clock {
     now: Duration,
     sleepers: Vec<(Duration, Waker)>,
 }
+
+type Look = Arc<dyn Fn(&FakePlatform) + Send + Sync>;
 
 struct Task {
     name: String,
@@ -100,6 +104,7 @@ impl FakePlatform {
                 taken: Mutex::default(),
             }),
             clock: Arc::default(),
+            look: Mutex::default(),
             tasks: Mutex::default(),
             memory_left: AtomicU64::new(u64::MAX),
         })
@@ -196,6 +201,18 @@ impl FakePlatform {
         }
     }
 
+    /// From now on `look` is done whenever somebody looks at the clock, who then sees the time
+    /// afterwards. So a device can work, and time pass, while a driver waits without sleeping.
+    pub fn at_each_look(&self, look: impl Fn(&Self) + Send + Sync + 'static) {
+        *self.look.lock() = Some(Arc::new(look));
+    }
+
+    /// What the clock shows. This is no look at it.
+    #[must_use]
+    pub fn time(&self) -> Duration {
+        self.clock.lock().now
+    }
+
     /// Runs a future and the tasks until the future ends. Whenever all of them wait, the clock
     /// jumps to the moment that the next sleeper waits for.
     ///
@@ -221,7 +238,7 @@ impl FakePlatform {
                     .map(|(until, _)| *until)
                     .min();
                 let next = next.expect("everything waits for something that never comes");
-                self.advance(next.saturating_sub(self.now()));
+                self.advance(next.saturating_sub(self.time()));
             }
         }
     }
@@ -312,7 +329,11 @@ unsafe impl Platform for FakePlatform {
     }
 
     fn now(&self) -> Duration {
-        self.clock.lock().now
+        let look = self.look.lock().clone();
+        if let Some(look) = look {
+            look(self);
+        }
+        self.time()
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
@@ -341,7 +362,7 @@ unsafe impl Platform for FakePlatform {
 impl fmt::Debug for FakePlatform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FakePlatform")
-            .field("now", &self.now())
+            .field("now", &self.time())
             .field("tasks", &self.tasks())
             .field("vectors_in_use", &self.vectors_in_use())
             .finish_non_exhaustive()

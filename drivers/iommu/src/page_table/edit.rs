@@ -285,6 +285,6 @@ impl Edit {
     }
 }
 
-fn is_same_kind(change: &DomainChange, next: &DomainChange) -> bool {
+pub(crate) fn is_same_kind(change: &DomainChange, next: &DomainChange) -> bool {
     matches!(change, DomainChange::Map { .. }) == matches!(next, DomainChange::Map { .. })
 }

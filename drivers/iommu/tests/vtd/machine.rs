@@ -1,7 +1,6 @@
 //! A machine with remapping units, whose time passes whenever somebody looks at the clock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use iommu::Iommu;
@@ -9,14 +8,11 @@ use iommu::tables::{DeviceScope, Dmar, DmarFlags, Drhd, DrhdFlags, Rmrr, ScopeKi
 use iommu::vtd::{ApicMode, Vtd, VtdError};
 use vdpa::dma::IsolationUnit;
 use vdpa::iotlb::{IovaRange, Permission};
-use vdpa::platform::{
-    BoxFuture, Callback, DomainChange, InterruptVector, IommuDomain, MapError, Mmio, NoVector,
-    PhysAddr,
-};
+use vdpa::platform::{DomainChange, IommuDomain, PhysAddr};
 use vdpa::testing::FakePlatform;
 use vdpa::{Node, Platform};
+use virtq::DmaAddr;
 use virtq::testing::HeapDma;
-use virtq::{DmaAddr, DmaAllocator};
 
 use crate::fake::{Config, Fake};
 
@@ -25,44 +21,8 @@ pub const BASE: u64 = 0xfed9_0000;
 /// The device of most tests: 01:00.0.
 pub const DEVICE: u16 = 0x100;
 
-#[derive(Debug)]
-struct Ticking {
-    platform: Arc<FakePlatform>,
-    ticks: AtomicU64,
-}
-
-// SAFETY: everything is the fake's within.
-unsafe impl Platform for Ticking {
-    fn dma(&self) -> Arc<dyn DmaAllocator> {
-        self.platform.dma()
-    }
-
-    unsafe fn map_mmio(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Mmio>, MapError> {
-        // SAFETY: the caller vouches for the range.
-        unsafe { self.platform.map_mmio(base, len) }
-    }
-
-    fn allocate_vector(
-        &self,
-        source: Option<&IsolationUnit>,
-        handler: Callback,
-    ) -> Result<Box<dyn InterruptVector>, NoVector> {
-        self.platform.allocate_vector(source, handler)
-    }
-
-    fn now(&self) -> Duration {
-        let ticks = self.ticks.fetch_add(1, Ordering::Relaxed);
-        self.platform.now() + Duration::from_millis(20) * ticks as u32
-    }
-
-    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        self.platform.sleep(duration)
-    }
-
-    fn spawn(&self, name: &str, task: BoxFuture<'static, ()>) {
-        self.platform.spawn(name, task);
-    }
-}
+/// What passes with each look at the clock.
+const TICK: Duration = Duration::from_millis(20);
 
 pub struct Machine {
     pub platform: Arc<FakePlatform>,
@@ -78,8 +38,10 @@ impl Machine {
     }
 
     pub fn with_heap(config: Config, heap: Arc<HeapDma>) -> Self {
+        let platform = FakePlatform::with_heap(heap);
+        platform.at_each_look(|platform| platform.advance(TICK));
         let mut machine = Self {
-            platform: FakePlatform::with_heap(heap),
+            platform,
             fakes: Vec::new(),
             dmar: Dmar {
                 address_bits: 46,
@@ -135,10 +97,7 @@ impl Machine {
     }
 
     pub fn try_start(&self, index: usize, apics: ApicMode) -> Result<Arc<Vtd>, VtdError> {
-        let platform: Arc<dyn Platform> = Arc::new(Ticking {
-            platform: Arc::clone(&self.platform),
-            ticks: AtomicU64::new(0),
-        });
+        let platform = Arc::clone(&self.platform) as Arc<dyn Platform>;
         // SAFETY: the registers are those of a fake.
         unsafe { Vtd::start(&platform, &self.dmar, index, apics) }
     }

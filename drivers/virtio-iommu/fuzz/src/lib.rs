@@ -7,7 +7,6 @@
 
 mod device;
 mod input;
-mod kernel;
 mod viommu;
 
 pub use viommu::viommu;

@@ -1,6 +1,7 @@
 //! An IOMMU, the units that enter its domains, and what becomes of both.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use iommu::Iommus;
 use vdpa::device::{DeviceKind, Removal, VdpaBus, VdpaDeviceConfig};
@@ -16,7 +17,6 @@ use virtq::DmaAddr;
 
 use super::device::Device;
 use super::input::Input;
-use super::kernel::Kernel;
 
 const STEPS_MAX: usize = 64;
 const UNITS: usize = 4;
@@ -39,16 +39,12 @@ impl Topology for Everybody {
 pub fn viommu(data: &[u8]) {
     let input = Arc::new(Mutex::new(Input::new(data)));
     let platform = FakePlatform::new();
-    let kernel = Arc::new(Kernel {
-        platform: Arc::clone(&platform),
-        device: Mutex::default(),
-    });
     let parent = parent(&platform, &mut input.lock().expect("nobody panics"));
     let device = Arc::new(Device {
         parent: Arc::clone(&parent),
         input: Arc::clone(&input),
     });
-    *kernel.device.lock().expect("nobody panics") = Some(Arc::clone(&device));
+    let_work(&platform, &device);
     let root = Node::root("root");
     let (virtio, vdpa) = (VirtioBus::new("virtio"), VdpaBus::new("vdpa"));
     let iommus = Iommus::new();
@@ -56,7 +52,7 @@ pub fn viommu(data: &[u8]) {
     let config = VdpaDeviceConfig {
         parent: Arc::clone(&root),
         dma: IsolationUnit::new(&root, None, None),
-        platform: Arc::clone(&kernel) as Arc<dyn Platform>,
+        platform: Arc::clone(&platform) as Arc<dyn Platform>,
         kind: DeviceKind::Software,
         name: None,
     };
@@ -84,11 +80,21 @@ pub fn viommu(data: &[u8]) {
     assert!(iommus.list().is_empty(), "it is gone");
     drop(units);
     platform.run_until_stalled();
-    // It keeps the kernel, which keeps it.
-    kernel.device.lock().expect("nobody panics").take();
     assert_eq!(platform.heap().outstanding(), 0, "all memory is back");
     let tasks = platform.tasks();
     assert!(!tasks.iter().any(|task| task == "viommu0"), "{tasks:?}");
+}
+
+/// The IOMMU works whenever somebody looks at the clock.
+fn let_work(platform: &FakePlatform, device: &Arc<Device>) {
+    const TICK: Duration = Duration::from_millis(10);
+    let device = Arc::downgrade(device);
+    platform.at_each_look(move |platform| {
+        if let Some(device) = device.upgrade() {
+            device.work();
+        }
+        platform.advance(TICK);
+    });
 }
 
 /// A device with any configuration, which mostly makes sense.

@@ -9,7 +9,6 @@ mod domains;
 #[cfg(test)]
 mod events;
 #[cfg(test)]
-mod kernel;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use vdpa::Platform;
 use vdpa::platform::DomainError;
 use virtio::DeviceStatus;
 
@@ -16,19 +15,19 @@ fn assert_ends(what: &str, harm: impl FnOnce(&World)) {
     let domain = world.entered(&unit);
     domain.change(&[map(0x1000, 0x1fff, 0x9000)]).unwrap();
     harm(&world);
-    let before = world.platform.now();
+    let before = world.platform.time();
     assert_eq!(
         domain.change(&[map(0x3000, 0x3fff, 0x9000)]),
         TIMEOUT,
         "{what}"
     );
-    let waited = world.platform.now() - before;
+    let waited = world.platform.time() - before;
     assert!(waited < Duration::from_secs(3), "{what}: {waited:?}");
     // From now on nobody waits.
-    let before = world.platform.now();
+    let before = world.platform.time();
     assert_eq!(domain.change(&[unmap(0x1000, 0x1fff)]), TIMEOUT, "{what}");
     assert!(world.iommus.isolate(&unit).is_none(), "{what}");
-    assert_eq!(world.platform.now(), before, "{what}");
+    assert_eq!(world.platform.time(), before, "{what}");
     assert_eq!(world.fact("state"), "broken", "{what}");
     // Nobody is in a domain after a reset, whatever the IOMMU still does.
     world.platform.run_until_stalled();

@@ -1,6 +1,7 @@
 //! An IOMMU that is up, and the units behind it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use iommu::Iommus;
 use vdpa::device::{DeviceKind, Removal, VdpaBus, VdpaDevice, VdpaDeviceConfig};
@@ -14,7 +15,6 @@ use virtio_bus::virtio_vdpa::VirtioVdpa;
 use virtio_iommu::{IommuDriver, Topology};
 use virtq::DmaAddr;
 
-use crate::kernel::Kernel;
 use crate::model::{Model, Traits};
 
 pub(crate) const INPUT_RANGE: u128 = 1 << 0;
@@ -62,6 +62,18 @@ pub(crate) fn reserved(subtype: u8, first: u64, last: u64) -> Vec<u8> {
     [&head[..], &first.to_le_bytes(), &last.to_le_bytes()].concat()
 }
 
+/// The IOMMU works whenever the driver looks at the clock.
+fn let_work(platform: &FakePlatform, model: &Arc<Model>) {
+    const TICK: Duration = Duration::from_micros(100);
+    let model = Arc::downgrade(model);
+    platform.at_each_look(move |platform| {
+        if let Some(model) = model.upgrade() {
+            model.work();
+        }
+        platform.advance(TICK);
+    });
+}
+
 /// The IOMMU stands before requesters below 0x100, and calls them by their ids.
 #[derive(Debug)]
 struct FirstRequesters;
@@ -91,12 +103,11 @@ impl Setup {
 
     pub(crate) fn start_with(self, set_up: impl FnOnce(&FakeParent)) -> World {
         let platform = FakePlatform::new();
-        let kernel = Kernel::new(&platform);
         let features = Features::from_bits(self.features) | Features::from(self.ring);
         let config = self.traits.config();
         let parent = FakeParent::new(&platform, 23, features, &self.queue_sizes, &config);
         let model = Model::new(&parent, self.traits);
-        kernel.let_work(&model);
+        let_work(&platform, &model);
         set_up(&parent);
         let root = Node::root("root");
         let (virtio, vdpa) = (VirtioBus::new("virtio"), VdpaBus::new("vdpa"));
@@ -105,7 +116,7 @@ impl Setup {
         let config = VdpaDeviceConfig {
             parent: Arc::clone(&root),
             dma: IsolationUnit::new(&root, None, None),
-            platform: kernel as Arc<dyn Platform>,
+            platform: Arc::clone(&platform) as Arc<dyn Platform>,
             kind: DeviceKind::Software,
             name: None,
         };
