@@ -14,6 +14,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod amd;
+mod changes;
 mod hardware_table;
 mod page_table;
 mod set;
@@ -30,6 +31,10 @@ use vdpa::platform::{InterruptMessage, IommuDomain};
 use vdpa::tree::Report;
 
 pub use set::Iommus;
+
+/// Where a processor's local APIC takes the messages of interrupts, from the first address to the
+/// last: what a device writes there is not translated, so that nothing can be mapped.
+pub const MESSAGE_WINDOW: (u64, u64) = (0xfee0_0000, 0xfeef_ffff);
 
 /// An IOMMU that is on: what is in no domain of it reaches nothing.
 pub trait Iommu: Debug + Send + Sync {

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use iommu::MESSAGE_WINDOW;
 use spin::Mutex;
 use vdpa::dma::IovaSpace;
 use vdpa::iotlb::{IovaRange, Permission};
@@ -13,9 +14,6 @@ use crate::change::{Piece, Step, Table, waves};
 use crate::error::{Dead, Refusal};
 use crate::request::{Memory, Request, Status};
 use crate::shared::{DomainId, Shared};
-
-/// Where an x86 machine's interrupt messages go.
-const MESSAGES: (u64, u64) = (0xfee0_0000, 0xfeef_ffff);
 
 /// A domain of an IOMMU, for one unit. It is not the IOMMU's before it is entered.
 pub(crate) struct Domain {
@@ -63,7 +61,7 @@ impl Domain {
         mut reserved: Vec<IovaRange>,
         has_messages: bool,
     ) -> Option<Self> {
-        let window = IovaRange::from_bounds(MESSAGES.0, MESSAGES.1).ok();
+        let window = IovaRange::from_bounds(MESSAGE_WINDOW.0, MESSAGE_WINDOW.1).ok();
         let window = window.filter(|window| {
             let is_translated = iommu.limits.input.contains(*window);
             !has_messages && is_translated && iommu.limits.is_whole_pages(*window)

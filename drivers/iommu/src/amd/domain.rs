@@ -6,10 +6,10 @@ use core::fmt;
 use core::mem;
 
 use spin::Mutex;
-use vdpa::dma::IovaSpace;
 use vdpa::iotlb::IovaRange;
 use vdpa::platform::{DomainChange, DomainError, IommuDomain};
 
+use crate::changes::unmap_outside;
 use crate::page_table::edit::Stale;
 use crate::page_table::{PageTable, TableError};
 
@@ -74,16 +74,14 @@ impl Domain {
 
     /// The changes, as far as they concern nothing that firmware uses.
     fn without_firmware(&self, changes: &[DomainChange]) -> Vec<DomainChange> {
-        let rest = |change: &DomainChange| match *change {
-            DomainChange::Unmap(range) => IovaSpace::new(&[range], &self.firmware)
-                .map(|space| space.ranges().to_vec())
-                .unwrap_or_default()
-                .into_iter()
-                .map(DomainChange::Unmap)
-                .collect(),
-            map @ DomainChange::Map { .. } => Vec::from([map]),
-        };
-        changes.iter().flat_map(rest).collect()
+        let mut list = Vec::with_capacity(changes.len());
+        for change in changes {
+            match *change {
+                DomainChange::Unmap(range) => list.extend(unmap_outside(range, &self.firmware)),
+                map @ DomainChange::Map { .. } => list.push(map),
+            }
+        }
+        list
     }
 }
 

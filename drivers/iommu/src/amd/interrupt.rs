@@ -9,7 +9,7 @@ use vdpa::platform::InterruptMessage;
 use virtq::DmaError;
 
 use crate::hardware_table::{HardwareTable, TableSource};
-use crate::{Interrupt, RemapError, RemappedInterrupt};
+use crate::{Interrupt, MESSAGE_WINDOW, RemapError, RemappedInterrupt};
 
 use super::command::Command;
 use super::device_table::InterruptTableBase;
@@ -20,9 +20,6 @@ use super::unit::Unit;
 const ENTRIES_LOG2: u32 = 9;
 const ENTRIES: u32 = 1 << ENTRIES_LOG2;
 const VECTORS: u32 = 256;
-
-/// Where messages go.
-const MESSAGE_ADDRESS: u64 = 0xfee0_0000;
 
 /// RemapEn.
 const VALID: u64 = 1 << 0;
@@ -221,7 +218,7 @@ pub(super) struct Remapped {
 impl RemappedInterrupt for Remapped {
     fn message(&self) -> InterruptMessage {
         InterruptMessage {
-            address: MESSAGE_ADDRESS,
+            address: MESSAGE_WINDOW.0,
             data: self.index,
         }
     }

@@ -12,6 +12,7 @@ use vdpa::dma::IsolationUnit;
 use vdpa::iotlb::IovaRange;
 use vdpa::platform::DomainError;
 
+use crate::MESSAGE_WINDOW;
 use crate::hardware_table::TableSource;
 use crate::page_table::{PageTable, TableError};
 use crate::tables::Ivhd;
@@ -32,7 +33,7 @@ const UNUSABLE_IN_QEMU: u16 = 1 << 8;
 
 /// Where the interrupt controllers are (AMD 48882, 2.1.2), and what HyperTransport keeps for
 /// itself.
-const RESERVED: [(u64, u64); 2] = [(0xfee0_0000, 0xfeef_ffff), (0xfd_0000_0000, 0xff_ffff_ffff)];
+const RESERVED: [(u64, u64); 2] = [MESSAGE_WINDOW, (0xfd_0000_0000, 0xff_ffff_ffff)];
 
 /// An IOMMU that is on, or about to be.
 #[derive(Debug)]

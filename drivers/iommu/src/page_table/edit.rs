@@ -7,6 +7,7 @@ use vdpa::iotlb::IovaRange;
 use vdpa::platform::DomainChange;
 use virtq::DmaAddr;
 
+use crate::changes::is_same_kind;
 use crate::hardware_table::HardwareTable;
 
 use super::map::{Pass, Run};
@@ -283,8 +284,4 @@ impl Edit {
             self.removed.push(range);
         }
     }
-}
-
-pub(crate) fn is_same_kind(change: &DomainChange, next: &DomainChange) -> bool {
-    matches!(change, DomainChange::Map { .. }) == matches!(next, DomainChange::Map { .. })
 }

@@ -10,15 +10,14 @@ use vdpa::dma::{IovaSpace, IsolationUnit};
 use vdpa::iotlb::IovaRange;
 use vdpa::platform::{DomainChange, DomainError, IommuDomain};
 
+use crate::MESSAGE_WINDOW;
+use crate::changes::{is_same_kind, unmap_outside};
 use crate::page_table::TableError;
 use crate::page_table::edit::{Edit, Stale};
 
 use super::queue::Invalidation;
 use super::registers::Timeout;
 use super::unit::{Known, Space, Unit};
-
-/// Where messages of interrupts go: what a device writes there is not translated (3.14).
-const MESSAGES: (u64, u64) = (0xfee0_0000, 0xfeef_ffff);
 
 #[derive(Debug)]
 pub(super) struct Domain {
@@ -37,7 +36,7 @@ impl Domain {
     pub(super) fn new(unit: &Arc<Unit>, isolated: &Arc<IsolationUnit>) -> Result<Self, TableError> {
         let devices = unit.devices(isolated);
         let firmware = unit.firmware_ranges(isolated);
-        let (first, last) = MESSAGES;
+        let (first, last) = MESSAGE_WINDOW;
         let mut reserved = firmware.clone();
         reserved.extend(IovaRange::from_bounds(first, last));
         let usable = IovaSpace::new(&[all_of(unit)], &reserved).ok_or(TableError::OutOfRange)?;
@@ -130,11 +129,7 @@ impl Domain {
                     return Err(DomainError::OutOfResources);
                 }
                 DomainChange::Map { .. } => list.push(*change),
-                DomainChange::Unmap(range) => {
-                    let parts = IovaSpace::new(&[range], &self.reserved);
-                    let parts = parts.iter().flat_map(|space| space.ranges());
-                    list.extend(parts.copied().map(DomainChange::Unmap));
-                }
+                DomainChange::Unmap(range) => list.extend(unmap_outside(range, &self.reserved)),
             }
         }
         Ok(list)
@@ -202,10 +197,6 @@ impl Drop for Domain {
         }
         self.unit.free(self.id);
     }
-}
-
-fn is_same_kind(change: &DomainChange, next: &DomainChange) -> bool {
-    matches!(change, DomainChange::Map { .. }) == matches!(next, DomainChange::Map { .. })
 }
 
 /// Every address that the unit translates.

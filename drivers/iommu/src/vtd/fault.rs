@@ -12,6 +12,8 @@ use vdpa::iotlb::Permission;
 use vdpa::platform::InterruptVector;
 use virtq::Event;
 
+use crate::MESSAGE_WINDOW;
+
 use super::registers::FaultStatus;
 use super::unit::Unit;
 
@@ -197,7 +199,7 @@ impl Unit {
         };
         unit.report_fault(DmaFault {
             addr: if record.is_interrupt() {
-                super::interrupt::MESSAGES
+                MESSAGE_WINDOW.0
             } else {
                 record.addr
             },

@@ -11,14 +11,11 @@ use virtq::DmaError;
 
 use crate::hardware_table::{HardwareTable, TableSource};
 use crate::tables::ScopeKind;
-use crate::{Interrupt, InterruptSource, RemapError, RemappedInterrupt};
+use crate::{Interrupt, InterruptSource, MESSAGE_WINDOW, RemapError, RemappedInterrupt};
 
 use super::queue::Invalidation;
 use super::registers::Timeout;
 use super::unit::Unit;
-
-/// Where messages of interrupts go.
-pub(super) const MESSAGES: u64 = 0xfee0_0000;
 
 const ENTRIES: usize = 1024;
 const ENTRY_SIZE: usize = 16;
@@ -197,7 +194,7 @@ impl RemappedInterrupt for Entry {
         // The remappable format, without a sub-handle (5.1.2.2).
         let index = u64::from(self.index);
         InterruptMessage {
-            address: MESSAGES | (index & 0x7fff) << 5 | 1 << 4 | (index >> 15) << 2,
+            address: MESSAGE_WINDOW.0 | (index & 0x7fff) << 5 | 1 << 4 | (index >> 15) << 2,
             data: 0,
         }
     }
