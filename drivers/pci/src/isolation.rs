@@ -7,6 +7,8 @@ mod groups;
 
 use pci_types::PciAddress;
 
+use crate::routing_id::routing_id;
+
 #[cfg(feature = "iommu")]
 pub(crate) use groups::{Group, Units};
 
@@ -57,8 +59,5 @@ mod alone {
 
 /// The segment, and below it what the function's requests carry: bus, device and function.
 fn requester_id(address: PciAddress) -> u32 {
-    u32::from(address.segment()) << 16
-        | u32::from(address.bus()) << 8
-        | u32::from(address.device()) << 3
-        | u32::from(address.function())
+    u32::from(address.segment()) << 16 | u32::from(routing_id(address))
 }

@@ -11,6 +11,7 @@ use pci_types::PciAddress;
 use super::access::ConfigSpace;
 use super::bar::{BAR_COUNT, Bars, register, size_registers, write_register};
 use super::capability;
+use super::routing_id::{function_address, routing_id};
 
 /// The extended capability.
 const SR_IOV: u16 = 0x10;
@@ -123,13 +124,10 @@ impl SrIovCapability {
         let own = self.config.address();
         let first = self.config.read16(self.at + OFFSET);
         let stride = self.config.read16(self.at + STRIDE);
-        let own_id =
-            u16::from(own.bus()) << 8 | u16::from(own.device()) << 3 | u16::from(own.function());
         let id = stride
             .checked_mul(index)?
             .checked_add(first)?
-            .checked_add(own_id)?;
-        let [rest, bus] = id.to_le_bytes();
-        Some(PciAddress::new(own.segment(), bus, rest >> 3, rest & 7))
+            .checked_add(routing_id(own))?;
+        Some(function_address(own.segment(), id))
     }
 }

@@ -6,7 +6,7 @@ use iommu::Iommu;
 use iommu::amd::{AmdVi, AmdViError, ConfigSpace};
 use iommu::tables::{Dmar, Ivrs};
 use iommu::vtd::{ApicMode, Vtd, VtdError};
-use pci::ConfigAccess;
+use pci::{ConfigAccess, function_address};
 use pci_types::PciAddress;
 use vdpa::Platform;
 
@@ -58,10 +58,9 @@ struct OwnFunction {
 
 impl OwnFunction {
     fn new(access: &Arc<dyn ConfigAccess>, segment: u16, device: u16) -> Self {
-        let [bus, slot] = device.to_be_bytes();
         Self {
             access: Arc::clone(access),
-            address: PciAddress::new(segment, bus, slot >> 3, slot & 0b111),
+            address: function_address(segment, device),
         }
     }
 }
