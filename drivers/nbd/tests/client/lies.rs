@@ -21,6 +21,24 @@ fn options(structured: bool, lie: Lie) -> Options {
     }
 }
 
+/// A client of an honest server that has found its export.
+fn served() -> World {
+    let mut world = World::new(LEN, options(true, Lie::None));
+    world.connect();
+    world.settle().unwrap();
+    world
+}
+
+/// A write that may stay in the server's cache.
+fn write_sevens(world: &mut World) {
+    let write = Command::Write {
+        offset: 0,
+        len: 512,
+        durability: Durability::Cached,
+    };
+    world.submit(write, vec![7; 512]);
+}
+
 fn read(world: &mut World) -> usize {
     let command = Command::Read {
         offset: 4096,
@@ -85,9 +103,7 @@ fn every_lie_ends_the_connection_and_the_next_one_serves() {
 
 #[test]
 fn a_request_that_meets_with_lies_alone_fails_in_the_end() {
-    let mut world = World::new(LEN, options(true, Lie::None));
-    world.connect();
-    world.settle().unwrap();
+    let mut world = served();
     world.kill(None);
     let number = read(&mut world);
     world.options.lie = Lie::Cookie;
@@ -103,9 +119,7 @@ fn a_request_that_meets_with_lies_alone_fails_in_the_end() {
 
 #[test]
 fn data_for_what_reads_nothing_is_noticed() {
-    let mut world = World::new(LEN, options(true, Lie::None));
-    world.connect();
-    world.settle().unwrap();
+    let mut world = served();
     world.kill(None);
     world.options.lie = Lie::DataOfFlush;
     world.submit(Command::Flush, Vec::new());
@@ -115,15 +129,8 @@ fn data_for_what_reads_nothing_is_noticed() {
 
 #[test]
 fn servers_that_refuse_the_export_let_nobody_wait_for_ever() {
-    let mut world = World::new(LEN, options(true, Lie::None));
-    world.connect();
-    world.settle().unwrap();
-    let write = Command::Write {
-        offset: 0,
-        len: 512,
-        durability: Durability::Cached,
-    };
-    world.submit(write, vec![7; 512]);
+    let mut world = served();
+    write_sevens(&mut world);
     world.settle().unwrap();
     world.kill(None);
     let number = read(&mut world);
@@ -154,9 +161,7 @@ fn servers_that_refuse_the_export_let_nobody_wait_for_ever() {
 
 #[test]
 fn a_server_that_takes_nothing_while_it_talks_is_given_up() {
-    let mut world = World::new(LEN, options(true, Lie::None));
-    world.connect();
-    world.settle().unwrap();
+    let mut world = served();
     let write = Command::Write {
         offset: 0,
         len: 8192,
@@ -228,9 +233,7 @@ fn silence_has_an_end() {
 
 #[test]
 fn another_export_is_not_taken_for_the_first_one() {
-    let mut world = World::new(LEN, options(true, Lie::None));
-    world.connect();
-    world.settle().unwrap();
+    let mut world = served();
     for change in [
         |world: &mut World| world.disk = crate::server::Disk::new(2 * LEN),
         |world: &mut World| world.options.flags ^= 1 << 1,
@@ -303,9 +306,7 @@ fn what_the_export_does_not_take_is_refused_here() {
 
 #[test]
 fn the_server_hears_that_nothing_more_comes() {
-    let mut world = World::new(LEN, options(true, Lie::None));
-    world.connect();
-    world.settle().unwrap();
+    let mut world = served();
     world.client.leave();
     world.settle().unwrap();
     assert!(world.server.as_ref().unwrap().left);
@@ -320,15 +321,8 @@ fn the_server_hears_that_nothing_more_comes() {
 
 #[test]
 fn the_last_word_waits_for_what_is_done_again() {
-    let mut world = World::new(LEN, options(true, Lie::None));
-    world.connect();
-    world.settle().unwrap();
-    let write = Command::Write {
-        offset: 0,
-        len: 512,
-        durability: Durability::Cached,
-    };
-    world.submit(write, vec![7; 512]);
+    let mut world = served();
+    write_sevens(&mut world);
     world.settle().unwrap();
     world.kill(None);
     world.connect();
@@ -348,9 +342,7 @@ fn a_request_whose_bytes_are_gone_costs_one_connection() {
         len: 8192,
         durability: Durability::Cached,
     };
-    let mut world = World::new(LEN, options(true, Lie::None));
-    world.connect();
-    world.settle().unwrap();
+    let mut world = served();
     // Gone before they are sent, and before they are kept until the next flush.
     for sent in [false, true] {
         let gone = world.submit(write(0), vec![7; 8192]);
@@ -378,16 +370,9 @@ fn a_request_whose_bytes_are_gone_costs_one_connection() {
 
 #[test]
 fn at_rest_nothing_is_left_to_be_done_again() {
-    let mut world = World::new(LEN, options(true, Lie::None));
-    world.connect();
-    world.settle().unwrap();
+    let mut world = served();
     assert!(world.client.rest(), "nothing was done");
-    let write = Command::Write {
-        offset: 0,
-        len: 512,
-        durability: Durability::Cached,
-    };
-    world.submit(write, vec![7; 512]);
+    write_sevens(&mut world);
     assert!(!world.client.rest(), "a write is under way");
     world.settle().unwrap();
     // The server dies before it is flushed.
@@ -409,9 +394,7 @@ fn at_rest_nothing_is_left_to_be_done_again() {
 
 #[test]
 fn requests_that_were_taken_back_are_waited_for() {
-    let mut world = World::new(LEN, options(true, Lie::None));
-    world.connect();
-    world.settle().unwrap();
+    let mut world = served();
     let number = read(&mut world);
     while world.exchange(8192).unwrap() {}
     world.client.abandon();

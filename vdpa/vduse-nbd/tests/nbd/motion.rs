@@ -25,9 +25,7 @@ async fn sleep(world: &World, milliseconds: u64) {
 
 #[test]
 fn at_rest_all_is_answered_and_lasts() {
-    let world = World::new();
-    let link = Link::new(LEN, ALL);
-    world.offer("nbd", &link);
+    let (world, link) = World::served(LEN, ALL);
     world.platform.block_on(async {
         let mut driver = Driver::start(&world, "nbd", F::FLUSH.into()).await;
         link.let_answer(false);
@@ -62,9 +60,7 @@ fn at_rest_all_is_answered_and_lasts() {
 
 #[test]
 fn without_a_server_it_does_not_rest_and_goes_on() {
-    let world = World::new();
-    let link = Link::new(LEN, ALL);
-    world.offer("nbd", &link);
+    let (world, link) = World::served(LEN, ALL);
     world.platform.block_on(async {
         let mut driver = Driver::start(&world, "nbd", F::FLUSH.into()).await;
         link.set_up(false);
@@ -90,9 +86,7 @@ fn without_a_server_it_does_not_rest_and_goes_on() {
 /// A reset while the device comes to rest ends that, too.
 #[test]
 fn who_resets_does_not_wait_for_rest() {
-    let world = World::new();
-    let link = Link::new(LEN, ALL);
-    world.offer("nbd", &link);
+    let (world, link) = World::served(LEN, ALL);
     world.platform.block_on(async {
         let mut driver = Driver::start(&world, "nbd", F::FLUSH.into()).await;
         link.let_answer(false);
@@ -202,9 +196,7 @@ fn what_was_moved_away_is_not_done_again() {
 
 #[test]
 fn a_client_of_vhost_has_the_disk_and_gives_it_back() {
-    let world = World::new();
-    let link = Link::new(LEN, ALL);
-    world.offer("nbd", &link);
+    let (world, link) = World::served(LEN, ALL);
     world.platform.block_on(async {
         let device = world.attach("nbd").await;
         let disk = world.disks.take().unwrap();
@@ -237,9 +229,7 @@ fn a_client_of_vhost_has_the_disk_and_gives_it_back() {
 
 #[test]
 fn a_deleted_device_takes_leave_of_its_server_and_comes_back() {
-    let world = World::new();
-    let link = Link::new(LEN, ALL);
-    world.offer("nbd", &link);
+    let (world, link) = World::served(LEN, ALL);
     world.platform.block_on(async {
         for round in 1..3 {
             let device = world.attach("nbd").await;

@@ -7,7 +7,7 @@ use crate::driver::{
     Answer, DISCARD, Driver, FLUSH, GET_ID, IN, IOERR, OK, OUT, UNSUPP, UNTOUCHED, WRITE_ZEROES,
     range, request,
 };
-use crate::link::{ALL, Link};
+use crate::link::ALL;
 use crate::world::World;
 
 const LEN: usize = 1 << 20;
@@ -26,9 +26,7 @@ fn features() -> Features {
 
 #[test]
 fn each_request_has_its_answer_and_reaches_the_server() {
-    let world = World::new();
-    let link = Link::new(LEN, ALL);
-    world.offer("nbd", &link);
+    let (world, link) = World::served(LEN, ALL);
     world.platform.block_on(async {
         let mut driver = Driver::start(&world, "nbd", features()).await;
         let answer = driver.ask(&world, &request(OUT, 8, &[7; 2048]), 1).await;
@@ -67,9 +65,7 @@ fn each_request_has_its_answer_and_reaches_the_server() {
 
 #[test]
 fn what_cannot_be_is_refused_without_the_server() {
-    let world = World::new();
-    let link = Link::new(LEN, ALL);
-    world.offer("nbd", &link);
+    let (world, link) = World::served(LEN, ALL);
     let end = LEN as u64 / 512;
     world.platform.block_on(async {
         let mut driver = Driver::start(&world, "nbd", features()).await;
@@ -101,10 +97,8 @@ fn what_cannot_be_is_refused_without_the_server() {
 
 #[test]
 fn an_export_that_cannot_be_written_says_so() {
-    let world = World::new();
     // Read-only; it knows flush, and claims trim.
-    let link = Link::new(LEN, 0x27);
-    world.offer("nbd", &link);
+    let (world, link) = World::served(LEN, 0x27);
     world.platform.block_on(async {
         let mut driver = Driver::start(&world, "nbd", features() | F::RO.into()).await;
         let offered = driver.claim.device_features().unwrap();
@@ -133,9 +127,7 @@ fn an_export_that_cannot_be_written_says_so() {
 fn who_cannot_flush_finds_each_write_on_the_medium() {
     // With FUA, and with flushes in its place.
     for (flags, expected) in [(ALL, vec![WRITE_FUA]), (0x65, vec![WRITE, FLUSHED])] {
-        let world = World::new();
-        let link = Link::new(LEN, flags);
-        world.offer("nbd", &link);
+        let (world, link) = World::served(LEN, flags);
         world.platform.block_on(async {
             let mut driver = Driver::start(&world, "nbd", Features::EMPTY).await;
             let answer = driver.ask(&world, &request(OUT, 3, &[9; 512]), 1).await;

@@ -72,6 +72,13 @@ impl World {
         world
     }
 
+    /// One in which a disk of `len` bytes, on a server with these abilities, is offered as `nbd`.
+    pub fn served(len: usize, flags: u16) -> (Self, Arc<Link>) {
+        let (world, link) = (Self::new(), Link::new(len, flags));
+        world.offer("nbd", &link);
+        (world, link)
+    }
+
     /// A disk on this server is offered under a name, and served.
     pub fn offer(&self, name: &str, link: &Arc<Link>) -> Remote {
         let remote = Remote::new();
